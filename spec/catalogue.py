@@ -1,0 +1,128 @@
+"""The facts: models and accelerators, read from ``catalogue/*.yaml`` once and checked like a stack file."""
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import Field, StringConstraints
+
+from spec.document import read
+from spec.errors import SpecError
+from spec.validation import Strict, validate
+
+ROOT = Path(__file__).resolve().parent.parent
+DIRECTORY = ROOT / "catalogue"
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Gib = Annotated[float, Field(gt=0)]
+
+
+class File(Strict):
+    """One file of a model. ``size`` in bytes; ``sha256`` is absent until ``assist models pin`` records it."""
+
+    path: str
+    size: int | None = None
+    sha256: Sha256 | None = None
+
+
+class FimTemplate(Strict):
+    """How a model wants prefix and suffix joined, and the sentinels that must never come from user text."""
+
+    template: str
+    stop: tuple[str, ...]
+
+
+class ModelFacts(Strict):
+    """What is known of one model. ``memory_gib`` is weights per precision; the KV cache comes on top."""
+
+    repository: str | None = None
+    path: str | None = None
+    revision: str
+    licence: str
+    architecture: Literal["codegen", "qwen2", "mistral"]
+    format: Literal["safetensors", "gguf"]
+    parameters: int = Field(gt=0)
+    context_length: int = Field(gt=0)
+    layers: int = Field(gt=0)
+    kv_width: int = Field(gt=0)
+    memory_gib: dict[str, Gib]
+    fim: FimTemplate | None = None
+    files: tuple[File, ...]
+    note: str | None = None
+
+    @property
+    def pinned(self) -> bool:
+        """Say whether every file has a checksum; others download only with ``--allow-unpinned``."""
+        return all(file.sha256 for file in self.files)
+
+    def kv_cache_gib(self, tokens: int, bytes_per_value: int) -> float:
+        """Return the memory of keys and values for ``tokens`` cached tokens, in GiB."""
+        return 2 * self.layers * self.kv_width * tokens * bytes_per_value / 2**30
+
+
+class Gke(Strict):
+    """GKE's names: the accelerator label, a machine type and how many GPUs one machine takes."""
+
+    accelerator: str
+    machine_type: str
+    gpus_per_node: tuple[int, ...]
+    note: str | None = None
+
+
+class Driver(Strict):
+    """The driver a host needs: ``branch`` NVIDIA's release branch, ``cuda`` the newest CUDA it serves."""
+
+    branch: str
+    minimum: str
+    cuda: str
+    note: str | None = None
+
+
+class AcceleratorFacts(Strict):
+    """What is known of one accelerator. ``memory_gib`` is one device's; a CPU has the machine's."""
+
+    compute_capability: str | None = None
+    memory_gib: Gib | None = None
+    precisions: dict[Literal["ctranslate2", "llama_cpp"], tuple[str, ...]]
+    gke: Gke | None = None
+    driver: Driver | None = None
+    note: str | None = None
+
+    @property
+    def is_gpu(self) -> bool:
+        """Say whether this is a GPU."""
+        return self.compute_capability is not None
+
+
+class Models(Strict):
+    """``catalogue/models.yaml``."""
+
+    models: dict[str, ModelFacts]
+
+
+class Accelerators(Strict):
+    """``catalogue/accelerators.yaml``."""
+
+    accelerators: dict[str, AcceleratorFacts]
+
+
+M = TypeVar("M", bound=Strict)
+
+
+def _load(name: str, kind: type[M]) -> M:
+    model, problems = validate(read(DIRECTORY / name), kind)
+    if problems or model is None:
+        raise SpecError(problems)
+    return model
+
+
+@cache
+def models() -> dict[str, ModelFacts]:
+    """Return the model catalogue by id. Raises SpecError when the file is wrong."""
+    return _load("models.yaml", Models).models
+
+
+@cache
+def accelerators() -> dict[str, AcceleratorFacts]:
+    """Return the accelerator catalogue by name. Raises SpecError when the file is wrong."""
+    return _load("accelerators.yaml", Accelerators).accelerators

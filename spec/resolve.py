@@ -1,0 +1,67 @@
+"""Stack file + catalogue -> Service."""
+
+import difflib
+from pathlib import Path
+from typing import TypeVar
+
+from spec import catalogue, checks
+from spec.document import Document, read
+from spec.errors import Problem, SpecError
+from spec.service import Accelerator, Model, Service
+from spec.stack import Stack
+from spec.validation import validate
+
+T = TypeVar("T")
+
+
+def load_service(file: Path) -> Service:
+    """Read a stack file and resolve it. Raises SpecError with every problem, each with file and line."""
+    document = read(file)
+    stack, problems = validate(document, Stack, {"name": file.stem, "target": "local", "model": ""})
+    if stack is None:
+        raise SpecError(problems)
+    if stack.name != file.stem:
+        problems.append(document.problem(("name",), f"must be {file.stem!r}, the file's own name"))
+    model = _known(document, ("model",), stack.model, catalogue.models(), problems) if stack.model else None
+    device = _known(
+        document, ("accelerator", "kind"), stack.accelerator.kind, catalogue.accelerators(), problems
+    )
+    choice = checks.Choice.of(stack, model, device) if model and device else None
+    if choice:
+        problems += [document.problem(at, message) for at, message in checks.all_findings(choice)]
+    if problems or choice is None:
+        raise SpecError(problems)
+    return _service(choice)
+
+
+def _known(
+    document: Document, at: tuple[str, ...], name: str, facts: dict[str, T], problems: list[Problem]
+) -> T | None:
+    if name not in facts:
+        close = difflib.get_close_matches(name, facts, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(facts)}"
+        problems.append(document.problem(at, f"{name!r} is not in the catalogue; {hint}"))
+    return facts.get(name)
+
+
+def _service(choice: checks.Choice) -> Service:
+    stack, count = choice.stack, choice.stack.accelerator.count
+    facts = choice.model.model_dump() | {"revision": stack.revision or choice.model.revision}
+    return Service.model_validate(
+        {
+            "name": stack.name,
+            "target": stack.target,
+            "model": Model(id=stack.model, **facts),
+            "runtime": choice.runtime,
+            "precision": choice.precision,
+            "context_length": stack.context_length or choice.model.context_length,
+            "accelerator": Accelerator(
+                kind=stack.accelerator.kind,
+                count=count,
+                split="none" if count == 1 else stack.accelerator.split or "none",
+                **choice.device.model_dump(),
+            ),
+            **{part: getattr(stack, part) for part in ("engine", "serving", "triton", "gateway")},
+            **{part: getattr(stack, part) for part in ("limits", "auth", "cache")},
+        }
+    )

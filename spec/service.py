@@ -1,0 +1,48 @@
+"""The Service document: a stack resolved with the catalogue, complete, with nothing left to default.
+
+Pulumi, Ansible and the manifests all start from this one document, so they cannot disagree.
+"""
+
+from typing import Literal
+
+from spec.catalogue import AcceleratorFacts, ModelFacts
+from spec.stack import Auth, Cache, Engine, Gateway, Limits, Serving, Target, Triton
+from spec.validation import Strict
+
+
+class Model(ModelFacts):
+    """The model to serve: its catalogue facts and the id that names it in the store and on the wire."""
+
+    id: str
+
+
+class Accelerator(AcceleratorFacts):
+    """The accelerator to run on, ``count`` devices a node. ``split`` is ``none`` for a single device."""
+
+    kind: str
+    count: int
+    split: Literal["none", "replicate", "tensor"]
+
+
+class Service(Strict):
+    """Everything a target needs to run one deployment, but for secrets, which never enter it."""
+
+    name: str
+    target: Target
+    model: Model
+    runtime: Literal["ctranslate2", "llama_cpp"]
+    precision: str
+    context_length: int
+    accelerator: Accelerator
+    engine: Engine
+    serving: Serving
+    triton: Triton
+    gateway: Gateway
+    limits: Limits
+    auth: Auth
+    cache: Cache
+
+    @property
+    def variant(self) -> str:
+        """Name the converted model's directory suffix in the store, e.g. ``ctranslate2-int8``."""
+        return f"{self.runtime}-{self.precision}"
