@@ -67,7 +67,7 @@ triton: {grpc_port: 8000}
     ("settings", "remedy"),
     [
         ({"model": "tiny-codgen"}, "did you mean 'tiny-codegen'?"),
-        ({"accelerator": {"kind": "t5"}}, "did you mean 't4'?"),
+        ({"accelerator": {"kind": "l44"}}, "did you mean 'l4'?"),
         (
             {"model": "codegen-6B-multi", "accelerator": {"kind": "t4"}, "precision": "float16"},
             "int8_float16",
