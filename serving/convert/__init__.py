@@ -1,0 +1,45 @@
+"""Turn published weights into what a runtime reads, with numpy alone: no torch, no transformers.
+
+Weights are read tensor by tensor, so a conversion needs the memory of its result plus one tensor.
+"""
+
+from pathlib import Path
+
+from serving.convert.errors import ConversionError
+
+__all__ = ["PRECISIONS", "ConversionError", "convert"]
+
+PRECISIONS = {
+    "ctranslate2": ("int8", "int8_float32", "int8_float16", "float16", "float32"),
+    "llama_cpp": ("Q8_0", "F16", "F32"),
+}
+
+
+def convert(source_dir: Path, target_dir: Path, runtime: str, precision: str) -> None:
+    """Convert the Hugging Face style model in ``source_dir`` for ``runtime`` into the existing, empty ``target_dir``.
+
+    The result holds copies of ``tokenizer.json`` and ``config.json`` too, so that a gateway and a server need that
+    directory alone. Raises ``ConversionError`` with the remedy; what ``target_dir`` then holds is to be thrown away.
+    """
+    _check(source_dir, target_dir, runtime, precision)
+    if runtime == "ctranslate2":
+        from serving.convert.to_ctranslate2 import (
+            convert as run,
+        )  # a loader without ctranslate2 must still import us
+    else:
+        from serving.convert.to_gguf import convert as run
+    run(source_dir, target_dir, precision)
+
+
+def _check(source_dir: Path, target_dir: Path, runtime: str, precision: str) -> None:
+    if runtime not in PRECISIONS:
+        raise ConversionError(f"no runtime {runtime!r}: choose one of {', '.join(PRECISIONS)}")
+    if precision not in PRECISIONS[runtime]:
+        known = ", ".join(PRECISIONS[runtime])
+        raise ConversionError(f"{runtime} has no precision {precision!r}: choose one of {known}")
+    if not source_dir.is_dir():
+        raise ConversionError(
+            f"{source_dir} is not a directory: fetch the model first (model-loader fetch MODEL)"
+        )
+    if not target_dir.is_dir() or any(target_dir.iterdir()):
+        raise ConversionError(f"{target_dir} must be an existing empty directory")

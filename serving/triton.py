@@ -1,0 +1,192 @@
+"""Start NVIDIA's tritonserver from the nvidia-pytriton wheel: its command, its environment, what must be in place."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+SHM_PREFIX = "assist_triton_"
+
+
+class TritonError(Exception):
+    """A server that cannot be started; the message names the cause and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """The server's files inside one virtual environment."""
+
+    root: Path
+    python_version: str
+
+    @property
+    def server(self) -> Path:
+        """The ``tritonserver`` executable."""
+        return self.root / "bin" / "tritonserver"
+
+    @property
+    def backends(self) -> Path:
+        """The directory of backends."""
+        return self.root / "backends"
+
+    @property
+    def stub(self) -> Path:
+        """The Python backend's helper executable for this version of Python."""
+        return self.root / "python_backend_stubs" / self.python_version / "triton_python_backend_stub"
+
+
+def installation(python: Path) -> Installation:
+    """Find the server that belongs to the virtual environment of ``python``. Raises ``TritonError``."""
+    question = "import json, sys, sysconfig; print(json.dumps([sysconfig.get_path('purelib'), sys.version_info[:2]]))"
+    try:
+        answer = subprocess.run(
+            [python, "-c", question], capture_output=True, check=True, timeout=60, text=True
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise TritonError(f"{python} does not run ({error}): make the serving environment again") from error
+    purelib, (major, minor) = json.loads(answer.stdout)
+    found = Installation(Path(purelib) / "pytriton" / "tritonserver", f"{major}.{minor}")
+    if not found.server.is_file():
+        raise TritonError(
+            f"no tritonserver beside {python}: install the wheel nvidia-pytriton==0.7.0 there (--no-deps)"
+        )
+    if not found.stub.is_file():
+        raise TritonError(
+            f"nvidia-pytriton has no backend stub for Python {found.python_version}: use Python 3.11 or 3.12"
+        )
+    return found
+
+
+def prepare(python: Path) -> bool:
+    """Put the Python backend's stub where the server looks for it; return whether anything changed.
+
+    The wheel ships one stub per Python version elsewhere, and without the link every model is UNAVAILABLE
+    ("triton_python_backend_stub is not found"). Raises ``TritonError``, also where libpython is missing.
+    """
+    found = installation(python)
+    _check_libraries(found)
+    link = found.backends / "python" / found.stub.name
+    target = os.path.relpath(
+        found.stub, link.parent
+    )  # relative: the stub finds its libraries through $ORIGIN
+    if link.is_symlink() and os.readlink(link) == target:
+        return False
+    fresh = link.with_name(f".{link.name}.{os.getpid()}")
+    fresh.symlink_to(target)
+    fresh.replace(link)
+    return True
+
+
+def _check_libraries(found: Installation) -> None:
+    listing = subprocess.run(
+        ["ldd", found.stub], capture_output=True, check=False, timeout=60, text=True
+    ).stdout
+    missing = [line.split()[0] for line in listing.splitlines() if "not found" in line]
+    if missing:
+        raise TritonError(
+            f"Triton's Python backend needs {', '.join(missing)}: apt-get install libpython{found.python_version}"
+        )
+
+
+def command(  # noqa: PLR0913 -- one address and three ports are what a server has
+    repository: Path,
+    *,
+    host: str,
+    http_port: int,
+    grpc_port: int,
+    metrics_port: int,
+    gpu: bool,
+    python: Path,
+    exit_timeout_s: int = 30,
+) -> tuple[list[str], dict[str, str]]:
+    """Return argv and environment of a tritonserver for ``repository``. Raises ``TritonError``.
+
+    The environment's PATH starts with the virtual environment of ``python``: the backend's stub runs isolated, ignores
+    PYTHONPATH and finds its packages by that alone.
+    """
+    found = installation(python)
+    argv = [
+        str(found.server),
+        f"--model-repository={repository}",
+        f"--backend-directory={found.backends}",
+        # Its defaults are all interfaces.
+        f"--http-address={host}",
+        f"--grpc-address={host}",
+        f"--metrics-address={host}",
+        f"--http-port={http_port}",
+        f"--grpc-port={grpc_port}",
+        f"--metrics-port={metrics_port}",
+        # Completing a configuration starts each backend process twice; ours is complete.
+        "--disable-auto-complete-config",
+        "--model-control-mode=none",
+        "--exit-on-error=true",
+        f"--exit-timeout-secs={exit_timeout_s}",
+        "--log-format=ISO8601",
+        # Cuts idle connections of clients that vanished without a word; a stream in use pings by itself.
+        "--grpc-keepalive-time=30000",
+        "--grpc-keepalive-timeout=10000",
+        f"--backend-config=python,shm-region-prefix-name={shm_prefix(grpc_port)}",
+    ]
+    if not gpu:
+        argv += ["--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0"]
+    return argv, _environment(python, gpu=gpu)
+
+
+def _environment(python: Path, *, gpu: bool) -> dict[str, str]:
+    binaries = python.parent
+    environment = {
+        "PATH": f"{binaries}:/usr/local/bin:/usr/bin:/bin",
+        "HOME": os.environ.get("HOME", "/"),
+        "LANG": "C.UTF-8",
+        # OpenMP threads that spin while they wait take the other core from whoever has work.
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }
+    if gpu:
+        version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+        nvidia = binaries.parent / "lib" / version / "site-packages" / "nvidia"
+        environment["LD_LIBRARY_PATH"] = ":".join(str(path) for path in sorted(nvidia.glob("*/lib")))
+    return environment
+
+
+def shm_prefix(grpc_port: int) -> str:
+    """Return the name that this server's shared memory regions start with, so that they can be told from others'."""
+    return f"{SHM_PREFIX}{grpc_port}_"
+
+
+def sweep(grpc_port: int) -> int:
+    """Remove shared memory that a killed server on this port left behind; return how many regions.
+
+    To be called only while no server runs on the port: Triton never reuses a region, so what is there is an orphan.
+    """
+    regions = list(Path("/dev/shm").glob(shm_prefix(grpc_port) + "*"))  # noqa: S108 -- where POSIX shared memory lives
+    for region in regions:
+        region.unlink(missing_ok=True)
+    return len(regions)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prepare the environment and become the server; return 1 with the reason if that is not possible."""
+    parser = argparse.ArgumentParser(prog="python -m serving.triton", description=__doc__)
+    parser.add_argument("repository", type=Path)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--http-port", type=int, default=8000)
+    parser.add_argument("--grpc-port", type=int, default=8001)
+    parser.add_argument("--metrics-port", type=int, default=8002)
+    parser.add_argument("--gpu", action="store_true")
+    parser.add_argument("--python", type=Path, default=Path(sys.executable))
+    options = vars(parser.parse_args(arguments))
+    try:
+        prepare(options["python"])
+        argv, environment = command(**options)
+    except TritonError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sweep(options["grpc_port"])
+    os.execve(argv[0], argv, environment)  # noqa: S606 -- the server takes this process's place, so signals reach it
+
+
+if __name__ == "__main__":
+    sys.exit(main())
