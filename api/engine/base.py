@@ -6,7 +6,7 @@ seam knows Triton; nothing behind it knows HTTP dialects.
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +26,8 @@ class Job:
     ``stop_ids`` are token sequences that let the engine stop early; the text is cut by the gateway all the same,
     because a stop string can be tokenised in more than one way. ``deadline_s`` is in seconds from now.
     ``seeds`` holds one seed per row; ``seeded`` says that the caller asked for them, so they must reproduce.
+    ``stops`` are the stop strings as text, for engines that match text themselves. ``model`` is the name by which the
+    caller asked for another model of the same engine (FauxPilot's ``py-model``); engines without it use their own.
     """
 
     prompt_ids: Sequence[int]
@@ -39,16 +41,25 @@ class Job:
     deadline_s: float = 30.0
     request_id: str = ""
     traceparent: str | None = None
+    stops: Sequence[str] = ()
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """New tokens of one row, in order. ``logprobs`` is parallel to ``ids`` or empty; ``final`` ends the row."""
+    """New tokens of one row, in order. ``logprobs`` is parallel to ``ids`` or empty; ``final`` ends the row.
+
+    An engine that decodes by itself (any OpenAI-compatible server) sets ``text`` and ``count`` instead of ``ids``, and
+    the ``finish_reason`` it was given.
+    """
 
     row: int
-    ids: Sequence[int]
+    ids: Sequence[int] = ()
     logprobs: Sequence[float] = field(default_factory=tuple)
     final: bool = False
+    text: str | None = None
+    count: int = 0
+    finish_reason: Literal["stop", "length"] | None = None
 
 
 class Engine(Protocol):

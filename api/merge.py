@@ -1,0 +1,52 @@
+"""Several asynchronous iterators as one, bounded, and closed together."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from typing import TypeVar
+
+T = TypeVar("T")
+_DEPTH = 32
+
+
+class _End:
+    """Marks that one source is exhausted."""
+
+
+async def merge(sources: Sequence[AsyncIterator[T]], at_once: int = 8) -> AsyncIterator[T]:
+    """Yield from all sources as items come, at most ``at_once`` sources running.
+
+    The first error ends the whole and is raised here; closing this iterator closes every source.
+    """
+    if len(sources) == 1:
+        async for item in sources[0]:
+            yield item
+        return
+    queue: asyncio.Queue[T | _End | BaseException] = asyncio.Queue(_DEPTH)
+    gate = asyncio.Semaphore(at_once)
+
+    async def pump(source: AsyncIterator[T]) -> None:
+        try:
+            async with gate:
+                async for item in source:
+                    await queue.put(item)
+            await queue.put(_End())
+        except Exception as error:  # noqa: BLE001  -- handed to the consumer, which raises it
+            await queue.put(error)
+
+    tasks = [asyncio.create_task(pump(source)) for source in sources]
+    try:
+        open_sources = len(tasks)
+        while open_sources:
+            item = await queue.get()
+            if isinstance(item, BaseException):
+                raise item
+            if isinstance(item, _End):
+                open_sources -= 1
+            else:
+                yield item
+    finally:
+        for task in tasks:
+            task.cancel()
+        with suppress(asyncio.CancelledError):
+            await asyncio.gather(*tasks, return_exceptions=True)
