@@ -1,0 +1,88 @@
+"""Build the edge's parts once per app and tie their lives to the app's."""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from fastapi import FastAPI
+
+from api.edge.admission import Admission
+from api.edge.auth import Anonymous, Authenticator, ByGitLab, ByKey
+from api.edge.cache import LocalCache, RedisCache, salt_or_random
+from api.edge.drain import Drain
+from api.edge.gitlab import GitLab
+from api.edge.health import Readiness, routes
+from api.edge.key_store import KeyStore
+from api.edge.limits import LocalLimiter, RedisLimiter
+from api.edge.metrics import Metrics
+from api.edge.metrics_server import MetricsServer, serve
+from api.edge.middleware.install import install
+from api.edge.redis_link import RedisLink
+from api.edge.settings import EdgeSettings
+
+_log = logging.getLogger(__name__)
+
+
+class Edge:
+    """Authentication, admission, metrics and lifecycle of one app.
+
+    Raises ``KeyFileError`` when keys are asked for and their file can't be used.
+    """
+
+    def __init__(self, settings: EdgeSettings) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.drain = Drain()
+        self._redis = self._link()
+        limiter = LocalLimiter() if self._redis is None else RedisLimiter(self._redis, LocalLimiter())
+        self.admission = Admission(settings, self.metrics, limiter)
+        self._gitlab = self._token_check() if settings.auth_mode == "gitlab" else None
+        self.authenticator = self._authenticator()
+        self.metrics_server: MetricsServer | None = None
+
+    def install(self, app: FastAPI, ready: Callable[[], Awaitable[bool]]) -> None:
+        """Put the middlewares and the health routes on ``app``; ``ready`` asks the engine."""
+        app.state.edge = self
+        app.include_router(routes(Readiness(ready), self.drain))
+        install(app, self.settings, self.metrics, self.drain)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Serve the metrics port and close what is open at the end."""
+        settings = self.settings
+        async with AsyncExitStack() as stack:
+            if self._redis is not None:
+                stack.push_async_callback(self._redis.close)
+            if self._gitlab is not None:
+                stack.push_async_callback(self._gitlab.close)
+            if settings.metrics_port is not None:
+                self.metrics_server = serve(
+                    self.metrics, self.admission.usage, settings.metrics_host, settings.metrics_port
+                )
+                stack.callback(self.metrics_server.close)
+                _log.info("Metrics on http://%s:%d/metrics", settings.metrics_host, self.metrics_server.port)
+            yield
+
+    def _link(self) -> RedisLink | None:
+        url = self.settings.redis
+        if url is None:
+            return None
+        return RedisLink(url, self.settings.redis_timeout_s, on_error=self.metrics.redis_failed)
+
+    def _token_check(self) -> GitLab:
+        settings = self.settings
+        configured = settings.cache_salt.get_secret_value() if settings.cache_salt else None
+        salt = salt_or_random(configured)
+        local = LocalCache(settings.gitlab_cache_s)
+        cache = (
+            local if self._redis is None else RedisCache(self._redis, local, salt, settings.gitlab_cache_s)
+        )
+        return GitLab.from_settings(settings, cache, salt, self.metrics)
+
+    def _authenticator(self) -> Authenticator:
+        settings = self.settings
+        if self._gitlab is not None:
+            return ByGitLab(settings, self._gitlab, self.metrics)
+        if settings.auth_mode == "keys" and settings.keys_file is not None:
+            return ByKey(settings, KeyStore(settings.keys_file), self.metrics)
+        return Anonymous(settings)

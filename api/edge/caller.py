@@ -1,0 +1,21 @@
+"""Who is calling, in a form that is safe to log and to count."""
+
+from dataclasses import dataclass
+
+ANONYMOUS = "anonymous"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """An authenticated caller and its limits.
+
+    ``id`` is short, printable and holds no secret. ``rpm`` is requests per minute, ``tpm`` tokens per minute,
+    ``concurrency`` requests at once; 0 means no limit of its own.
+    """
+
+    id: str
+    user: str = ANONYMOUS
+    rpm: int = 0
+    tpm: int = 0
+    concurrency: int = 0
+    counted_by_name: bool = False

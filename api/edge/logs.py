@@ -1,0 +1,134 @@
+"""JSON log lines on standard output, written by a thread of their own.
+
+A pipe whose reader stalls must not stall completions, so lines go through a bounded queue and are dropped,
+and counted, when it is full. Exceptions are logged by type and place, not by text: their text may hold a
+prompt (pydantic puts the offending input into its message). ``ASSIST_LOG_LEVEL=debug`` adds the text.
+"""
+
+import atexit
+import logging
+import queue
+import sys
+import threading
+import traceback
+from collections.abc import MutableMapping
+from typing import Any, BinaryIO
+
+import orjson
+import structlog
+
+MAX_FIELD = 256
+_QUEUE_LINES = 10_000
+_FLUSH_S = 2.0
+
+
+class LineWriter:
+    """Writes lines in the background; ``dropped`` counts those that found the queue full."""
+
+    def __init__(self, stream: BinaryIO, size: int = _QUEUE_LINES) -> None:
+        self._stream = stream
+        self._lines: queue.Queue[bytes | None] = queue.Queue(size)
+        self.dropped = 0
+        self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
+        self._thread.start()
+
+    def msg(self, line: bytes) -> None:
+        """Queue one line; structlog calls this for every level."""
+        try:
+            self._lines.put_nowait(line)
+        except queue.Full:
+            self.dropped += 1
+
+    debug = info = warning = error = critical = msg
+
+    def close(self) -> None:
+        """Write what is queued, for two seconds at most."""
+        try:
+            self._lines.put(None, timeout=_FLUSH_S)
+        except queue.Full:
+            return
+        self._thread.join(_FLUSH_S)
+
+    def _run(self) -> None:
+        while (line := self._lines.get()) is not None:
+            lost, self.dropped = self.dropped, 0
+            note = orjson.dumps({"event": "log lines dropped", "level": "warning", "count": lost}) + b"\n"
+            try:
+                self._stream.write((note if lost else b"") + line + b"\n")
+                if self._lines.empty():
+                    self._stream.flush()
+            except (OSError, ValueError):  # the reader of the pipe has gone; the service goes on
+                continue
+
+
+class _ToLines(logging.Handler):
+    """Sends the standard library's records, uvicorn's among them, the same way."""
+
+    def __init__(self, writer: LineWriter, *, with_text: bool) -> None:
+        super().__init__()
+        self._writer, self._with_text = writer, with_text
+
+    def emit(self, record: logging.LogRecord) -> None:
+        fields: dict[str, Any] = {
+            "timestamp": record.created,
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "event": clean(record.getMessage(), 1000),
+        }
+        if record.exc_info and record.exc_info[1] is not None:
+            fields["exception"] = describe(record.exc_info[1], with_text=self._with_text)
+        self._writer.msg(orjson.dumps(fields, default=repr))
+
+
+def describe(error: BaseException, *, with_text: bool = False) -> list[str]:
+    """Return an exception's chain as types and places; ``with_text`` adds the messages."""
+    lines: list[str] = []
+    seen: set[int] = set()
+    at: BaseException | None = error
+    while at is not None and id(at) not in seen:
+        seen.add(id(at))
+        frames = traceback.extract_tb(at.__traceback__)[-8:]
+        places = " < ".join(f"{frame.filename}:{frame.lineno}" for frame in reversed(frames))
+        lines.append(f"{type(at).__name__}{f': {clean(str(at))}' if with_text else ''} at {places}")
+        at = at.__cause__ or (None if at.__suppress_context__ else at.__context__)
+    return lines
+
+
+def clean(text: str, limit: int = MAX_FIELD) -> str:
+    """Return client text that is safe in a log: capped, with control characters and surrogates escaped."""
+    short = text[:limit]
+    return (
+        short
+        if short.isprintable()
+        else short.encode("unicode_escape", "backslashreplace").decode("ascii")[:limit]
+    )
+
+
+def _render(_: object, __: str, event: MutableMapping[str, Any]) -> bytes:
+    return orjson.dumps(event, default=repr)
+
+
+def configure(level: str = "info", stream: BinaryIO | None = None) -> LineWriter:
+    """Send all logs of the process to ``stream`` (standard output) as JSON lines; return the writer."""
+    writer = LineWriter(stream or sys.stdout.buffer)
+    atexit.register(writer.close)
+    number = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _render,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=lambda *_: writer,
+        cache_logger_on_first_use=False,
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [_ToLines(writer, with_text=level == "debug")]
+    root.setLevel(number)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = name != "uvicorn.access"
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs a line per request, at info
+    return writer

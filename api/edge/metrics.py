@@ -1,0 +1,203 @@
+"""Prometheus metrics under names that dashboards for vLLM and llama.cpp already know.
+
+Each app owns its registry. Labels are bounded by construction: route templates, status codes, declared
+reasons and the ids in the key file; never a path, a model string, an address or a token that a client chose.
+One process serves one port: run several gateways as several processes with a metrics port each, as Prometheus
+scrapes targets anyway.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+_TOKENS = (1, 4, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_FINISHES = frozenset({"stop", "length", "abort", "error"})
+_FAILURES = frozenset({"ConnectError", "ConnectTimeout", "ReadTimeout", "TimeoutError", "ReadError"})
+MAX_KEY_LABELS = 500
+OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What one answered request cost; times in seconds, ``first_token_s`` from arrival, ``None`` if unknown.
+
+    ``finish_reasons`` has one entry per choice (``stop``, ``length``, ``abort``); ``engine_s`` is the time
+    spent waiting for the engine, so that total - queue - engine is the gateway's own cost.
+    """
+
+    prompt_tokens: int
+    completion_tokens: int
+    finish_reasons: Sequence[str]
+    total_s: float
+    queue_s: float = 0.0
+    engine_s: float | None = None
+    first_token_s: float | None = None
+
+
+class Metrics:
+    """All counters of one app; ``registry`` is what the metrics port serves."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._make_completion_metrics()
+        self._make_edge_metrics()
+        self._key_labels: set[str] = set()
+
+    def _make_completion_metrics(self) -> None:
+        of = self.registry
+        self._prompt_tokens = Counter("vllm:prompt_tokens", "Prompt tokens processed", registry=of)
+        self._generated = Counter("vllm:generation_tokens", "Tokens generated", registry=of)
+        self._success = Counter("vllm:request_success", "Choices finished", ["finished_reason"], registry=of)
+        self._prompt_size = Histogram(
+            "vllm:request_prompt_tokens", "Prompt tokens per request", buckets=_TOKENS, registry=of
+        )
+        self._generated_size = Histogram(
+            "vllm:request_generation_tokens", "Generated tokens per request", buckets=_TOKENS, registry=of
+        )
+        self._first_token = Histogram(
+            "vllm:time_to_first_token_seconds", "Arrival to first token", buckets=_SECONDS, registry=of
+        )
+        self._between = Histogram(
+            "vllm:inter_token_latency_seconds",
+            "Mean time between tokens of a request",
+            buckets=_FAST,
+            registry=of,
+        )
+        self._total = Histogram(
+            "vllm:e2e_request_latency_seconds", "Arrival to last token", buckets=_SECONDS, registry=of
+        )
+        self._queued = Histogram(
+            "vllm:request_queue_time_seconds", "Time in the gateway's queue", buckets=_SECONDS, registry=of
+        )
+        self._overhead = Histogram(
+            "assist_overhead_seconds",
+            "Gateway's own time, without queue and engine",
+            buckets=_FAST,
+            registry=of,
+        )
+        self._llama_prompt = Counter("llamacpp:prompt_tokens", "Prompt tokens processed", registry=of)
+        self._llama_predicted = Counter("llamacpp:tokens_predicted", "Tokens generated", registry=of)
+        self._truncated = Counter("assist_prompts_truncated", "Prompts cut to fit the context", registry=of)
+        self._ignored = Counter(
+            "assist_parameters_ignored", "Unsupported parameters", ["parameter"], registry=of
+        )
+        self._cancelled = Counter("assist_requests_cancelled", "Requests whose client left", registry=of)
+        self._wasted = Counter("assist_tokens_wasted", "Tokens generated for clients that left", registry=of)
+        self._stopped = Counter("assist_stops", "Completions ended by a stop string", ["by"], registry=of)
+
+    def _make_edge_metrics(self) -> None:
+        of = self.registry
+        self._running = Gauge("vllm:num_requests_running", "Requests at the engine", registry=of)
+        self._waiting = Gauge("vllm:num_requests_waiting", "Requests in the queue", registry=of)
+        self._processing = Gauge("llamacpp:requests_processing", "Requests at the engine", registry=of)
+        self._deferred = Gauge("llamacpp:requests_deferred", "Requests in the queue", registry=of)
+        self._refused = Counter(
+            "assist_requests_refused", "Requests refused before work", ["reason"], registry=of
+        )
+        self._http = Counter("http_requests", "HTTP requests", ["handler", "method", "status"], registry=of)
+        self._http_time = Histogram(
+            "http_request_duration_seconds", "HTTP requests", ["handler"], buckets=_SECONDS, registry=of
+        )
+        self._auth = Counter("assist_auth", "Authentication outcomes", ["outcome"], registry=of)
+        self._auth_failures = Counter(
+            "assist_auth_provider_failures", "Provider gave no answer", ["why"], registry=of
+        )
+        self._auth_time = Histogram(
+            "assist_auth_provider_seconds", "Time of the provider's answers", buckets=_SECONDS, registry=of
+        )
+        self._redis_failures = Counter("assist_redis_failures", "Redis calls that failed", registry=of)
+        self._draining = Gauge("assist_draining", "1 while the process is stopping", registry=of)
+        self._key_requests = Counter("assist_key_requests", "Admitted requests per key", ["key"], registry=of)
+        self._key_tokens = Counter("assist_key_tokens", "Tokens charged per key", ["key"], registry=of)
+
+    def completion(self, done: Completion) -> None:
+        """Count one answered request."""
+        self._prompt_tokens.inc(done.prompt_tokens)
+        self._llama_prompt.inc(done.prompt_tokens)
+        self._generated.inc(done.completion_tokens)
+        self._llama_predicted.inc(done.completion_tokens)
+        for reason in done.finish_reasons:
+            self._success.labels(reason if reason in _FINISHES else OTHER).inc()
+        self._prompt_size.observe(done.prompt_tokens)
+        self._generated_size.observe(done.completion_tokens)
+        self._total.observe(done.total_s)
+        if done.engine_s is not None:
+            self._overhead.observe(max(0.0, done.total_s - done.queue_s - done.engine_s))
+        if done.first_token_s is not None:
+            self._first_token.observe(done.first_token_s)
+            if done.completion_tokens > 1:
+                self._between.observe((done.total_s - done.first_token_s) / (done.completion_tokens - 1))
+
+    def truncated(self) -> None:
+        """Count a prompt that was cut to fit."""
+        self._truncated.inc()
+
+    def ignored(self, parameter: str) -> None:
+        """Count a parameter accepted without effect; its name comes from the code, not the client."""
+        self._ignored.labels(parameter).inc()
+
+    def stopped(self, by: str) -> None:
+        """Count a completion that a stop string ended, found in the ``text`` or as a ``token``."""
+        self._stopped.labels(by if by in {"text", "token"} else OTHER).inc()
+
+    def cancelled(self, wasted_tokens: int = 0) -> None:
+        """Count a client that left before its answer was complete."""
+        self._cancelled.inc()
+        self._wasted.inc(wasted_tokens)
+
+    def load(self, running: int, waiting: int) -> None:
+        """Set how many requests run and wait."""
+        self._running.set(running)
+        self._processing.set(running)
+        self._waiting.set(waiting)
+        self._deferred.set(waiting)
+
+    def queued(self, seconds: float) -> None:
+        """Record how long an admitted request waited."""
+        self._queued.observe(seconds)
+
+    def refused(self, reason: str) -> None:
+        """Count a refusal; ``reason`` is a word of the code's own."""
+        self._refused.labels(reason).inc()
+
+    def http(self, handler: str, method: str, status: int, seconds: float) -> None:
+        """Count one HTTP exchange under its route template."""
+        self._http.labels(handler, method if method in _METHODS else OTHER, str(status)).inc()
+        self._http_time.labels(handler).observe(seconds)
+
+    def auth(self, outcome: str) -> None:
+        """Count an authentication outcome: allowed, cached, denied, missing or unavailable."""
+        self._auth.labels(outcome).inc()
+
+    def auth_failure(self, why: str) -> None:
+        """Count why the provider could not answer."""
+        known = why in _FAILURES or (why.startswith("status ") and why[7:].isdigit())
+        self._auth_failures.labels(why if known else OTHER).inc()
+
+    def auth_latency(self, seconds: float) -> None:
+        """Record how long the provider took."""
+        self._auth_time.observe(seconds)
+
+    def redis_failed(self) -> None:
+        """Count a Redis call that failed."""
+        self._redis_failures.inc()
+
+    def draining(self) -> None:
+        """Show that the process is stopping."""
+        self._draining.set(1)
+
+    def key(self, key_id: str, *, requests: int = 0, tokens: int = 0) -> None:
+        """Add to one key's counters; keys beyond the first ``MAX_KEY_LABELS`` are counted together."""
+        if key_id not in self._key_labels:
+            if len(self._key_labels) >= MAX_KEY_LABELS:
+                key_id = OTHER
+            else:
+                self._key_labels.add(key_id)
+        if requests:
+            self._key_requests.labels(key_id).inc(requests)
+        if tokens:
+            self._key_tokens.labels(key_id).inc(tokens)

@@ -1,0 +1,69 @@
+"""One bounded way to Redis: short time-outs, no retries, and a pause after a failure.
+
+redis-py waits 5 s by default, longer than a completion may take. Here a call costs at most ``timeout_s`` and,
+after a failure, nothing for ``pause_s``: the callers then go on with what this process knows.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+_log = logging.getLogger(__name__)
+
+
+class RedisLink:
+    """Runs commands on one Redis; every failure is a ``RedisError``, within ``timeout_s``."""
+
+    def __init__(
+        self,
+        url: str,
+        timeout_s: float = 0.1,
+        pause_s: float = 1.0,
+        on_error: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._timeout_s, self._pause_s, self._on_error, self._clock = timeout_s, pause_s, on_error, clock
+        self._paused_until = 0.0
+        self._redis = Redis.from_url(
+            url,
+            socket_timeout=timeout_s,
+            socket_connect_timeout=timeout_s,
+            max_connections=32,
+            retry=Retry(NoBackoff(), 0),
+            decode_responses=False,
+        )
+
+    async def call(self, command: Callable[[Redis], Awaitable[Any]]) -> Any:  # noqa: ANN401 -- Redis's reply
+        """Run one command; raise ``RedisError`` at once while Redis is known to be away."""
+        if self._clock() < self._paused_until:
+            raise RedisConnectionError("Redis failed a moment ago; not asking again yet")
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await command(self._redis)
+        except TimeoutError:
+            self._failed("no answer in time")
+            raise RedisTimeoutError("no answer in time") from None
+        except RedisError as error:
+            self._failed(type(error).__name__)
+            raise
+        except OSError as error:
+            self._failed(type(error).__name__)
+            raise RedisConnectionError(type(error).__name__) from None
+
+    def _failed(self, why: str) -> None:
+        self._on_error()
+        self._paused_until = self._clock() + self._pause_s
+        _log.warning("Redis is not usable (%s); going on with this process's own memory", why)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._redis.aclose()
