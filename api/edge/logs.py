@@ -76,7 +76,7 @@ class _ToLines(logging.Handler):
             "event": clean(record.getMessage(), 1000),
         }
         if record.exc_info and record.exc_info[1] is not None:
-            fields["exception"] = describe(record.exc_info[1], with_text=self._with_text)
+            fields["causes"] = describe(record.exc_info[1], with_text=self._with_text)
         self._writer.msg(orjson.dumps(fields, default=repr))
 
 

@@ -18,10 +18,11 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 _log = logging.getLogger(__name__)
+_STEPS = 3  # connect, greet, ask
 
 
 class RedisLink:
-    """Runs commands on one Redis; every failure is a ``RedisError``, within ``timeout_s``."""
+    """Runs commands on one Redis; every failure is a ``RedisError``, after 3 ``timeout_s`` at most."""
 
     def __init__(
         self,
@@ -37,7 +38,7 @@ class RedisLink:
             url,
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
-            max_connections=32,
+            max_connections=256,
             retry=Retry(NoBackoff(), 0),
             decode_responses=False,
         )
@@ -47,7 +48,8 @@ class RedisLink:
         if self._clock() < self._paused_until:
             raise RedisConnectionError("Redis failed a moment ago; not asking again yet")
         try:
-            async with asyncio.timeout(self._timeout_s):
+            # Longer than the socket limits: redis-py does not close a cancelled connection, it forgets it.
+            async with asyncio.timeout(_STEPS * self._timeout_s):
                 return await command(self._redis)
         except TimeoutError:
             self._failed("no answer in time")

@@ -43,7 +43,7 @@ class RequestContext:
         try:
             await self._app(scope, receive, exchange.send)
         except Exception as error:  # noqa: BLE001 -- the last stop before uvicorn, which would log its text
-            self._log.error("unhandled", request_id=exchange.id, exception=describe(error))
+            self._log.error("unhandled", request_id=exchange.id, causes=describe(error))
             if exchange.started_answer:
                 raise _Broken(exchange.id) from None
             await refusal.start(exchange.send, _internal(exchange.id), scope["path"])
