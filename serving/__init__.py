@@ -1,1 +1,1 @@
-"""What runs behind Triton: weight conversion, the model repository, the server's command and the Python backend."""
+"""Weight conversion, the Triton model repository, the server's command and its Python backend."""

@@ -33,7 +33,7 @@ _STREAM_OUTPUTS = (("row_index", "INT32", "1"), ("row_final", "BOOL", "1"))
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """What one ``config.pbtxt`` says. ``gpus`` 0 means the CPU; ``parameters`` are strings for the backend."""
+    """What one ``config.pbtxt`` says. ``gpus`` 0 means the CPU; ``parameters`` go to the backend."""
 
     name: str
     decoupled: bool

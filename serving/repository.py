@@ -1,7 +1,6 @@
-"""Generate the Triton model repository: a unary model and its decoupled (streaming) twin over one model directory."""
+"""Generate the Triton model repository: a unary model and its decoupled (streaming) twin."""
 
 import argparse
-import os
 import shutil
 import sys
 import tempfile
@@ -27,7 +26,7 @@ class RepositoryError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repository:
-    """What to serve and how. ``gpus`` 0 means the CPU; ``streams`` is how many streams advance at the same time."""
+    """What to serve and how. ``gpus`` 0 means the CPU; ``streams`` is how many of them advance at once."""
 
     model_dir: Path
     runtime: str
@@ -42,6 +41,11 @@ class Repository:
     max_queue_delay_us: int = 0
     max_queue_size: int = 128
 
+    @property
+    def batches(self) -> int:
+        """How many batches of the unary model run at once; llama.cpp makes one of them all."""
+        return 1 if self.runtime == "ctranslate2" else min(self.max_batch_size, 8)
+
     def check(self) -> None:
         """Raise ``RepositoryError`` for what no runtime can serve."""
         for field in fields(self):
@@ -51,23 +55,26 @@ class Repository:
                 raise RepositoryError(f"{field.name} is {value}: it must be at least {least}")
         if self.split > 1:
             raise RepositoryError(
-                f"the model is to be split over {self.split} GPUs, which {self.runtime} cannot do here (CTranslate2's "
-                "tensor parallelism needs an MPI launcher, which Triton's backend processes do not have): use one "
-                "GPU with enough memory, or a lower precision; several GPUs can each hold a whole copy (gpus: 2)"
+                f"the model is to be split over {self.split} GPUs, which {self.runtime} cannot do here: "
+                "CTranslate2 needs an MPI launcher for it, which Triton's backend processes do not have. Use "
+                "one GPU with enough memory or a lower precision; several GPUs can each hold a whole copy"
             )
-        if not (self.model_dir / "config.json").is_file():
+        wanted = {"ctranslate2": "model.bin", "llama_cpp": "*.gguf"}.get(self.runtime)
+        if wanted is None:
+            raise RepositoryError(f"no runtime {self.runtime!r}: choose ctranslate2 or llama_cpp")
+        if not any(self.model_dir.glob(wanted)):
             raise RepositoryError(
-                f"{self.model_dir} has no config.json: fetch and convert the model first (model-loader fetch MODEL "
-                f"--runtime {self.runtime} --precision {self.precision})"
+                f"{self.model_dir} has no {wanted}: fetch and convert the model first (model-loader fetch "
+                f"MODEL --runtime {self.runtime} --precision {self.precision})"
             )
 
 
 def generate(target: Path, repository: Repository) -> bool:
     """Make ``target`` the model repository that ``repository`` describes; return whether anything changed.
 
-    It is built beside and swapped in, so a server that starts meanwhile sees the old one or the new one, whole.
-    The weights are reached by a symbolic link to the resolved model directory: a later switch of the store's
-    ``current`` link does not change a running server under its feet. Raises ``RepositoryError``.
+    It is built beside and swapped in, so a server that starts meanwhile sees the old one or the new one,
+    whole. The weights are reached by a symbolic link to the resolved model directory: a later switch of the
+    store's ``current`` link does not change a running server under its feet. Raises ``RepositoryError``.
     """
     repository.check()
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +107,7 @@ def _config(name: str, repository: Repository, *, decoupled: bool) -> ModelConfi
         "precision": repository.precision,
         "context_length": str(repository.context_length),
         "intra_threads": str(repository.intra_threads),
-        "parallel": str(repository.streams if decoupled else 1),
+        "parallel": str(repository.streams if decoupled else repository.batches),
         # Two full batches keep the runtime busy; what comes on top waits in Triton's queue, which can refuse.
         "backlog": str(2 * repository.max_batch_size),
     }
@@ -117,11 +124,11 @@ def _config(name: str, repository: Repository, *, decoupled: bool) -> ModelConfi
 
 
 def _content(root: Path) -> dict[str, bytes | str]:
-    """Map every file and link below ``root`` to its content or target; what the server leaves there is ignored."""
+    """Map every file and link below ``root`` to its content or target, but for what the server leaves."""
     content: dict[str, bytes | str] = {}
     for path in root.rglob("*"):
         if path.is_symlink():
-            content[str(path.relative_to(root))] = os.readlink(path)
+            content[str(path.relative_to(root))] = str(path.readlink())
         elif path.is_file() and "__pycache__" not in path.parts:
             content[str(path.relative_to(root))] = path.read_bytes()
     return content

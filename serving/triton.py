@@ -1,4 +1,4 @@
-"""Start NVIDIA's tritonserver from the nvidia-pytriton wheel: its command, its environment, what must be in place."""
+"""Start NVIDIA's tritonserver from the nvidia-pytriton wheel: its command, its environment, its needs."""
 
 import argparse
 import json
@@ -40,7 +40,9 @@ class Installation:
 
 def installation(python: Path) -> Installation:
     """Find the server that belongs to the virtual environment of ``python``. Raises ``TritonError``."""
-    question = "import json, sys, sysconfig; print(json.dumps([sysconfig.get_path('purelib'), sys.version_info[:2]]))"
+    question = (
+        "import json, sys, sysconfig as s; print(json.dumps([s.get_path('purelib'), sys.version_info[:2]]))"
+    )
     try:
         answer = subprocess.run(
             [python, "-c", question], capture_output=True, check=True, timeout=60, text=True
@@ -72,7 +74,7 @@ def prepare(python: Path) -> bool:
     target = os.path.relpath(
         found.stub, link.parent
     )  # relative: the stub finds its libraries through $ORIGIN
-    if link.is_symlink() and os.readlink(link) == target:
+    if link.is_symlink() and str(link.readlink()) == target:
         return False
     fresh = link.with_name(f".{link.name}.{os.getpid()}")
     fresh.symlink_to(target)
@@ -87,11 +89,12 @@ def _check_libraries(found: Installation) -> None:
     missing = [line.split()[0] for line in listing.splitlines() if "not found" in line]
     if missing:
         raise TritonError(
-            f"Triton's Python backend needs {', '.join(missing)}: apt-get install libpython{found.python_version}"
+            f"Triton's Python backend needs {', '.join(missing)}: "
+            f"apt-get install libpython{found.python_version}"
         )
 
 
-def command(  # noqa: PLR0913 -- one address and three ports are what a server has
+def command(
     repository: Path,
     *,
     host: str,
@@ -104,8 +107,8 @@ def command(  # noqa: PLR0913 -- one address and three ports are what a server h
 ) -> tuple[list[str], dict[str, str]]:
     """Return argv and environment of a tritonserver for ``repository``. Raises ``TritonError``.
 
-    The environment's PATH starts with the virtual environment of ``python``: the backend's stub runs isolated, ignores
-    PYTHONPATH and finds its packages by that alone.
+    The environment's PATH starts with the virtual environment of ``python``: the backend's stub runs
+    isolated, ignores PYTHONPATH and finds its packages by that alone.
     """
     found = installation(python)
     argv = [
@@ -152,14 +155,15 @@ def _environment(python: Path, *, gpu: bool) -> dict[str, str]:
 
 
 def shm_prefix(grpc_port: int) -> str:
-    """Return the name that this server's shared memory regions start with, so that they can be told from others'."""
+    """Return what the names of this server's shared memory regions start with."""
     return f"{SHM_PREFIX}{grpc_port}_"
 
 
 def sweep(grpc_port: int) -> int:
     """Remove shared memory that a killed server on this port left behind; return how many regions.
 
-    To be called only while no server runs on the port: Triton never reuses a region, so what is there is an orphan.
+    To be called only while no server runs on the port: Triton never reuses a region, so what is there is an
+    orphan.
     """
     regions = list(Path("/dev/shm").glob(shm_prefix(grpc_port) + "*"))  # noqa: S108 -- where POSIX shared memory lives
     for region in regions:
@@ -185,7 +189,8 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.write(f"{error}\n")
         return 1
     sweep(options["grpc_port"])
-    os.execve(argv[0], argv, environment)  # noqa: S606 -- the server takes this process's place, so signals reach it
+    # The server takes this process's place, so that signals reach it.
+    return os.execve(argv[0], argv, environment)  # noqa: S606 -- argv is ours, no shell is involved
 
 
 if __name__ == "__main__":

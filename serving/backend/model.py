@@ -1,4 +1,4 @@
-"""The class that Triton's Python backend loads: it turns requests into jobs and answers them as they are done."""
+"""What Triton's Python backend loads: it turns requests into jobs and answers each as it is done."""
 
 import json
 from pathlib import Path
@@ -61,10 +61,10 @@ class TritonPythonModel:
 
 
 def _check_numpy() -> None:
-    if int(np.__version__.split(".", 1)[0]) >= 2:  # noqa: PLR2004
+    if int(np.__version__.split(".", 1)[0]) >= 2:
         raise RuntimeError(
-            f"numpy {np.__version__} breaks this Triton's Python backend (every answer becomes 'output tensor shape "
-            "does not match'): install numpy>=1.26.4,<2 into the serving environment"
+            f"numpy {np.__version__} breaks this Triton's Python backend (each answer becomes 'output tensor "
+            "shape does not match'): install numpy>=1.26.4,<2 into the serving environment"
         )
 
 

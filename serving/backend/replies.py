@@ -37,7 +37,7 @@ class UnaryReply:
 class StreamReply:
     """A response for each row's new tokens, then the end of the stream."""
 
-    def __init__(self, sender: Any, width: int, lengths: Sequence[int]) -> None:  # noqa: ANN401, ARG002
+    def __init__(self, sender: Any, width: int, lengths: Sequence[int]) -> None:  # noqa: ANN401, ARG002 -- one signature for both
         self._sender = sender
         self._lengths = lengths
 
@@ -46,7 +46,7 @@ class StreamReply:
         outputs = tensors.stream_outputs(row, start, stop, self._lengths[row.index], final=final)
         _send(self._sender, outputs, final=False)
 
-    def done(self, job: Job) -> None:
+    def done(self, _job: Job) -> None:
         """End the stream."""
         self._sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 

@@ -16,7 +16,7 @@ class BadRequestError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How the next token is chosen. Rows with equal settings can share a batch. ``top_k`` 0 means no limit."""
+    """How the next token is chosen. Rows with equal settings share batches. ``top_k`` 0 is no limit."""
 
     top_k: int = 1
     top_p: float = 1.0
@@ -30,6 +30,11 @@ class Settings:
         """Say whether the most likely token is always taken, so that no random number is drawn."""
         return self.top_k == 1
 
+    @property
+    def looks_back(self) -> bool:
+        """Say whether what was generated changes what may come next."""
+        return self.repetition_penalty != 1.0 or bool(self.bad_words)
+
 
 class Reply(Protocol):
     """The way back to one client."""
@@ -37,7 +42,7 @@ class Reply(Protocol):
     def tokens(self, row: "Row", start: int, stop: int, *, final: bool) -> None:
         """Tell of the new tokens ``start`` to ``stop`` of a row; ``final`` if it will have no more."""
 
-    def done(self, job: "Job") -> None:
+    def done(self, _job: "Job", /) -> None:
         """Tell that every row is finished. Called once, and never together with ``failed``."""
 
     def failed(self, error: Exception) -> None:

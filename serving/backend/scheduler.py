@@ -1,7 +1,7 @@
 """Put rows of many requests together into batches, and bound how much waits.
 
-Rows with equal settings and prompts of similar length run as one batch. A row whose seed the caller chose is drawn
-only together with the rows of its own request, so that nothing a stranger sends changes its text.
+Rows with equal settings and prompts of similar length run as one batch. A row whose seed the caller chose is
+drawn only together with the rows of its own request, so that nothing a stranger sends changes its text.
 """
 
 import threading
@@ -13,8 +13,8 @@ from .outbox import Outbox
 from .rows import Job, Row, Settings
 from .runtimes.base import Runtime
 
-# CTranslate2 reads the shortest prompt of a batch at once and the rest of the longer ones token by token: beyond this
-# many tokens, two batches are cheaper than one.
+# CTranslate2 reads the shortest prompt of a batch at once and the rest of the longer ones token by token:
+# beyond this many tokens, two batches are cheaper than one.
 LENGTH_SPREAD = 16
 POLL_S = 0.1
 
@@ -36,13 +36,16 @@ class Unit:
         return self.rows[0].settings
 
     def may_join(self, head: "Unit") -> bool:
-        """Say whether this unit can run in one batch with ``head`` with nothing lost."""
-        spread = abs(len(self.rows[0].prompt) - len(head.rows[0].prompt))
-        return not self.exclusive and self.settings == head.settings and spread <= LENGTH_SPREAD
+        """Say whether this unit has the same text in one batch with ``head`` as alone."""
+        if self.exclusive or self.settings != head.settings:
+            return False
+        # In a batch of mixed lengths CTranslate2 counts prompt tokens that it read late as generated ones.
+        spread = 0 if self.settings.looks_back else LENGTH_SPREAD
+        return abs(len(self.rows[0].prompt) - len(head.rows[0].prompt)) <= spread
 
 
 class Scheduler:
-    """Worker threads that take batches off a bounded queue and run them, and one that notices who has gone."""
+    """Threads that take batches off a bounded queue and run them, and one that notices who has gone."""
 
     def __init__(self, runtime: Runtime, outbox: Outbox, *, backlog: int) -> None:
         """Start the threads. At most ``backlog`` rows wait; more make ``submit`` block."""
@@ -59,7 +62,7 @@ class Scheduler:
             thread.start()
 
     def submit(self, job: Job) -> None:
-        """Queue the rows of a job. Blocks while the queue is full, so that Triton's own queue fills and refuses."""
+        """Queue the rows of a job. Blocks while the queue is full: then Triton's own fills up and refuses."""
         units = list(split(job.rows, self._runtime.max_rows))
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._rows_waiting() < self._backlog)
@@ -108,7 +111,7 @@ class Scheduler:
         return [row for unit in mates for row in unit.rows]
 
     def _run(self, rows: list[Row]) -> None:
-        """Run one batch; if it fails, run each of its rows that has no token yet alone, to spare the innocent."""
+        """Run one batch; if it fails, run each of its rows that has no token yet alone."""
         try:
             self._runtime.generate(rows)
         except Exception as error:  # noqa: BLE001 -- whatever a runtime raises belongs to the client that caused it
@@ -125,7 +128,8 @@ class Scheduler:
     def _watch(self) -> None:
         """Stop the jobs whose client has gone or whose time is up.
 
-        Asking Triton costs a round trip to its process (about 0.15 ms), so it is done here and not at every token.
+        Asking Triton costs a round trip to its process (about 0.15 ms), so it is done here and not at every
+        token.
         """
         while not self._closed:
             time.sleep(POLL_S)

@@ -1,7 +1,7 @@
 """FasterTransformer's tensors, as FauxPilot sends and reads them (issue 3; api_contract section 2.1)."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,8 @@ class Limits:
 def add_rows(job: Job, tensors: Tensors, limits: Limits, *, mergeable: bool) -> None:
     """Add one row per line of ``input_ids`` ``[n, length]`` to the job.
 
-    With ``mergeable`` the seeds do not matter, because the caller did not choose them. Raises ``BadRequestError``.
+    With ``mergeable`` the seeds do not matter, because the caller did not choose them. Raises
+    ``BadRequestError``.
     """
     ids = tensors["input_ids"]
     for index in range(ids.shape[0]):
@@ -38,8 +39,8 @@ def add_rows(job: Job, tensors: Tensors, limits: Limits, *, mergeable: bool) -> 
             raise BadRequestError(f"request_output_len is {limit}: it must not be negative")
         if len(prompt) + limit > limits.context_length:
             raise BadRequestError(
-                f"{len(prompt)} prompt tokens and {limit} requested tokens exceed the model's context length of "
-                f"{limits.context_length}: shorten the prompt or lower request_output_len"
+                f"{len(prompt)} prompt tokens and {limit} requested tokens exceed the model's context length "
+                f"of {limits.context_length}: shorten the prompt or lower request_output_len"
             )
         seed = None if mergeable else read.integer("random_seed", 0)
         stop = read.words("stop_words_list")
@@ -78,18 +79,17 @@ class _RowReader:
             raise BadRequestError(f"temperature is {temperature}: it must not be negative")
         end_id = self.integer("end_id", self._limits.eos_id)
         greedy = top_k == 1 or temperature == 0 or (top_k == 0 and top_p <= 0)
-        sampled = {
-            "top_k": min(max(top_k, 0), self._limits.vocabulary_size),
-            "top_p": top_p if 0 < top_p < 1 else 1.0,
-            "temperature": temperature,
-        }
         return Settings(
+            # One spelling of greedy, so that all greedy rows can share a batch.
+            top_k=1 if greedy else min(max(top_k, 0), self._limits.vocabulary_size),
+            top_p=top_p if 0 < top_p < 1 and not greedy else 1.0,
+            temperature=1.0 if greedy else temperature,
             # FauxPilot hands OpenAI's frequency_penalty on as this; its default there, 0, means no penalty.
             repetition_penalty=self.real("repetition_penalty", 1.0) or 1.0,
-            # FauxPilot's clients send 50256 to any model; outside the vocabulary it can only mean "the usual one".
+            # FauxPilot's clients send 50256 to any model; outside the vocabulary it can only mean "the usual
+            # one".
             end_id=end_id if 0 <= end_id < self._limits.vocabulary_size else self._limits.eos_id,
             bad_words=self.words("bad_words_list"),
-            **({} if greedy else sampled),
         )
 
     def integer(self, name: str, default: int) -> int:
@@ -129,7 +129,8 @@ class _RowReader:
 def unary_outputs(rows: Sequence[Row], width: int, lengths: Sequence[int]) -> dict[str, NDArray[Any]]:
     """Build the answer of one request: ``output_ids [n, 1, width + limit]`` and its companions.
 
-    ``lengths`` are the prompts' lengths as the client sees them. What is after a row's end is filled with its end_id.
+    ``lengths`` are the prompts' lengths as the client sees them. What is after a row's end is filled with its
+    end_id.
     """
     room = max((row.limit for row in rows), default=0)
     ids = np.empty((len(rows), 1, width + room), np.uint32)
@@ -158,6 +159,3 @@ def stream_outputs(row: Row, start: int, stop: int, length: int, *, final: bool)
         "row_index": np.array([[row.index]], np.int32),
         "row_final": np.array([[final]], np.bool_),
     }
-
-
-Get = Callable[[str], "NDArray[Any] | None"]

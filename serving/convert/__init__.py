@@ -3,12 +3,14 @@
 Weights are read tensor by tensor, so a conversion needs the memory of its result plus one tensor.
 """
 
+import importlib
 from pathlib import Path
 
 from serving.convert.errors import ConversionError
 
 __all__ = ["PRECISIONS", "ConversionError", "convert"]
 
+_MODULES = {"ctranslate2": "serving.convert.to_ctranslate2", "llama_cpp": "serving.convert.to_gguf"}
 PRECISIONS = {
     "ctranslate2": ("int8", "int8_float32", "int8_float16", "float16", "float32"),
     "llama_cpp": ("Q8_0", "F16", "F32"),
@@ -16,19 +18,15 @@ PRECISIONS = {
 
 
 def convert(source_dir: Path, target_dir: Path, runtime: str, precision: str) -> None:
-    """Convert the Hugging Face style model in ``source_dir`` for ``runtime`` into the existing, empty ``target_dir``.
+    """Convert the Hugging Face style model in ``source_dir`` for ``runtime`` into the empty ``target_dir``.
 
-    The result holds copies of ``tokenizer.json`` and ``config.json`` too, so that a gateway and a server need that
-    directory alone. Raises ``ConversionError`` with the remedy; what ``target_dir`` then holds is to be thrown away.
+    The result holds copies of ``tokenizer.json`` and ``config.json`` too, so that a gateway and a server need
+    that directory alone. Raises ``ConversionError`` with the remedy; what ``target_dir`` then holds is to be
+    thrown away.
     """
     _check(source_dir, target_dir, runtime, precision)
-    if runtime == "ctranslate2":
-        from serving.convert.to_ctranslate2 import (
-            convert as run,
-        )  # a loader without ctranslate2 must still import us
-    else:
-        from serving.convert.to_gguf import convert as run
-    run(source_dir, target_dir, precision)
+    module = importlib.import_module(_MODULES[runtime])  # here: a machine may have one runtime's wheels only
+    module.convert(source_dir, target_dir, precision)
 
 
 def _check(source_dir: Path, target_dir: Path, runtime: str, precision: str) -> None:

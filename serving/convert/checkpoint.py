@@ -77,8 +77,8 @@ class Checkpoint:
         paths = paths or sorted(self.directory.glob("*.safetensors"))
         if not paths:
             raise ConversionError(
-                f"no .safetensors file in {self.directory}: choose a revision of the model that has safetensors "
-                "weights (pickle files are not read, they can run code)"
+                f"no .safetensors file in {self.directory}: choose a revision of the model that has "
+                "safetensors weights (pickle files are not read, they can run code)"
             )
         files: dict[str, Path] = {}
         for path in paths:

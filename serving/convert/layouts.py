@@ -1,8 +1,8 @@
 """Where each architecture keeps its weights, and how they are permuted into one common order.
 
-CodeGen, GPT-J and Phi are one architecture in three layouts: attention and MLP in parallel behind one layer norm,
-partial rotary positions, biased head. They differ in how the attention projections are fused and in which rotary
-dimensions are neighbours (GPT-J: interleaved pairs; Phi and GPT-NeoX: two halves).
+CodeGen, GPT-J and Phi are one architecture in three layouts: attention and MLP in parallel behind one layer
+norm, partial rotary positions, biased head. They differ in how the attention projections are fused and in
+which rotary dimensions are neighbours (GPT-J: interleaved pairs; Phi and GPT-NeoX: two halves).
 """
 
 from collections.abc import Callable
@@ -43,7 +43,7 @@ class ParallelModel:
         return Source(self.checkpoint.shape(name), lambda: self.checkpoint.tensor(name))
 
     def block(self, layer: int, name: str) -> Source:
-        """Return a tensor of one transformer block that is used as it stands, such as ``mlp.fc_in.weight``."""
+        """Return a tensor of one block that is used as it stands, such as ``mlp.fc_in.weight``."""
         return self.source(f"transformer.h.{layer}.{name}")
 
     def attention(self, layer: int) -> Source:
@@ -67,7 +67,7 @@ class ParallelModel:
 
 
 def parallel_model(checkpoint: Checkpoint) -> ParallelModel:
-    """Read the sizes of a CodeGen or GPT-J checkpoint. Raises ``ConversionError`` for one that does not fit."""
+    """Read the sizes of a CodeGen or GPT-J checkpoint. Raises ``ConversionError``."""
     activation = str(checkpoint.config.get("activation_function"))
     if activation not in ACTIVATIONS:
         raise ConversionError(
@@ -92,8 +92,8 @@ def parallel_model(checkpoint: Checkpoint) -> ParallelModel:
 def split_codegen(fused: Array, blocks: int) -> tuple[Array, Array, Array]:
     """Split CodeGen's fused projection ``[3 * width, width]`` into query, key and value.
 
-    It is stored as ``blocks`` slices, one per core of the training run, and each slice holds its query, value and key
-    rows in that order.
+    It is stored as ``blocks`` slices, one per core of the training run, and each slice holds its query, value
+    and key rows in that order.
     """
     rows, width = fused.shape
     if rows != 3 * width or width % blocks:
@@ -110,4 +110,5 @@ def halves(weight: Array, heads: int, rotary: int) -> Array:
     per_head = weight.reshape(heads, weight.shape[0] // heads, weight.shape[1])
     pairs = per_head[:, :rotary].reshape(heads, rotary // 2, 2, -1)
     turned = pairs.swapaxes(1, 2).reshape(heads, rotary, -1)
-    return np.concatenate([turned, per_head[:, rotary:]], axis=1).reshape(weight.shape)
+    result: Array = np.concatenate([turned, per_head[:, rotary:]], axis=1).reshape(weight.shape)
+    return result

@@ -1,7 +1,5 @@
 """The runtimes that can generate, behind one seam."""
 
-from typing import Any
-
 from .base import Options, Runtime
 
 __all__ = ["Options", "Runtime", "load"]
@@ -9,10 +7,14 @@ __all__ = ["Options", "Runtime", "load"]
 
 def load(name: str, options: Options) -> Runtime:
     """Load the model with the runtime of this name. Raises ``ValueError`` for an unknown one."""
-    factory: Any
     if name == "ctranslate2":
-        from .ctranslate2 import CTranslate2Runtime as factory  # each runtime's wheel may be absent
-    else:
-        raise ValueError(f"no runtime {name!r}: the parameter 'runtime' must be ctranslate2 or llama_cpp")
-    runtime: Runtime = factory(options)
-    return runtime
+        from .ctranslate2 import (
+            CTranslate2Runtime,
+        )  # each runtime's wheel may be absent, so none is imported above
+
+        return CTranslate2Runtime(options)
+    if name == "llama_cpp":
+        from .llama_cpp import LlamaCppRuntime
+
+        return LlamaCppRuntime(options)
+    raise ValueError(f"no runtime {name!r}: the parameter 'runtime' must be ctranslate2 or llama_cpp")

@@ -10,7 +10,7 @@ from ..rows import Row
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to load a model. ``parallel`` is how many batches may run at once, ``threads`` how many cores one uses."""
+    """How to load a model: ``parallel`` batches may run at once, each on ``threads`` cores."""
 
     model_dir: Path
     precision: str

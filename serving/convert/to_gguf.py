@@ -1,0 +1,139 @@
+"""Write a GGUF file for llama.cpp, which knows CodeGen and GPT-J by the name of Phi.
+
+The three are one architecture once the attention weights are permuted (see ``layouts``); Phi has biases on
+the attention projections, which are zero here.
+"""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import gguf
+import numpy as np
+
+from serving.convert import vocabulary
+from serving.convert.checkpoint import Array, Checkpoint
+from serving.convert.errors import ConversionError
+from serving.convert.layouts import ParallelModel, Source, parallel_model
+
+FILE_NAME = "model.gguf"
+_TYPES = {
+    "Q8_0": gguf.GGMLQuantizationType.Q8_0,
+    "F16": gguf.GGMLQuantizationType.F16,
+    "F32": gguf.GGMLQuantizationType.F32,
+}
+_FILE_TYPES = {
+    "Q8_0": gguf.LlamaFileType.MOSTLY_Q8_0,
+    "F16": gguf.LlamaFileType.MOSTLY_F16,
+    "F32": gguf.LlamaFileType.ALL_F32,
+}
+_ARCHITECTURES = ("CodeGenForCausalLM", "GPTJForCausalLM")
+
+
+def convert(source_dir: Path, target_dir: Path, precision: str) -> None:
+    """Convert ``source_dir`` into ``target_dir / model.gguf``; see ``serving.convert.convert``."""
+    checkpoint = Checkpoint(source_dir)
+    if checkpoint.architecture not in _ARCHITECTURES:
+        raise ConversionError(
+            f"no GGUF conversion for {checkpoint.architecture}: supported are {', '.join(_ARCHITECTURES)}; "
+            "for another model fetch a ready GGUF file of it, or use the ctranslate2 runtime"
+        )
+    model = parallel_model(checkpoint)
+    if model.activation != "gelu_new":
+        raise ConversionError(
+            f"llama.cpp's Phi has gelu_new only, this model {model.activation}: use ctranslate2"
+        )
+    writer = gguf.GGUFWriter(target_dir / FILE_NAME, "phi2")
+    _add_sizes(writer, model, precision)
+    _add_tokenizer(writer, checkpoint)
+    _write_tensors(writer, model, _TYPES[precision])
+    for name in ("config.json", "tokenizer.json"):
+        shutil.copyfile(source_dir / name, target_dir / name)
+
+
+def _add_sizes(writer: gguf.GGUFWriter, model: ParallelModel, precision: str) -> None:
+    writer.add_context_length(model.context)
+    writer.add_embedding_length(model.width)
+    writer.add_feed_forward_length(model.inner)
+    writer.add_block_count(model.layers)
+    writer.add_head_count(model.heads)
+    writer.add_head_count_kv(model.heads)
+    writer.add_layer_norm_eps(model.epsilon)
+    writer.add_rope_dimension_count(model.rotary)
+    writer.add_file_type(_FILE_TYPES[precision])
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
+
+
+def _add_tokenizer(writer: gguf.GGUFWriter, checkpoint: Checkpoint) -> None:
+    """Add a vocabulary in which every token is named by its number.
+
+    Text is never made from it: token ids go in and come out. With the real names, llama.cpp would hold a
+    streamed token back while its bytes end within a character, and lose its id.
+    """
+    end = vocabulary.eos_id(checkpoint)
+    size = checkpoint.number("vocab_size")
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list([f"<{index}>" for index in range(size)])
+    kinds = [gguf.TokenType.CONTROL if index == end else gguf.TokenType.NORMAL for index in range(size)]
+    writer.add_token_types(kinds)
+    writer.add_token_merges(["< 0"])  # the reader insists on a list that is not empty
+    writer.add_bos_token_id(end)
+    writer.add_eos_token_id(end)
+    writer.add_add_bos_token(value=False)
+
+
+def _write_tensors(writer: gguf.GGUFWriter, model: ParallelModel, kind: gguf.GGMLQuantizationType) -> None:
+    """Write the header first and then tensor by tensor, so that one at a time is in memory."""
+    for name, source in _tensors(model):
+        stored = _stored_type(source, kind)
+        block, size = gguf.GGML_QUANT_SIZES[stored]
+        count = int(np.prod(source.shape))
+        if source.shape[-1] % block:
+            raise ConversionError(
+                f"{name} has rows of {source.shape[-1]}, {stored.name} needs a multiple of {block}"
+            )
+        writer.add_tensor_info(
+            name, source.shape, np.dtype(np.float32), count // block * size, raw_dtype=stored
+        )
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_ti_data_to_file()
+    try:
+        for _, source in _tensors(model):
+            writer.write_tensor_data(gguf.quantize(source.load(), _stored_type(source, kind)))
+    finally:
+        writer.close()
+
+
+def _stored_type(source: Source, kind: gguf.GGMLQuantizationType) -> gguf.GGMLQuantizationType:
+    """Keep biases and norms exact; they are a thousandth of the weights."""
+    return kind if len(source.shape) == 2 else gguf.GGMLQuantizationType.F32
+
+
+def _tensors(model: ParallelModel) -> Iterator[tuple[str, Source]]:
+    """Name every tensor as llama.cpp's Phi reads it."""
+    yield "token_embd.weight", model.source("transformer.wte.weight")
+    for index in range(model.layers):
+        yield from _block(model, index, f"blk.{index}.")
+    for part in ("weight", "bias"):
+        yield f"output_norm.{part}", model.source(f"transformer.ln_f.{part}")
+        yield f"output.{part}", model.source(f"lm_head.{part}")
+
+
+def _block(model: ParallelModel, index: int, prefix: str) -> Iterator[tuple[str, Source]]:
+    yield prefix + "attn_qkv.weight", model.attention(index)
+    yield prefix + "attn_qkv.bias", _zeros(3 * model.width)
+    yield prefix + "attn_output.weight", model.block(index, "attn.out_proj.weight")
+    yield prefix + "attn_output.bias", _zeros(model.width)
+    for part in ("weight", "bias"):
+        yield f"{prefix}attn_norm.{part}", model.block(index, f"ln_1.{part}")
+        yield f"{prefix}ffn_up.{part}", model.block(index, f"mlp.fc_in.{part}")
+        yield f"{prefix}ffn_down.{part}", model.block(index, f"mlp.fc_out.{part}")
+
+
+def _zeros(size: int) -> Source:
+    def load() -> Array:
+        return np.zeros(size, np.float32)
+
+    return Source((size,), load)
