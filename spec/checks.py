@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from serving.choose import runtime as choose_runtime
 from spec.catalogue import AcceleratorFacts, ModelFacts
 from spec.document import Location
+from spec.gke_checks import findings as gke_findings
 from spec.stack import Stack
 
 # Share of a device's memory that the runtime, activations and the CUDA context leave to weights and KV cache.
@@ -58,6 +59,7 @@ def all_findings(choice: Choice) -> Iterator[Finding]:
     yield from _ports(choice.stack)
     yield from _context(choice)
     yield from _target(choice)
+    yield from gke_findings(choice.stack, choice.device)
 
 
 def _format(choice: Choice) -> Iterator[Finding]:

@@ -62,6 +62,6 @@ def _service(choice: checks.Choice) -> Service:
                 **choice.device.model_dump(),
             ),
             **{part: getattr(stack, part) for part in ("engine", "serving", "triton", "gateway")},
-            **{part: getattr(stack, part) for part in ("limits", "auth", "cache")},
+            **{part: getattr(stack, part) for part in ("limits", "auth", "cache", "gke")},
         }
     )

@@ -6,6 +6,7 @@ Pulumi, Ansible and the manifests all start from this one document, so they cann
 from typing import Literal
 
 from spec.catalogue import AcceleratorFacts, ModelFacts
+from spec.gke import Gke
 from spec.stack import Auth, Cache, Engine, Gateway, Limits, Serving, Target, Triton
 from spec.validation import Strict
 
@@ -41,6 +42,7 @@ class Service(Strict):
     limits: Limits
     auth: Auth
     cache: Cache
+    gke: Gke | None
 
     @property
     def variant(self) -> str:

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from spec.gke import Gke
 from spec.validation import Strict
 
 Target = Literal["local", "hosts", "kubernetes", "gke"]
@@ -108,3 +109,4 @@ class Stack(Strict):
     limits: Limits = Limits()
     auth: Auth = Auth()
     cache: Cache = Cache()
+    gke: Gke | None = None

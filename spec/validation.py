@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
@@ -66,10 +66,11 @@ def _unknown_key(location: Location, kind: type[Strict]) -> str:
 def _keys_at(kind: type[BaseModel], location: Location) -> list[str]:
     for part in location:
         field = kind.model_fields.get(str(part))
-        inner = field.annotation if field else None
-        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+        offered = get_args(field.annotation) or (field.annotation,) if field else ()
+        sections = [one for one in offered if isinstance(one, type) and issubclass(one, BaseModel)]
+        if not sections:
             return []
-        kind = inner
+        kind = sections[0]
     return list(kind.model_fields)
 
 
