@@ -1,0 +1,1 @@
+"""The gateway: editors' HTTP dialects in front, a token engine behind."""

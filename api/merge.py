@@ -1,8 +1,8 @@
 """Several asynchronous iterators as one, bounded, and closed together."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, suppress
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -13,21 +13,22 @@ class _End:
     """Marks that one source is exhausted."""
 
 
-async def merge(sources: Sequence[AsyncIterator[T]], at_once: int = 8) -> AsyncIterator[T]:
+async def merge(sources: Sequence[AsyncGenerator[T, None]], at_once: int = 8) -> AsyncGenerator[T, None]:
     """Yield from all sources as items come, at most ``at_once`` sources running.
 
     The first error ends the whole and is raised here; closing this iterator closes every source.
     """
     if len(sources) == 1:
-        async for item in sources[0]:
-            yield item
+        async with aclosing(sources[0]) as only:
+            async for item in only:
+                yield item
         return
     queue: asyncio.Queue[T | _End | BaseException] = asyncio.Queue(_DEPTH)
     gate = asyncio.Semaphore(at_once)
 
-    async def pump(source: AsyncIterator[T]) -> None:
+    async def pump(source: AsyncGenerator[T, None]) -> None:
         try:
-            async with gate:
+            async with gate, aclosing(source):
                 async for item in source:
                     await queue.put(item)
             await queue.put(_End())
@@ -38,13 +39,13 @@ async def merge(sources: Sequence[AsyncIterator[T]], at_once: int = 8) -> AsyncI
     try:
         open_sources = len(tasks)
         while open_sources:
-            item = await queue.get()
-            if isinstance(item, BaseException):
-                raise item
-            if isinstance(item, _End):
+            got = await queue.get()
+            if isinstance(got, BaseException):
+                raise got
+            if isinstance(got, _End):
                 open_sources -= 1
             else:
-                yield item
+                yield got
     finally:
         for task in tasks:
             task.cancel()

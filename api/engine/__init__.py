@@ -1,0 +1,1 @@
+"""Engines: whatever generates tokens, behind one seam."""

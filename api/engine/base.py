@@ -4,7 +4,7 @@ The gateway tokenises, the engine continues token ids, the gateway turns ids int
 seam knows Triton; nothing behind it knows HTTP dialects.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -65,7 +65,7 @@ class Tokens:
 class Engine(Protocol):
     """What the gateway needs of a backend. Every method raises ``ApiError`` (502, 503, 504) and nothing else."""
 
-    def stream(self, job: Job) -> AsyncIterator[Tokens]:
+    def stream(self, job: Job) -> AsyncGenerator[Tokens, None]:
         """Yield tokens as they are made, rows interleaved. Closing the iterator cancels the work upstream."""
         ...
 

@@ -78,6 +78,11 @@ class Row:
             self._finish(delta, piece.finish_reason or ("length" if self._at_limit() else "stop"))
         return delta
 
+    def cut(self, delta: Delta) -> Delta:
+        """End the row here, because its time is up."""
+        self._finish(delta, "length")
+        return delta
+
     def _at_limit(self) -> bool:
         return self.tokens >= self._max_tokens
 

@@ -1,6 +1,6 @@
-"""Stop strings, matched on text.
+r"""Stop strings, matched on text.
 
-A stop string can be tokenised in more than one way: ``"\\ndef "`` encodes to other ids than the ``"\\ndef hello"`` that
+A stop string can be tokenised in more than one way: ``"\ndef "`` encodes to other ids than the ``"\ndef hello"`` that
 a model writes, so a match on token ids misses it (reference: three of Copilot's four Python stops).
 """
 

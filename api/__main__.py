@@ -1,0 +1,33 @@
+"""``python -m api``: the gateway under uvicorn, with settings from the environment."""
+
+import sys
+
+import uvicorn
+from pydantic import ValidationError
+
+from api.app import create_app
+from api.edge import logs
+from api.edge.server import server
+from api.settings import Settings
+
+_USAGE = 2
+
+
+def main() -> int:
+    """Serve until SIGTERM or SIGINT, then drain. Returns 2 for settings that cannot work, with the remedy."""
+    logs.configure()
+    try:
+        settings = Settings()
+        app = create_app(settings)
+    except (ValidationError, ValueError, OSError) as error:
+        print(f"The gateway cannot start: {error}", file=sys.stderr)  # noqa: T201  -- before logging is of use
+        return _USAGE
+    running: uvicorn.Server = server(
+        app, settings, host=settings.host, port=settings.port, keep_alive_s=settings.keep_alive_s
+    )
+    running.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

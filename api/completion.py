@@ -1,0 +1,264 @@
+"""The one pipeline behind every dialect: a request becomes jobs, jobs become deltas, deltas become choices.
+
+A whole answer is the sum of the same deltas that a stream sends, so the two cannot disagree.
+"""
+
+import codecs
+import secrets
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from api.engine.base import Engine, Job, Sampling
+from api.merge import merge
+from api.text.prompt import BuiltPrompt, Prompt, PromptBuilder
+from api.text.row import Delta, FinishReason, Row, TokenEntry
+from api.text.tokenizer import Tokenizer
+
+# FauxPilot draws seeds from 0 to 2^31 - 2.
+_SEEDS = 2**31 - 1
+_NEWLINES = "\n\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionRequest:
+    """What a client wants, whatever its dialect. ``logprobs`` None means none; times are in seconds.
+
+    ``best_of`` rows are made per prompt and the ``n`` with the highest mean log probability returned.
+    """
+
+    prompts: Sequence[Prompt]
+    max_tokens: int
+    sampling: Sampling
+    n: int = 1
+    best_of: int | None = None
+    stops: Sequence[str] = ()
+    seed: int | None = None
+    echo: bool = False
+    logprobs: int | None = None
+    model: str | None = None
+    time_budget_s: float | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many rows each prompt needs."""
+        return max(self.n, self.best_of or 0)
+
+
+@dataclass(slots=True)
+class Choice:
+    """One finished answer to one prompt."""
+
+    index: int
+    text: str = ""
+    entries: list[TokenEntry] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+    stop: str | None = None
+    tokens: int = 0
+    logprob_sum: float = 0.0
+
+    def add(self, delta: Delta) -> None:
+        """Append what a delta brings."""
+        self.text += delta.text
+        self.entries += delta.entries
+        self.finish_reason = delta.finish_reason or self.finish_reason
+        self.stop = delta.stop or self.stop
+        self.tokens += delta.tokens
+        self.logprob_sum += delta.logprob_sum
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A request made ready for the engine: per prompt its ids, its echo and its job."""
+
+    request: CompletionRequest
+    prompts: Sequence[BuiltPrompt]
+    jobs: Sequence[Job]
+    echoes: "Sequence[Echo]"
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Prompt tokens, each prompt counted once however many rows it has."""
+        return sum(len(prompt.ids) for prompt in self.prompts)
+
+    @property
+    def truncated(self) -> bool:
+        """Whether any prompt was cut."""
+        return any(prompt.truncated for prompt in self.prompts)
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """What stands before a completion: its length in characters, and itself where the caller wants it back."""
+
+    length: int
+    text: str = ""
+    entries: Sequence[TokenEntry] = ()
+
+
+class Completer:
+    """Plans and runs completions on one engine."""
+
+    def __init__(
+        self, engine: Engine, tokenizer: Tokenizer, builder: PromptBuilder, fim_stops: Sequence[str] = ()
+    ) -> None:
+        self._engine = engine
+        self.tokenizer = tokenizer
+        self._builder = builder
+        self._fim_stops = tuple(fim_stops)
+
+    async def plan(
+        self, request: CompletionRequest, deadline_s: float, request_id: str, traceparent: str | None
+    ) -> Plan:
+        """Tokenise and fit every prompt; raises 400 for prompts that cannot be used."""
+        built = [await self._builder.build(prompt, request.max_tokens) for prompt in request.prompts]
+        plain_stops = self._stop_ids(request.stops)
+        jobs = []
+        for prompt in built:
+            fim_ids = self._stop_ids(self._fim_stops) if prompt.fim else []
+            jobs.append(
+                Job(
+                    prompt_ids=prompt.ids,
+                    max_tokens=prompt.max_tokens,
+                    sampling=request.sampling,
+                    seeds=_seeds(request),
+                    n=request.rows,
+                    stop_ids=plain_stops + fim_ids,
+                    logprobs=bool(request.logprobs is not None or request.rows > request.n),
+                    seeded=request.seed is not None,
+                    deadline_s=deadline_s,
+                    request_id=request_id,
+                    traceparent=traceparent,
+                    stops=self._stops(request, prompt),
+                    model=request.model,
+                )
+            )
+        echoes = [self._echo(request, *pair) for pair in zip(request.prompts, built, strict=True)]
+        return Plan(request, built, jobs, echoes)
+
+    def _stops(self, request: CompletionRequest, prompt: BuiltPrompt) -> Sequence[str]:
+        return (*request.stops, *(self._fim_stops if prompt.fim else ()))
+
+    def _stop_ids(self, stops: Sequence[str]) -> list[list[int]]:
+        """Return the ids of each stop as FauxPilot sends them.
+
+        The blank line gets its other spelling as well: it is one token by itself but often two in a text.
+        """
+        found = []
+        for stop in stops:
+            ids = self.tokenizer.encode_control(stop)
+            if ids:
+                found.append(ids)
+            twice = self.tokenizer.encode_control("\n") * 2 if stop == _NEWLINES else ids
+            if twice != ids:
+                found.append(twice)
+        return found
+
+    def _echo(self, request: CompletionRequest, prompt: Prompt, built: BuiltPrompt) -> Echo:
+        """Return what stands before the completion: the prompt when echoed, and always its length.
+
+        No engine here scores prompt tokens, so an echoed token has no log probability; none is invented.
+        """
+        given = prompt.text is not None and not built.truncated
+        text = (prompt.text or "") if given else self.tokenizer.decode(built.ids)
+        if not request.echo:
+            return Echo(len(text))
+        return Echo(len(text), text, () if request.logprobs is None else self._prompt_entries(built.ids))
+
+    def _prompt_entries(self, ids: Sequence[int]) -> list[TokenEntry]:
+        entries, offset, utf8 = [], 0, codecs.getincrementaldecoder("utf-8")("replace")
+        for token in ids:
+            entries.append(TokenEntry(token, self.tokenizer.decode_one(token), None, offset))
+            offset += len(utf8.decode(self.tokenizer.bytes_of(token)))
+        return entries
+
+    async def run(self, plan: Plan) -> list[Choice]:
+        """Return the finished choices in index order; cancelling cancels the engine's work."""
+        choices = [Choice(index) for index in range(len(plan.jobs) * plan.request.rows)]
+        if plan.request.time_budget_s is not None:
+            async with aclosing(self.stream(plan)) as deltas:
+                async for delta in deltas:
+                    choices[delta.row].add(delta)
+        else:
+            sources = [self._whole(plan, position) for position in range(len(plan.jobs))]
+            async with aclosing(merge(sources)) as merged:
+                async for delta in merged:
+                    choices[delta.row].add(delta)
+        return choices
+
+    def stream(self, plan: Plan) -> AsyncGenerator[Delta, None]:
+        """Yield deltas as the engine makes tokens; ``row`` is the choice's index. Closing cancels the engine."""
+        return merge([self._pieces(plan, position) for position in range(len(plan.jobs))])
+
+    def _rows(self, plan: Plan, position: int) -> list[Row]:
+        job = plan.jobs[position]
+        first = position * plan.request.rows
+        offset = plan.echoes[position].length
+        return [Row(first + row, self.tokenizer, job.stops, job.max_tokens, offset) for row in range(job.n)]
+
+    async def _whole(self, plan: Plan, position: int) -> AsyncGenerator[Delta, None]:
+        rows = self._rows(plan, position)
+        for tokens in await self._engine.complete(plan.jobs[position]):
+            yield _after_echo(plan.echoes[position], rows[tokens.row].push(tokens))
+
+    async def _pieces(self, plan: Plan, position: int) -> AsyncGenerator[Delta, None]:
+        """Yield a prompt's deltas, and stop the engine as soon as every row has finished."""
+        rows = self._rows(plan, position)
+        budget = _Budget(plan.request.time_budget_s)
+        begun: set[int] = set()
+        async with aclosing(self._engine.stream(plan.jobs[position])) as pieces:
+            async for tokens in pieces:
+                row = rows[tokens.row]
+                delta = row.push(tokens)
+                if tokens.row not in begun and (delta or delta.tokens):
+                    begun.add(tokens.row)
+                    delta = _after_echo(plan.echoes[position], delta)
+                if budget.spent(delta) and row.finish_reason is None:
+                    delta = row.cut(delta)
+                yield delta
+                if all(row.finish_reason for row in rows):
+                    return
+
+
+class _Budget:
+    """llama.cpp's ``t_max_predict_ms``: time is up, but only once a line is complete."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+        self._started = time.monotonic()
+        self._line = False
+
+    def spent(self, delta: Delta) -> bool:
+        if self._seconds is None:
+            return False
+        self._line = self._line or "\n" in delta.text
+        return self._line and time.monotonic() - self._started > self._seconds
+
+
+def _after_echo(echo: Echo, delta: Delta) -> Delta:
+    """Put the echoed prompt before a row's first delta."""
+    if echo.text or echo.entries:
+        delta.text = echo.text + delta.text
+        delta.entries = [*echo.entries, *delta.entries]
+    return delta
+
+
+def _seeds(request: CompletionRequest) -> list[int]:
+    """Return one seed per row: counted up from the caller's, or drawn."""
+    if request.seed is None:
+        return [secrets.randbelow(_SEEDS) for _ in range(request.rows)]
+    return [request.seed + row for row in range(request.rows)]
+
+
+def best(choices: Sequence[Choice], n: int, rows: int) -> list[Choice]:
+    """Keep the ``n`` best of every ``rows`` choices, by mean log probability as OpenAI defines it; renumber."""
+    kept = []
+    for first in range(0, len(choices), rows):
+        group = sorted(
+            choices[first : first + rows], key=lambda c: c.logprob_sum / max(1, c.tokens), reverse=True
+        )
+        kept += sorted(group[:n], key=lambda choice: choice.index) if rows == n else group[:n]
+    for index, choice in enumerate(kept):
+        choice.index = index
+    return kept

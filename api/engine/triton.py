@@ -1,0 +1,251 @@
+"""NVIDIA Triton over gRPC, with FasterTransformer's tensors.
+
+Whole answers come from the unary model, where Triton batches them; streams from its decoupled twin. A server without a
+twin, or whose only model is decoupled (NVIDIA's own streaming configuration), is served as well.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+
+import grpc
+from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+from api.engine import answers, rpc_errors, tensors
+from api.engine.base import Job, Tokens
+from api.engine.breaker import Breaker
+from api.engine.interface import PY_MODEL, ModelInterface, describe
+from api.errors import ApiError, deadline, unavailable
+from api.merge import merge
+
+_MAX_MESSAGE = 32 * 1024 * 1024
+_RETRY_AFTER_S = 0.03
+_READY_S = 1.0
+_INTERFACE_S = 60.0
+# Balanced over a headless service's addresses, which one connection would pin to a single server. No keep-alive pings:
+# GitLab removed theirs because servers answered with too_many_pings.
+_CHANNEL = (
+    ("grpc.lb_policy_name", "round_robin"),
+    ("grpc.max_send_message_length", _MAX_MESSAGE),
+    ("grpc.max_receive_message_length", _MAX_MESSAGE),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.dns_min_time_between_resolutions_ms", 5000),
+)
+
+
+class TritonEngine:
+    """One channel to Triton. The channel connects when first used, and again by itself after a restart."""
+
+    def __init__(
+        self, address: str, eos_id: int, model: str = "fastertransformer",
+        stream_model: str = "fastertransformer_stream", connect_s: float = 2.0,
+    ) -> None:  # fmt: skip
+        self._address = address
+        self._eos_id = eos_id
+        self._model = model
+        self._stream_model = stream_model
+        self._connect_s = connect_s
+        self._channel: grpc.aio.Channel | None = None
+        self._interfaces: dict[str, tuple[float, ModelInterface | None]] = {}
+        self._breaker = Breaker()
+
+    @property
+    def _stub(self) -> service_pb2_grpc.GRPCInferenceServiceStub:
+        if self._channel is None:
+            # Made here and not in __init__: a channel belongs to the event loop that is running.
+            self._channel = grpc.aio.insecure_channel(self._address, options=_CHANNEL)
+            self._made = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        return self._made
+
+    async def complete(self, job: Job) -> list[Tokens]:
+        """Return one ``Tokens`` per row; rows beyond the model's batch size go in several requests."""
+        interface = await self._interface(job.model)
+        if interface.decoupled:
+            return await self._collect(job, interface)
+        parts = _split(job, interface.max_batch_size)
+        found = await asyncio.gather(*(self._infer(part, interface) for part in parts))
+        return [
+            replace(tokens, row=first + tokens.row)
+            for first, rows in zip(_starts(parts), found, strict=True)
+            for tokens in rows
+        ]
+
+    async def stream(self, job: Job) -> AsyncGenerator[Tokens, None]:
+        """Yield tokens as they are made; without a decoupled model the whole answer comes as one piece per row."""
+        interface = await self._interface(job.model)
+        if not interface.decoupled:
+            twin = await self._known(self._stream_model) if interface.name == self._model else None
+            if twin is None or not twin.decoupled:
+                for tokens in await self.complete(job):
+                    yield tokens
+                return
+            interface = twin
+        parts = _split(job, interface.max_batch_size)
+        sources = [self._infer_stream(p, interface, f) for p, f in zip(parts, _starts(parts), strict=True)]
+        async with aclosing(merge(sources)) as merged:
+            async for tokens in merged:
+                yield tokens
+
+    async def ready(self) -> bool:
+        """Say whether the server and the model answer; bounded to one second, never raises."""
+        try:
+            async with asyncio.timeout(_READY_S):
+                ready = (await self._stub.ServerReady(service_pb2.ServerReadyRequest())).ready
+                request = service_pb2.ModelReadyRequest(name=self._model)
+                ready = ready and (await self._stub.ModelReady(request)).ready
+        except (TimeoutError, grpc.aio.AioRpcError):
+            return False
+        if ready:
+            self._breaker.succeeded()
+        return bool(ready)
+
+    async def close(self) -> None:
+        """Close the channel; calls under way are cancelled."""
+        if self._channel is not None:
+            await self._channel.close(grace=None)
+            self._channel = None
+
+    async def _interface(self, asked: str | None) -> ModelInterface:
+        """Return the interface of the model to use: the one asked for where the server has it, else our own."""
+        if asked == PY_MODEL != self._model and (found := await self._known(PY_MODEL)) is not None:
+            return found
+        interface = await self._known(self._model)
+        if interface is None:
+            self._interfaces.pop(self._model, None)
+            raise unavailable("The model is not loaded on the model server yet. Try again shortly.", 5.0)
+        return interface
+
+    async def _known(self, name: str) -> ModelInterface | None:
+        """Return what is known of a model, asked again after a minute and after every failure to reach the server."""
+        asked_at, interface = self._interfaces.get(name, (-_INTERFACE_S, None))
+        if time.monotonic() - asked_at < _INTERFACE_S:
+            return interface
+        self._breaker.check()
+        try:
+            interface = await describe(self._stub, name, self._connect_s)
+        except grpc.aio.AioRpcError as error:
+            raise self._failed(error) from error
+        self._interfaces[name] = (time.monotonic(), interface)
+        return interface
+
+    def _failed(self, error: grpc.aio.AioRpcError) -> ApiError:
+        """Return the caller's error; after a failure to reach the server, forget what was known of it."""
+        if rpc_errors.is_unreachable(error):
+            self._breaker.failed()
+            self._interfaces.clear()
+        elif error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND):
+            self._interfaces.clear()
+        return rpc_errors.from_rpc(error)
+
+    async def _infer(self, job: Job, interface: ModelInterface) -> list[Tokens]:
+        """Make one unary call, tried once more when the server could not be reached."""
+        request = tensors.build(job, interface, self._eos_id)
+        end = time.monotonic() + job.deadline_s
+        for last in (False, True):
+            self._breaker.check()
+            try:
+                response = await self._stub.ModelInfer(
+                    request, timeout=_remaining(end), metadata=_metadata(job)
+                )
+            except grpc.aio.AioRpcError as error:
+                failure = self._failed(error)
+                if last or not rpc_errors.is_unreachable(error):
+                    raise failure from error
+                await asyncio.sleep(_RETRY_AFTER_S)
+            else:
+                self._breaker.succeeded()
+                return answers.rows(response, job)
+        raise AssertionError("the second attempt returns or raises")  # pragma: no cover
+
+    async def _infer_stream(
+        self, job: Job, interface: ModelInterface, first: int
+    ) -> AsyncGenerator[Tokens, None]:
+        """Make one streaming call, tried once more while nothing has come back yet."""
+        end = time.monotonic() + job.deadline_s
+        for last in (False, True):
+            self._breaker.check()
+            started = False
+            try:
+                async with aclosing(self._responses(job, interface, end)) as pieces:
+                    async for tokens in pieces:
+                        started = True
+                        yield replace(tokens, row=first + tokens.row) if first else tokens
+            except grpc.aio.AioRpcError as error:
+                failure = self._failed(error)
+                if started or last or not rpc_errors.is_unreachable(error):
+                    raise failure from error
+                await asyncio.sleep(_RETRY_AFTER_S)
+            else:
+                return
+
+    async def _responses(
+        self, job: Job, interface: ModelInterface, end: float
+    ) -> AsyncGenerator[Tokens, None]:
+        """Yield what one stream brings; leaving early cancels it, which stops the work on the server."""
+        kind = answers.RowStream if interface.rows_streamed else answers.CumulativeStream
+        reader = kind(job)
+        call = self._stub.ModelStreamInfer(timeout=_remaining(end), metadata=_metadata(job))
+        try:
+            await call.write(tensors.build(job, interface, self._eos_id))
+            await call.done_writing()
+            async for response in call:
+                self._breaker.succeeded()
+                if response.error_message:
+                    raise rpc_errors.from_details(response.error_message)
+                if not response.infer_response.outputs:
+                    continue  # the empty final response that Triton adds on request
+                for tokens in reader.feed(response.infer_response):
+                    yield tokens
+            for tokens in reader.end():
+                yield tokens
+        except asyncio.InvalidStateError as error:
+            # grpc.aio raises this when the call is over before the request was written; its status says why.
+            code, details = await call.code(), await call.details()
+            raise grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details) from error
+        finally:
+            call.cancel()
+
+    async def _collect(self, job: Job, interface: ModelInterface) -> list[Tokens]:
+        """Return whole rows from a model that only streams."""
+        ids: list[list[int]] = [[] for _ in range(job.n)]
+        scores: list[list[float]] = [[] for _ in range(job.n)]
+        parts = _split(job, interface.max_batch_size)
+        sources = [self._infer_stream(p, interface, f) for p, f in zip(parts, _starts(parts), strict=True)]
+        async with aclosing(merge(sources)) as merged:
+            async for tokens in merged:
+                ids[tokens.row].extend(tokens.ids)
+                scores[tokens.row].extend(tokens.logprobs)
+        return [Tokens(row, ids[row], scores[row], final=True) for row in range(job.n)]
+
+
+def _split(job: Job, rows: int) -> list[Job]:
+    """Return the job in parts of at most ``rows`` rows."""
+    if job.n <= rows:
+        return [job]
+    return [
+        replace(job, n=min(rows, job.n - first), seeds=job.seeds[first : first + rows])
+        for first in range(0, job.n, rows)
+    ]
+
+
+def _starts(parts: Sequence[Job]) -> list[int]:
+    """Return the first row of each part."""
+    starts, row = [], 0
+    for part in parts:
+        starts.append(row)
+        row += part.n
+    return starts
+
+
+def _remaining(end: float) -> float:
+    left = end - time.monotonic()
+    if left <= 0:
+        raise deadline("The request's deadline passed before the model server answered.")
+    return left
+
+
+def _metadata(job: Job) -> list[tuple[str, str]] | None:
+    return [("traceparent", job.traceparent)] if job.traceparent else None
