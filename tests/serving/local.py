@@ -1,0 +1,103 @@
+"""The backend without Triton: a runtime, a scheduler and a reply that remembers."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer
+
+from serving.backend.outbox import Outbox
+from serving.backend.rows import Job, Row, Settings
+from serving.backend.runtimes import Options, load
+from serving.backend.scheduler import Scheduler
+from serving.convert import convert
+from tests.support.triton import TINY
+
+TOKENIZER = Tokenizer.from_file(str(TINY / "tokenizer.json"))
+PROMPTS = [
+    "def hello(",
+    "import os\nimport sys\n\ndef main(argv):\n",
+    "class Stack:\n    def __init__(self):\n        self.items = []\n\n    def push(self, item):\n",
+    "    for i in range(",
+    "try:\n    import json\nexcept",
+    "x",
+    "with open(filename,",
+    "if __name__ ==",
+]
+SAMPLED = Settings(top_k=0, top_p=0.95, temperature=0.9)
+
+
+class Recorder:
+    """A client that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.finished = threading.Event()
+        self.error: Exception | None = None
+        self.told: list[tuple[int, int, int, bool]] = []
+        self.gone = False
+
+    def tokens(self, row: Row, start: int, stop: int, *, final: bool) -> None:
+        self.told.append((row.index, start, stop, final))
+
+    def done(self, job: Job) -> None:
+        self.finished.set()
+
+    def failed(self, error: Exception) -> None:
+        self.error = error
+        self.finished.set()
+
+    def cancelled(self) -> bool:
+        return self.gone
+
+
+class Bench:
+    """A scheduler over a runtime, with requests as one-liners."""
+
+    def __init__(self, runtime) -> None:
+        self.runtime = runtime
+        self.outbox = Outbox(lambda error: pytest.fail(repr(error)))
+        self.scheduler = Scheduler(runtime, self.outbox, backlog=64)
+
+    def job(self, prompt, *, n=1, limit=24, settings=None, seed=None, stop=(), timeout_s=0.0) -> Job:
+        job = Job(Recorder(), self.outbox.put, timeout_s)
+        ids = TOKENIZER.encode(prompt).ids if isinstance(prompt, str) else prompt
+        for index in range(n):
+            each = None if seed is None else seed + index
+            job.rows.append(Row(job, index, ids, limit, settings or Settings(), each, stop))
+        return job
+
+    def submit(self, prompt, **options) -> Job:
+        job = self.job(prompt, **options)
+        self.scheduler.submit(job)
+        return job
+
+    def run(self, prompt, **options) -> list[list[int]]:
+        return self.wait(self.submit(prompt, **options))
+
+    @staticmethod
+    def wait(job: Job) -> list[list[int]]:
+        assert job.reply.finished.wait(60), "no answer within a minute"
+        if job.reply.error:
+            raise job.reply.error
+        return [row.ids for row in job.rows]
+
+    def close(self) -> None:
+        self.scheduler.close()
+        self.outbox.close()
+        self.runtime.close()
+
+
+@contextlib.contextmanager
+def bench(work: Path, name: str, precision: str, *, parallel: int = 2, max_rows: int = 16) -> Iterator[Bench]:
+    """Convert tiny-codegen for a runtime and run it."""
+    model = work / f"{name}-{precision}"
+    if not model.exists():
+        model.mkdir()
+        convert(TINY, model, name, precision)
+    found = Bench(load(name, Options(model, precision, 2048, max_rows, parallel, 1, "cpu", 0, print)))
+    try:
+        yield found
+    finally:
+        found.close()
