@@ -1,5 +1,6 @@
 """llama.cpp: GGUF models on any CPU or GPU, with continuous batching of its own."""
 
+import os
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -98,8 +99,9 @@ def _parameters(path: Path, options: Options) -> Any:  # noqa: ANN401 -- xllamac
     parameters.model.path = str(path)
     parameters.n_parallel = options.parallel
     parameters.n_ctx = options.context_length * options.parallel
-    parameters.cpuparams.n_threads = options.threads
-    parameters.cpuparams_batch.n_threads = options.threads
+    threads = options.threads or len(os.sched_getaffinity(0))
+    parameters.cpuparams.n_threads = threads
+    parameters.cpuparams_batch.n_threads = threads
     parameters.n_gpu_layers = -1 if options.device == "cuda" else 0
     parameters.main_gpu = options.device_index
     parameters.split_mode = xllamacpp.llama_split_mode.LLAMA_SPLIT_MODE_NONE

@@ -1,0 +1,155 @@
+"""Batches: who may share one, what is bounded, and that no request pays for another."""
+
+import threading
+
+import pytest
+
+from serving.backend.rows import Row, Settings
+from serving.backend.scheduler import split
+from tests.serving.local import SAMPLED, Bench
+
+
+class ManualRuntime:
+    """Notes every batch and generates a token a row when it is allowed to."""
+
+    vocabulary_size, eos_id, parallel = 2048, 0, 1
+
+    def __init__(self, max_rows: int = 4) -> None:
+        self.max_rows = max_rows
+        self.batches: list[list[Row]] = []
+        self.go = threading.Semaphore(0)
+        self.poison: set[int] = set()
+
+    def generate(self, rows) -> None:
+        self.batches.append(list(rows))
+        assert self.go.acquire(timeout=20)
+        if self.poison & {row.prompt[0] for row in rows}:
+            raise RuntimeError("poisoned")
+        for row in rows:
+            while not row.push(row.prompt[0], -1.0):
+                pass
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def engine():
+    bench = Bench(ManualRuntime())
+    yield bench
+    bench.runtime.go.release(1000)
+    bench.close()
+
+
+def waiting(engine, first_batch_rows=1):
+    """Submit a row that occupies the runtime, so that what follows has to wait and is put together."""
+    job = engine.submit([1], limit=1)
+    while not engine.runtime.batches:
+        threading.Event().wait(0.001)
+    return job
+
+
+def prompts_of(batch):
+    return [row.prompt[0] for row in batch]
+
+
+def test_requests_that_wait_run_as_one_batch(engine):
+    jobs = [waiting(engine), *(engine.submit([token], limit=token) for token in (2, 3, 4))]
+    engine.runtime.go.release(2)
+    assert [engine.wait(job) for job in jobs] == [[[1]], [[2, 2]], [[3, 3, 3]], [[4, 4, 4, 4]]]
+    assert [prompts_of(batch) for batch in engine.runtime.batches] == [[1], [2, 3, 4]]
+
+
+def test_a_batch_is_no_larger_than_the_runtime_takes(engine):
+    jobs = [waiting(engine), *(engine.submit([token], limit=1) for token in range(2, 8))]
+    engine.runtime.go.release(3)
+    for job in jobs:
+        engine.wait(job)
+    assert [len(batch) for batch in engine.runtime.batches] == [1, 4, 2]
+
+
+def test_other_settings_and_much_longer_prompts_run_apart(engine):
+    first = waiting(engine)
+    jobs = [
+        engine.submit([2], limit=1),
+        engine.submit([3], limit=1, settings=Settings(top_k=5)),
+        engine.submit([4] * 40, limit=1),
+        engine.submit([5], limit=1),
+    ]
+    engine.runtime.go.release(10)
+    for job in (first, *jobs):
+        engine.wait(job)
+    assert sorted(prompts_of(batch) for batch in engine.runtime.batches) == [[1], [2, 5], [3], [4]]
+
+
+def test_seeded_rows_run_with_their_own_request_only(engine):
+    first = waiting(engine)
+    jobs = [engine.submit([token], n=2, limit=1, seed=1, settings=SAMPLED) for token in (2, 3)]
+    engine.runtime.go.release(10)
+    for job in (first, *jobs):
+        engine.wait(job)
+    assert [prompts_of(batch) for batch in engine.runtime.batches] == [[1], [2, 2], [3, 3]]
+
+
+def test_sampled_rows_without_a_seed_share_a_batch(engine):
+    first = waiting(engine)
+    jobs = [engine.submit([token], limit=1, settings=SAMPLED) for token in (2, 3)]
+    engine.runtime.go.release(10)
+    for job in (first, *jobs):
+        engine.wait(job)
+    assert [prompts_of(batch) for batch in engine.runtime.batches] == [[1], [2, 3]]
+
+
+def test_a_request_that_breaks_its_batch_fails_alone(engine):
+    engine.runtime.poison = {3}
+    jobs = [waiting(engine), *(engine.submit([token], limit=2) for token in (2, 3, 4))]
+    engine.runtime.go.release(10)
+    assert engine.wait(jobs[1]) == [[2, 2]]
+    assert engine.wait(jobs[3]) == [[4, 4]]
+    with pytest.raises(RuntimeError, match="poisoned"):
+        engine.wait(jobs[2])
+
+
+def test_a_full_queue_makes_the_next_request_wait(engine):
+    waiting(engine)
+    for _ in range(64):
+        engine.submit([2], limit=1)
+    late = threading.Thread(target=engine.submit, args=([3],), kwargs={"limit": 1}, daemon=True)
+    late.start()
+    late.join(0.2)
+    assert late.is_alive(), "the 65th row did not wait"
+    engine.runtime.go.release(100)
+    late.join(20)
+    assert not late.is_alive()
+
+
+def test_a_cancelled_request_that_waits_is_never_run(engine):
+    first = waiting(engine)
+    gone, stays = engine.submit([2], limit=1), engine.submit([3], limit=1)
+    gone.reply.gone = True
+    assert gone.reply.finished.wait(5)
+    engine.runtime.go.release(10)
+    engine.wait(first)
+    engine.wait(stays)
+    assert [prompts_of(batch) for batch in engine.runtime.batches] == [[1], [3]]
+
+
+def test_every_token_is_told_once_and_the_last_is_marked(engine):
+    job = engine.submit([7], n=2, limit=9)
+    engine.runtime.go.release(10)
+    engine.wait(job)
+    for index in range(2):
+        told = [entry for entry in job.reply.told if entry[0] == index]
+        assert [start for _, start, _, _ in told] == [0, *(stop for _, _, stop, _ in told[:-1])]
+        assert told[-1][2:] == (9, True)
+        assert [final for *_, final in told].count(True) == 1
+
+
+def test_a_row_that_wants_nothing_is_done_at_once(engine):
+    assert engine.run([7], limit=0) == [[]]
+    assert engine.runtime.batches == []
+
+
+def test_a_large_seeded_request_is_divided_the_same_way_each_time(engine):
+    job = engine.job([5], n=10, seed=1, settings=SAMPLED)
+    sizes = [len(unit.rows) for unit in split(job.rows, 4)]
+    assert sizes == [4, 4, 2]
