@@ -1,0 +1,49 @@
+# The project's commands. `make` alone explains them. STACK, PORT and HOST choose what `make up` runs and where.
+.DEFAULT_GOAL := help
+STACK ?= local
+CONTROL := .run/venvs/control
+ASSIST := $(CONTROL)/bin/assist
+DEV := .venv
+export PORT HOST STACK
+
+.PHONY: help up down status clean test lint fmt bench lock
+
+help:  ## Say what each target does
+	@awk -F ':.*##' '/^[a-z]+:.*##/ { printf "  make %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+up:  ## Start the service on this machine and make a real completion (STACK=local PORT=5000 HOST=127.0.0.1)
+	@started=$$(date +%s.%N) && scripts/bootstrap $(CONTROL) requirements/control.txt && ASSIST_STARTED=$$started $(ASSIST) up
+
+down:  ## Stop the service; what it has stored stays
+	@if [ -x $(ASSIST) ]; then $(ASSIST) down; else echo "Nothing is installed here; nothing to stop."; fi
+
+status:  ## Say what is up, what is not, why, and what to do
+	@if [ -x $(ASSIST) ]; then $(ASSIST) doctor; else echo "Nothing is installed here. Start it with: make up"; exit 1; fi
+
+clean: down  ## Stop the service and remove everything that was made here
+	@rm -rf .run $(DEV) .ansible .hypothesis .mypy_cache .pytest_cache .ruff_cache benchmarks/.work
+	@find . -name .git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
+
+test: dev  ## Run every test whose tools are here; skipped ones say what they lack
+	$(DEV)/bin/pytest
+
+lint: dev  ## Check style and types, without changing anything
+	$(DEV)/bin/ruff check
+	$(DEV)/bin/ruff format --check
+	$(DEV)/bin/mypy
+	$(DEV)/bin/yamllint --strict .
+	PATH=$(CURDIR)/$(DEV)/bin:$$PATH ansible-lint --offline
+
+fmt: dev  ## Format the code and apply safe fixes
+	$(DEV)/bin/ruff check --fix
+	$(DEV)/bin/ruff format
+
+bench: dev  ## Run the benchmarks; each prints a table and a ratio
+	$(DEV)/bin/python -m benchmarks
+
+lock: dev  ## Resolve pyproject.toml anew into requirements/*.txt, with hashes
+	PATH=$(CURDIR)/$(DEV)/bin:$$PATH scripts/lock
+
+.PHONY: dev
+dev:
+	@scripts/bootstrap $(DEV) requirements/dev.txt requirements/triton.txt

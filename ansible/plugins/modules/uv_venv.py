@@ -1,0 +1,113 @@
+#!/usr/bin/python
+"""Ansible module: a virtual environment that holds exactly the versions of its lock files."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.pip_settings import uv_environment
+
+DOCUMENTATION = """
+module: uv_venv
+author: The assist-infra contributors
+short_description: keep virtual environments equal to their lock files
+description:
+  - Compares what is installed with hash-locked requirements, and installs what differs with uv. Nothing is resolved.
+  - Asks the environment itself, so a package changed by hand is found; that question needs no network.
+  - Supports check mode.
+options:
+  uv: {description: Path of uv., type: path, required: true}
+  python: {description: Interpreter to make environments from; by default the one behind this module's own., type: path}
+  source: {description: The project; put on each environment's sys.path., type: path, required: true}
+  root: {description: Folder of the environments., type: path, required: true}
+  environments: {description: Lock files by environment; paths below source/requirements., type: dict, required: true}
+"""
+
+RETURN = """
+changes:
+  description: What was (or in check mode would be) changed, by environment.
+  type: dict
+  returned: always
+"""
+
+
+class Venv:
+    """One environment; ``changes`` says what it takes to bring it up to date."""
+
+    def __init__(self, module: AnsibleModule, name: str, locks: list[str]) -> None:
+        self.module = module
+        self.path = Path(module.params["root"]) / name
+        source = Path(module.params["source"])
+        requirements = [f"--requirement={source / 'requirements' / lock}" for lock in locks]
+        interpreter = f"--python={self.path / 'bin' / 'python'}"
+        self.install = ["pip", "install", "--no-deps", "--require-hashes", interpreter, *requirements]
+        self.link_text = f"{source}\n"
+
+    @property
+    def usable(self) -> bool:
+        python = self.path / "bin" / "python"
+        return os.access(python, os.X_OK) and subprocess.run([python, "-c", ""], check=False).returncode == 0
+
+    @property
+    def link(self) -> Path | None:
+        """The file that puts the project on sys.path; Python itself reads it at start."""
+        sites = sorted(self.path.glob("lib/python3*/site-packages"))
+        return sites[0] / "assist_infra.pth" if sites else None
+
+    def changes(self) -> list[str]:
+        if not self.usable:
+            return ["create it and install every package"]
+        report = self.uv([*self.install, "--dry-run"])
+        packages = [
+            line.strip() for line in report.splitlines() if line.lstrip().startswith(("+ ", "- ", "~ "))
+        ]
+        linked = self.link is not None and self.link.exists() and self.link.read_text() == self.link_text
+        return packages + ([] if linked else ["put the project on sys.path"])
+
+    def apply(self) -> None:
+        if not self.usable:
+            self.uv(
+                [
+                    "venv",
+                    "--clear",
+                    f"--python={self.module.params['python'] or Path(sys.executable).resolve()}",
+                    str(self.path),
+                ]
+            )
+        self.uv(self.install)
+        if self.link is not None:
+            self.link.write_text(self.link_text)
+
+    def uv(self, arguments: list[str]) -> str:
+        """Run uv and return what it reports; fail with its message and the remedy."""
+        command = [self.module.params["uv"], "--no-progress", "--color=never", *arguments]
+        environment = uv_environment(os.environ)
+        code, output, errors = self.module.run_command(command, environ_update=environment)
+        if code:
+            remedy = "Without a network, point pip or uv at a mirror (PIP_INDEX_URL, UV_DEFAULT_INDEX) and run again."
+            self.module.fail_json(
+                msg=f"uv could not bring {self.path} up to date. {remedy}\n{errors or output}"
+            )
+        return str(errors + output)
+
+
+def main() -> None:
+    """Run the module."""
+    options: dict[str, Any] = {name: {"type": "path", "required": True} for name in ("uv", "source", "root")}
+    options |= {"environments": {"type": "dict", "required": True}, "python": {"type": "path"}}
+    module = AnsibleModule(argument_spec=options, supports_check_mode=True)
+    changes: dict[str, list[str]] = {}
+    for name, locks in module.params["environments"].items():
+        venv = Venv(module, name, locks)
+        wanted = venv.changes()
+        if wanted and not module.check_mode:
+            venv.apply()
+        changes[name] = wanted
+    module.exit_json(changed=any(changes.values()), changes=changes)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The `assist` command: plan, run and look after one deployment."""

@@ -1,0 +1,181 @@
+"""The ``assist`` command: a table of contents; what each command does stands in the module of its name."""
+
+import json
+import os
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+from assist import client, doctor, findings, preflight, probe, report, up
+from assist.deployment import Deployment, Overrides, current, resolve
+from assist.keys_cli import keys
+from assist.layout import Layout
+from assist.models_cli import models
+from assist.processes import own, stop
+from spec import SpecError
+
+app = typer.Typer(help="Plan, run and look after one deployment.", no_args_is_help=True, add_completion=False)
+app.add_typer(keys, name="keys")
+app.add_typer(models, name="models")
+console = Console()
+errors = Console(stderr=True)
+
+Stack = Annotated[str, typer.Option(envvar="STACK", help="A name in stacks/, or a stack file.")]
+Host = Annotated[str, typer.Option(envvar="HOST", help="Address of the gateway, in place of the stack's.")]
+Port = Annotated[
+    str,
+    typer.Option(envvar=["PORT", "API_EXTERNAL_PORT"], help="Port of the gateway, in place of the stack's."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a program to read.")]
+
+
+@app.command("up")
+def up_(
+    stack: Stack = "local",
+    host: Host = "",
+    port: Port = "",
+    as_json: Json = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Change nothing; say what would change.")
+    ] = False,
+) -> None:
+    """Start the service on this machine, make a real completion, and say how to use it."""
+    deployment = _resolve(stack, host, port)
+    raise typer.Exit(
+        up.run(deployment, up.Request(stack, host, port, as_json=as_json, check=dry_run), console, errors)
+    )
+
+
+@app.command()
+def plan(stack: Stack = "local", host: Host = "", port: Port = "", as_json: Json = False) -> None:
+    """Say what `up` would change, and change nothing."""
+    up_(stack, host, port, as_json, dry_run=True)
+
+
+@app.command("preflight")
+def preflight_(stack: Stack = "local", host: Host = "", port: Port = "", as_json: Json = False) -> None:
+    """Look for everything that would make a start fail; exit 1 when there is something."""
+    _finish(preflight.run(_resolve(stack, host, port)), as_json)
+
+
+@app.command()
+def down() -> None:
+    """Stop the service: the gateway first, once it has answered what it accepted, then Triton."""
+    layout = Layout()
+    if not own(layout):
+        console.print("Nothing runs; nothing to stop.")
+        return
+    with console.status("Stopping: the gateway answers what it has accepted"):
+        killed = stop(layout)
+    console.print(f"Stopped{'; had to kill ' + ', '.join(killed) if killed else ''}.")
+
+
+@app.command("doctor")
+def doctor_(as_json: Json = False) -> None:
+    """Say what is up, what is not, why, and what to do. Exit 0: all well, 1: something wrong, 2: could not tell."""
+    _finish(doctor.examine(Layout()), as_json)
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """The same as `doctor`."""
+    doctor_(as_json)
+
+
+@app.command()
+def verify(timeout: Annotated[float, typer.Option(help="Seconds to wait for readiness.")] = 180.0) -> None:
+    """Wait until the service is ready and make one real completion; exit 1 with the reason if that fails."""
+    deployment = _current()
+    try:
+        probe.wait_until_ready(deployment, timeout)
+    except probe.NotServingError as error:
+        _fail(str(error))
+    finding = doctor.completion(deployment)
+    if finding.status != "ok":
+        _fail(finding.cause)
+    console.print(finding.cause)
+
+
+@app.command()
+def logs(
+    program: Annotated[str, typer.Argument(help="gateway, triton, supervisord; all by default.")] = "",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as lines arrive.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0)] = 50,
+) -> None:
+    """Show the logs."""
+    known = {path.stem: path for path in sorted(Layout().log.glob("*.log"))}
+    if not known:
+        _fail("There are no logs yet. Start the service with: make up")
+    if program and program not in known:
+        _fail(f"There is no log of {program!r}; there are: {', '.join(known)}")
+    chosen = [known[program]] if program else list(known.values())
+    command = [
+        "tail",
+        f"--lines={lines}",
+        *(["--follow=name", "--retry"] if follow else []),
+        *map(str, chosen),
+    ]
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
+
+
+@app.command("version")
+def version_() -> None:
+    """Print the version."""
+    console.print(_version())
+
+
+@keys.command("ensure", hidden=True)
+def ensure(url: Annotated[str, typer.Option()], check: bool = False) -> None:
+    """Make .run/env right, with a new key only where its key opens nothing; print changed or unchanged."""
+    console.print("changed" if client.ensure(Layout(), url, write=not check) else "unchanged")
+
+
+def _finish(found: list[findings.Finding], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(findings.document(found), indent=1))
+    else:
+        console.print(report.findings_table(found))
+    raise typer.Exit(findings.exit_status(found))
+
+
+def _resolve(stack: str, host: str, port: str) -> Deployment:
+    try:
+        return resolve(stack, Layout(), Overrides.of(host, port))
+    except (SpecError, ValueError) as error:
+        _fail(str(error), 2)
+
+
+def _current() -> Deployment:
+    try:
+        deployment = current(Layout())
+    except (SpecError, ValueError) as error:
+        _fail(str(error), 2)
+    return deployment or _fail("Nothing has been started here. Start it with: make up")
+
+
+def _fail(message: str, status: int = 1) -> NoReturn:
+    errors.print(message, highlight=False, markup=False, soft_wrap=True)
+    raise typer.Exit(status)
+
+
+def _version() -> str:
+    try:
+        return version("assist-infra")
+    except PackageNotFoundError:  # a clone on sys.path has no package metadata
+        import tomllib
+
+        project = tomllib.loads((Layout().source / "pyproject.toml").read_text(encoding="utf-8"))
+        return str(project["project"]["version"])
+
+
+def main() -> None:
+    """Run the command line."""
+    os.umask(0o077)
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)

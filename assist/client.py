@@ -1,0 +1,46 @@
+"""What a client is handed: ``.run/env`` with the address and a key that works."""
+
+import os
+import shlex
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+from api.edge.keys import create_key, digest, list_keys
+from assist.layout import Layout
+from assist.probe import client_env
+
+
+def ensure(layout: Layout, url: str, *, write: bool = True) -> bool:
+    """Make ``.run/env`` right for ``url``, with a new key only where its key opens nothing.
+
+    Returns whether anything was (or without ``write`` would be) changed. Raises KeyFileError.
+    """
+    known = client_env(layout)
+    usable = _opens(layout.keys, known.get("ASSIST_KEY", ""))
+    private = layout.client_env.exists() and layout.client_env.stat().st_mode & 0o077 == 0
+    if usable and private and known.get("ASSIST_URL") == url:
+        return False
+    if write:
+        key = known["ASSIST_KEY"] if usable else create_key(layout.keys, "local")[1]
+        _write_private(
+            layout.client_env, f"export ASSIST_URL={shlex.quote(url)}\nexport ASSIST_KEY={shlex.quote(key)}\n"
+        )
+    return True
+
+
+def _opens(keys: Path, secret: str) -> bool:
+    now, wanted = datetime.now(UTC), digest(secret)
+    return any(key.sha256 == wanted and key.refusal(now) is None for key in list_keys(keys))
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Replace ``path`` in one step; it is never readable for others, not for a moment."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # made with mode 0600
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise

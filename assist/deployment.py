@@ -1,0 +1,175 @@
+"""One deployment on this machine: the Service, where it lives, and what its processes are told."""
+
+import hashlib
+import json
+import os
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from assist.layout import Layout
+from spec import Service, load_service
+from spec.render import Paths, gateway_environment
+
+# What each process imports from the project: a change of it is a reason to restart that process.
+CODE = {"gateway": ("api",), "triton": ("serving",)}
+# Secrets and the way out, which no stack file holds: taken from the environment of `make up`, kept with mode 0600.
+PASSED = (
+    "ASSIST_REDIS_URL", "ASSIST_ENGINE_KEY", "ASSIST_CACHE_SALT",
+    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What one run says instead of the stack: ``make up HOST=... PORT=...``. ``None`` keeps the stack's word."""
+
+    host: str | None = None
+    port: int | None = None
+
+    @classmethod
+    def of(cls, host: str, port: str) -> "Overrides":
+        """Read them from text, as environment variables give them. Raises ValueError with the remedy."""
+        if port and not (port.isdecimal() and 1 <= int(port) <= 65535):
+            raise ValueError(f"PORT={port} is no port: give a number from 1 to 65535, such as PORT=5100")
+        return cls(host or None, int(port) if port else None)
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A resolved stack in its place."""
+
+    stack: Path
+    service: Service
+    layout: Layout
+
+    @property
+    def needs_triton(self) -> bool:
+        """Say whether Triton runs here, or some other server at ``engine.url`` generates."""
+        return self.service.engine.kind == "triton"
+
+    @property
+    def model_link(self) -> Path:
+        """The store's link to the revision to serve: of the model itself for GGUF, else of its converted variant."""
+        model = self.service.model
+        return (
+            self.layout.store
+            / model.id
+            / ("current" if model.format == "gguf" else f"current.{self.service.variant}")
+        )
+
+    @property
+    def model_dir(self) -> Path:
+        """The immutable directory behind the link, so that both processes serve one revision until told otherwise."""
+        return self.model_link.resolve()
+
+    @property
+    def url(self) -> str:
+        """Where a client on this machine finds the gateway."""
+        host = self.service.gateway.host
+        reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  -- compared, not bound
+        return f"http://{f'[{reachable}]' if ':' in reachable else reachable}:{self.service.gateway.port}"
+
+    @property
+    def ports(self) -> dict[str, tuple[str, int]]:
+        """Every address that the deployment listens on, by what it is for."""
+        gateway, triton = self.service.gateway, self.service.triton
+        ports = {
+            "gateway": (gateway.host, gateway.port),
+            "gateway metrics": (gateway.metrics_host, gateway.metrics_port),
+        }
+        if self.needs_triton:
+            ports |= {
+                "Triton HTTP": (triton.host, triton.http_port),
+                "Triton gRPC": (triton.host, triton.grpc_port),
+                "Triton metrics": (triton.host, triton.metrics_port),
+            }
+        return ports
+
+    @property
+    def locks(self) -> dict[str, list[str]]:
+        """The lock files of each virtual environment that this deployment runs."""
+        runtime = ["llamacpp.txt"] if self.service.runtime == "llama_cpp" else []
+        serving = {"serving": ["serving.txt", "triton.txt", *runtime]} if self.needs_triton else {}
+        return {"gateway": ["gateway.txt"], **serving}
+
+    def facts(self) -> dict[str, Any]:
+        """Return what each role needs, by role, as plain data. ``revisions`` digest all that a restart picks up."""
+        service, plain = self.service, self.service.model_dump(mode="json")
+        model = {name: plain["model"][name] for name in ("id", "revision", "format")}
+        variant = {name: plain[name] for name in ("runtime", "precision")}
+        devices = service.accelerator.count if service.accelerator.is_gpu else 0
+        split = service.accelerator.count if service.accelerator.split == "tensor" else 1
+        triton = variant | {
+            "model_dir": str(self.model_dir),
+            "context_length": service.context_length,
+            "serving": plain["serving"],
+            "gpus": devices,
+            "split": split,
+        }
+        gateway = {
+            "stack": str(self.stack),
+            "url": self.url,
+            "auth": service.auth.mode,
+            "environment": self.gateway_environment(),
+        }
+        supervisor = {"needs_triton": self.needs_triton, "gpus": devices, "grace_s": service.limits.grace_s}
+        revisions = {
+            "triton": self._revision("triton", "serving", [triton, plain["triton"]]),
+            "gateway": self._revision("gateway", "gateway", gateway),
+        }
+        return {
+            "needs_triton": self.needs_triton,
+            "runtime_venvs": {"locks": self.locks},
+            "model_store": variant | {"model": model},
+            "triton": triton,
+            "gateway": gateway,
+            "supervisor": supervisor | {"triton": plain["triton"], "revisions": revisions},
+        }
+
+    def gateway_environment(self) -> dict[str, str]:
+        """Return the gateway's environment: the Service's words, and what this machine alone knows.
+
+        The stack and the overrides come back from here when the deployment is looked at later (``current``).
+        """
+        environment = gateway_environment(self.service, Paths(self.model_dir, self.layout.keys))
+        if not self.needs_triton:
+            environment.pop("ASSIST_MODEL_DIR")
+        passed = {name: os.environ[name] for name in PASSED if os.environ.get(name)}
+        return passed | environment | {"ASSIST_STACK": str(self.stack)}
+
+    def _revision(self, process: str, environment: str, told: object) -> str:
+        """Digest the code, the packages and the settings of ``process``."""
+        locks = [self.layout.source / "requirements" / lock for lock in self.locks.get(environment, [])]
+        total = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+        for path in [*locks, *_sources(self.layout.source / name for name in CODE[process])]:
+            total.update(f"{path.relative_to(self.layout.source)}\0{path.stat().st_size}\0".encode())
+            total.update(path.read_bytes())
+        return total.hexdigest()[:16]
+
+
+def resolve(stack: str, layout: Layout, overrides: Overrides = Overrides()) -> Deployment:
+    """Resolve a stack by name or by path. Raises SpecError with every problem of the file."""
+    file = Path(stack) if stack.endswith((".yaml", ".yml")) else layout.source / "stacks" / f"{stack}.yaml"
+    service = load_service(file)
+    changes = {name: value for name, value in vars(overrides).items() if value is not None}
+    gateway = service.gateway.model_copy(update=changes)
+    return Deployment(file, service.model_copy(update={"gateway": gateway}), layout)
+
+
+def current(layout: Layout) -> Deployment | None:
+    """Return the deployment that the gateway here was last told to be; ``None`` when there is none.
+
+    Raises SpecError when its stack has gone wrong since.
+    """
+    file = layout.gateway_env
+    if not file.exists():
+        return None
+    told = dict(entry.split("=", 1) for entry in shlex.split(file.read_text(encoding="utf-8"), comments=True))
+    return resolve(told["ASSIST_STACK"], layout, Overrides.of(told["ASSIST_HOST"], told["API_EXTERNAL_PORT"]))
+
+
+def _sources(folders: Iterable[Path]) -> list[Path]:
+    return sorted(path for folder in folders for path in folder.rglob("*.py"))

@@ -1,0 +1,177 @@
+"""What is up, what is not, why, and what to do: truthful also when nothing runs."""
+
+import json
+import shutil
+import stat
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from api.edge.keys import KeyFileError, list_keys
+from assist import probe, processes
+from assist.deployment import Deployment, current
+from assist.findings import Finding, ok, problem, unknown
+from assist.layout import Layout
+from spec import SpecError
+
+_LOW_DISK_GIB = 1.0
+_RECENT_S = 3600.0
+_STATES = {"RUNNING": "runs", "STARTING": "is starting"}
+
+
+def examine(layout: Layout) -> list[Finding]:
+    """Return every finding about the deployment of this clone; nothing is changed."""
+    try:
+        deployment = current(layout)
+    except (SpecError, ValueError, KeyError) as error:
+        return [
+            unknown(
+                "stack",
+                f"the stack of what was started can't be read: {error}",
+                "Mend the file, then: make up",
+            )
+        ]
+    if deployment is None:
+        return [problem("service", "nothing has been started here", "make up")]
+    running = processes.programs(layout)
+    findings = [_disk(deployment), _keys(deployment), _model(deployment)]
+    if running is None:
+        return [_down(deployment), *findings]
+    findings = [*_programs(deployment, running), *_skew(deployment, running), *findings]
+    return [*findings, *_answers(deployment), *_logs(deployment)]
+
+
+def _down(deployment: Deployment) -> Finding:
+    if orphans := processes.own(deployment.layout):
+        pids = ", ".join(str(process.pid) for process in orphans)
+        return problem(
+            "service", f"supervisord is gone and left processes {pids} behind", "make down, then: make up"
+        )
+    return problem("service", f"the service is down; nothing of {deployment.service.name} runs", "make up")
+
+
+def _programs(deployment: Deployment, running: list[processes.Program]) -> list[Finding]:
+    by_name = {program.name: program for program in running}
+    findings = []
+    for name in ["triton", "gateway"] if deployment.needs_triton else ["gateway"]:
+        program, log = by_name.get(name), deployment.layout.log / f"{name}.log"
+        if program is None:
+            findings.append(problem(f"process {name}", f"supervisor does not know {name}", "make up"))
+        elif program.state in _STATES:
+            findings.append(ok(f"process {name}", f"{name} {_STATES[program.state]} (process {program.pid})"))
+        else:
+            remedy = f"See {log} (assist logs {name}), mend the cause, then: make up"
+            cause = f"{name} is {program.state}{': ' + program.reason if program.reason else ''}"
+            findings.append(problem(f"process {name}", cause, remedy))
+    return findings
+
+
+def _skew(deployment: Deployment, running: list[processes.Program]) -> list[Finding]:
+    wanted, findings = deployment.facts()["supervisor"]["revisions"], []
+    for program in running:
+        revision = processes.running_revision(program)
+        if revision is None or program.name not in wanted:
+            continue
+        same = revision == wanted[program.name]
+        cause = f"{program.name} runs {'what is installed' if same else 'an older code or configuration than is here'}"
+        findings.append(
+            ok(f"version {program.name}", cause)
+            if same
+            else problem(f"version {program.name}", cause, "make up")
+        )
+    return findings
+
+
+def _answers(deployment: Deployment) -> list[Finding]:
+    """Ask from the inside out, and stop where an answer is missing: what comes after could only repeat it."""
+    asked = {"triton ready": probe.triton_url(deployment)} if deployment.needs_triton else {}
+    asked |= {"gateway health": f"{deployment.url}/health", "gateway ready": f"{deployment.url}/ready"}
+    findings = []
+    for check, url in asked.items():
+        status = probe.status(url)
+        good = status == 200
+        cause = f"{url} answers {status}" if status else f"nothing answers at {url}"
+        remedy = "If it was started just now, wait a moment; else: assist logs"
+        findings.append(ok(check, cause) if good else problem(check, cause, remedy))
+    return [*findings, completion(deployment)] if all(f.status == "ok" for f in findings) else findings
+
+
+def completion(deployment: Deployment) -> Finding:
+    if deployment.service.auth.mode == "gitlab" and "ASSIST_KEY" not in probe.client_env(deployment.layout):
+        return ok("completion", "not tried: only users of the GitLab instance may ask")
+    try:
+        completion = probe.complete(deployment)
+    except probe.NotServingError as error:
+        return problem("completion", str(error), "make up; if that does not help: assist logs")
+    return ok("completion", f"a real completion took {completion.seconds * 1000:.0f} ms")
+
+
+def _model(deployment: Deployment) -> Finding:
+    """Compare presence and sizes with the manifest; ``model-loader verify`` reads every byte."""
+    if not deployment.needs_triton:
+        return ok("model", f"{deployment.service.engine.url} has its own")
+    folder = deployment.model_dir
+    try:
+        files = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["files"]
+        wrong = [file["path"] for file in files if _size(folder / file["path"]) != file["size"]]
+    except (OSError, ValueError, KeyError) as error:
+        return problem("model", f"{folder} holds no whole model: {error}", "make up")
+    if wrong:
+        return problem(
+            "model",
+            f"{folder}: missing or of wrong size: {', '.join(wrong)}",
+            "model-loader verify --repair, or make up",
+        )
+    return ok("model", f"{deployment.service.model.id}: {folder.name}, {len(files)} files as in the manifest")
+
+
+def _size(path: Path) -> int | None:
+    return path.stat().st_size if path.is_file() else None
+
+
+def _keys(deployment: Deployment) -> Finding:
+    path, mode = deployment.layout.keys, deployment.service.auth.mode
+    if mode != "keys":
+        return ok("keys", f"not used: auth is {mode}")
+    try:
+        count = sum(key.revoked is None for key in list_keys(path))
+    except KeyFileError as error:
+        return problem("keys", str(error), "assist keys add USER")
+    for file in (path, deployment.layout.client_env):
+        if file.exists() and stat.S_IMODE(file.stat().st_mode) & 0o077:
+            return problem("keys", f"{file} can be read by others", f"chmod 600 {file}")
+    return (
+        ok("keys", f"{count} keys in force")
+        if count
+        else problem("keys", "no key is in force", "assist keys add USER")
+    )
+
+
+def _disk(deployment: Deployment) -> Finding:
+    free = shutil.disk_usage(deployment.layout.home).free / 2**30
+    cause = f"{free:.1f} GiB free"
+    return (
+        ok("disk", cause)
+        if free >= _LOW_DISK_GIB
+        else problem("disk", cause, "Free some space: model-loader prune, or older logs")
+    )
+
+
+def _logs(deployment: Deployment) -> list[Finding]:
+    """Look for the errors of the last hour, each program by its own way of writing them."""
+    marks: dict[str, Callable[[str], bool]] = {
+        "triton": lambda line: line.startswith("E") or " ERROR " in line,
+        "gateway": lambda line: '"level":"error"' in line.replace(" ", "") or "Traceback" in line,
+    }
+    return [_log(name, deployment.layout.log / f"{name}.log", mark) for name, mark in marks.items() if
+            name != "triton" or deployment.needs_triton]  # fmt: skip
+
+
+def _log(name: str, path: Path, is_error: Callable[[str], bool]) -> Finding:
+    if not path.exists() or time.time() - path.stat().st_mtime > _RECENT_S:
+        return ok(f"log {name}", "nothing new in the last hour")
+    # CUDA's absence is no error on a CPU, whatever Triton calls it.
+    lines = [line for line in probe.tail(path) if is_error(line) and "CudaDriverHelper" not in line]
+    if not lines:
+        return ok(f"log {name}", "no error at its end")
+    return ok(f"log {name}", f"{len(lines)} errors at its end, the last: {lines[-1][:200]}")

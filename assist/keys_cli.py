@@ -1,0 +1,93 @@
+"""``assist keys``: who may ask. A change counts within a second; nothing is restarted."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from api.edge.keys import Key, KeyFileError, create_key, list_keys, revoke_key, rotate_key
+from assist.layout import Layout
+
+keys = typer.Typer(
+    help="API keys: hashed at rest, several per user, changed without a restart.", no_args_is_help=True
+)
+console = Console()
+errors = Console(stderr=True)
+
+KeyId = Annotated[str, typer.Argument(help="As `assist keys list` names it.")]
+Limit = Annotated[int | None, typer.Option(min=0, help="0 for no limit; the stack's own limit by default.")]
+
+
+@keys.command()
+def add(
+    user: str,
+    days: Annotated[int | None, typer.Option(min=1, help="Days until it expires; never by default.")] = None,
+    rpm: Limit = None,
+    tpm: Limit = None,
+    concurrency: Limit = None,
+) -> None:
+    """Make a key and print it, once: it is stored as a hash. Limits: requests and tokens a minute, requests at a time."""
+    expires = datetime.now(UTC) + timedelta(days=days) if days else None
+    try:
+        key_id, secret = create_key(
+            Layout().keys, user, expires=expires, rpm=rpm, tpm=tpm, concurrency=concurrency
+        )
+    except (KeyFileError, ValueError) as error:
+        _fail(str(error))
+    errors.print(f"{key_id}: keep this key, it is not shown again.", highlight=False)
+    typer.echo(secret)
+
+
+@keys.command("list")
+def list_(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """List the keys; none can be read back."""
+    found = _list()
+    if as_json:
+        typer.echo(json.dumps([key.model_dump(mode="json", exclude={"sha256"}) for key in found], indent=1))
+        return
+    table = Table("id", "user", "created", "expires", "state", "requests/min", "tokens/min", "at a time")
+    now = datetime.now(UTC)
+    for key in found:
+        limits = [
+            str(limit) if limit is not None else "default" for limit in (key.rpm, key.tpm, key.concurrency)
+        ]
+        expires = f"{key.expires:%Y-%m-%d}" if key.expires else "never"
+        state = "revoked" if key.revoked else "expired" if key.refusal(now) else "in force"
+        table.add_row(key.id, key.user, f"{key.created:%Y-%m-%d}", expires, state, *limits)
+    console.print(table)
+
+
+@keys.command()
+def revoke(key_id: KeyId) -> None:
+    """Make a key useless from now on."""
+    try:
+        key = revoke_key(Layout().keys, key_id)
+    except KeyFileError as error:
+        _fail(str(error))
+    console.print(f"{key.id} of {key.user} is revoked.", highlight=False)
+
+
+@keys.command()
+def rotate(key_id: KeyId, overlap_hours: Annotated[float, typer.Option(min=0)] = 0.0) -> None:
+    """Replace a key by a new one of the same user and limits, and print that; the old one works for the overlap."""
+    try:
+        new_id, secret = rotate_key(Layout().keys, key_id, timedelta(hours=overlap_hours))
+    except KeyFileError as error:
+        _fail(str(error))
+    errors.print(f"{new_id} replaces {key_id}: keep this key, it is not shown again.", highlight=False)
+    typer.echo(secret)
+
+
+def _list() -> tuple[Key, ...]:
+    try:
+        return list_keys(Layout().keys)
+    except KeyFileError as error:
+        _fail(str(error))
+
+
+def _fail(message: str) -> NoReturn:
+    errors.print(message, highlight=False, markup=False, soft_wrap=True)
+    raise typer.Exit(1)

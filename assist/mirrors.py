@@ -1,0 +1,38 @@
+"""Whether packages can be had here, asked the way they will be installed: with uv and the user's own settings."""
+
+import importlib.util
+import os
+import subprocess
+import tempfile
+from types import ModuleType
+
+from assist.layout import Layout
+
+
+def unreachable(layout: Layout) -> str | None:
+    """Return why no package can be had, or ``None`` when uv finds its own lock file's package at the index."""
+    environment = {**os.environ, **_pip_settings(layout).uv_environment(os.environ), "UV_HTTP_RETRIES": "1"}
+    with tempfile.TemporaryDirectory(prefix="assist-") as target:
+        command = [
+            str(layout.python("control").with_name("uv")), "pip", "install", "--dry-run", "--no-cache", "--no-deps",
+            "--color=never", "--require-hashes", f"--python={layout.python('control')}", f"--target={target}",
+            f"--requirement={layout.source / 'requirements' / 'bootstrap.txt'}",
+        ]  # fmt: skip
+        try:
+            answer = subprocess.run(
+                command, capture_output=True, text=True, check=False, timeout=60, env=environment
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return str(error)
+    return None if answer.returncode == 0 else " ".join(answer.stderr.split())
+
+
+def _pip_settings(layout: Layout) -> ModuleType:
+    """Load the reader of pip's settings from where Ansible keeps it, because hosts need it there."""
+    path = layout.source / "ansible/plugins/module_utils/pip_settings.py"
+    spec = importlib.util.spec_from_file_location("pip_settings", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} can't be loaded")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,97 @@
+"""Run the playbook and show what it does while it does it."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.status import Status
+
+from assist.layout import Layout
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a run went: ``seconds`` by phase, what changed, and each failure with its own words."""
+
+    succeeded: bool
+    seconds: dict[str, float] = field(default_factory=dict)
+    changed: int = 0
+    changes: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
+
+
+def run(layout: Layout, variables: dict[str, str], console: Console, *, check: bool = False) -> Run:
+    """Run ``ansible/site.yml`` for this machine with ``variables`` in its environment; ``check`` changes nothing."""
+    log = Path(tempfile.gettempdir()) / f"assist-{os.getpid()}.log" if check else layout.home / "ansible.log"
+    layout.home.mkdir(mode=0o755, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="assist-") as work, log.open("w", encoding="utf-8") as output:
+        events = Path(work) / "events"
+        events.touch()
+        environment = {
+            **os.environ, **variables, "ASSIST_EVENTS": str(events), "ASSIST_HOME": work,
+            "ASSIST_PREFLIGHT_DONE": "true", "ANSIBLE_NOCOLOR": "true",
+        }  # fmt: skip
+        # ansible-playbook re-executes nothing of ours: the control environment's own copy, by its path.
+        command = [
+            sys.executable,
+            "-m",
+            "ansible",
+            "playbook",
+            "ansible/site.yml",
+            *(["--check", "--diff"] if check else []),
+        ]
+        process = subprocess.Popen(
+            command,
+            cwd=layout.source,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        changes = _follow(process, events, console)
+        result = _result(Path(work) / "phases.json", process.returncode, changes, log)
+    if check:
+        log.unlink()
+    return result
+
+
+def _follow(process: "subprocess.Popen[bytes]", events: Path, console: Console) -> list[str]:
+    """Show each task until the process ends; return the names of those that changed something."""
+    changes: list[str] = []
+    finished = threading.Event()
+    threading.Thread(target=lambda: (process.wait(), finished.set()), daemon=True).start()
+    with events.open(encoding="utf-8") as stream, console.status("Starting Ansible") as status:
+        last = False
+        while not last:
+            last = finished.wait(0.1)
+            for line in stream:
+                _show(json.loads(line), changes, status, console)
+    return changes
+
+
+def _show(event: dict[str, str], changes: list[str], status: Status, console: Console) -> None:
+    name = event["task"].rsplit(" : ", 1)[-1]
+    if event["event"] == "task":
+        status.update(f"{name} …")
+        if not console.is_terminal:
+            console.print(f"[dim]{time.strftime('%H:%M:%S')}[/] {name}", highlight=False)
+    elif event["event"] == "changed":
+        changes.append(name)
+        console.print(f"[green]changed[/] {name}", highlight=False)
+
+
+def _result(timings: Path, code: int, changes: list[str], log: Path) -> Run:
+    if not timings.exists():
+        return Run(
+            succeeded=False, failures=(f"Ansible did not run:\n{log.read_text(encoding='utf-8')[-2000:]}",)
+        )
+    document = json.loads(timings.read_text(encoding="utf-8"))
+    failures = tuple(f"{failure['task']}: {failure['message']}" for failure in document["failed"])
+    return Run(code == 0, document["seconds"], document["changed"], tuple(changes), failures)

@@ -1,0 +1,199 @@
+"""Look before anything is touched: every reason why a start would fail, all at once, each with its remedy."""
+
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from assist import processes
+from assist.deployment import Deployment
+from assist.findings import Finding, ok, problem
+from assist.layout import Layout
+from assist.mirrors import unreachable
+
+_GIB = 2**30
+_ENVIRONMENTS_GIB = 1.5  # measured: 0.9 for the three environments, and what uv unpacks on the way
+_OVERHEAD_GIB = 0.7  # Triton, its backend process, the gateway, Ansible
+_SOCKET_PATH_MAX = 107 - len(".1234567")  # sun_path, and the suffix that supervisor adds while it binds
+
+
+def run(deployment: Deployment) -> list[Finding]:
+    """Make every check. Nothing is written, and nothing is asked of the network unless something must be installed."""
+    checks: list[Callable[[Deployment], Finding]] = [
+        _python, _platform, _folder, _socket_path, _disk, _memory, _shared_memory, _libpython, _network,
+    ]  # fmt: skip
+    return [check(deployment) for check in checks] + _ports(deployment)
+
+
+def installed(deployment: Deployment) -> bool:
+    """Say whether every virtual environment is there already; their content is uv's to compare."""
+    return all(os.access(deployment.layout.python(name), os.X_OK) for name in deployment.locks)
+
+
+def _python(_: Deployment) -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    if (3, 11) <= sys.version_info[:2] <= (3, 12):
+        return ok("python", f"Python {version}")
+    remedy = "sudo apt-get install python3, then: make clean && make up"
+    return problem(
+        "python", f"Python {version}; Triton's backend and numpy 1.26 run on 3.11 and 3.12", remedy
+    )
+
+
+def _platform(deployment: Deployment) -> Finding:
+    machine, (libc, version) = platform.machine(), platform.libc_ver()
+    if not deployment.needs_triton or (
+        machine == "x86_64" and libc == "glibc" and _number(version) >= (2, 35)
+    ):
+        return ok("platform", f"{platform.system()} {machine}, {libc} {version}")
+    cause = f"{platform.system()} {machine}, {libc or 'no glibc'} {version}: tritonserver's wheel needs x86_64 and glibc 2.35"
+    return problem(
+        "platform",
+        cause,
+        "Use Debian 12, Ubuntu 22.04 or newer on x86_64, or engine.kind: openai in the stack",
+    )
+
+
+def _number(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".") if part.isdecimal())
+
+
+def _folder(deployment: Deployment) -> Finding:
+    home = _existing(deployment.layout.home)
+    if os.access(home, os.W_OK | os.X_OK):
+        return ok("folder", f"{home} can be written")
+    return problem(
+        "folder", f"{home} can't be written by this user", "Clone the project to a folder of your own"
+    )
+
+
+def _socket_path(deployment: Deployment) -> Finding:
+    path = str(deployment.layout.socket)
+    if len(path.encode()) <= _SOCKET_PATH_MAX:
+        return ok("socket", f"{path} is short enough for a Unix socket")
+    cause = f"{path} is longer than the {_SOCKET_PATH_MAX} bytes that a Unix socket's path may have"
+    return problem("socket", cause, "Clone the project to a shorter path")
+
+
+def _disk(deployment: Deployment) -> Finding:
+    model = max(deployment.service.model.memory_gib.values())  # the download; its conversion is never larger
+    fetched = deployment.model_link.exists()
+    needed = (0 if installed(deployment) else _ENVIRONMENTS_GIB) + (0 if fetched else 2 * model) + 0.1
+    free = shutil.disk_usage(_existing(deployment.layout.home)).free / _GIB
+    if free >= needed:
+        return ok("disk", f"{free:.1f} GiB free, {needed:.1f} needed")
+    cause = f"{free:.1f} GiB free where {deployment.layout.home} goes, {needed:.1f} needed"
+    return problem("disk", cause, "Free some space, or clone the project to a larger disk")
+
+
+def _memory(deployment: Deployment) -> Finding:
+    service, cause = (
+        deployment.service,
+        f"{psutil.virtual_memory().available / _GIB:.1f} GiB of memory available",
+    )
+    weights = 0.0 if service.accelerator.is_gpu else service.model.memory_gib.get(service.precision, 0.0)
+    needed = (weights * service.serving.instances if deployment.needs_triton else 0.0) + _OVERHEAD_GIB
+    if processes.programs(deployment.layout) or psutil.virtual_memory().available / _GIB >= needed:
+        return ok("memory", cause)
+    return problem(
+        "memory",
+        f"{cause}, {needed:.1f} needed",
+        "Stop other programs, or choose a smaller model or precision",
+    )
+
+
+def _shared_memory(deployment: Deployment) -> Finding:
+    shm = Path("/dev/shm")  # noqa: S108  -- where POSIX shared memory lives; Triton talks to its backend through it
+    if not deployment.needs_triton or (
+        shm.is_dir() and os.access(shm, os.W_OK) and shutil.disk_usage(shm).free > 2**26
+    ):
+        return ok("shared memory", f"{shm} has room")
+    cause = (
+        f"{shm} is missing, can't be written or has less than 64 MiB free: Triton talks to its backend there"
+    )
+    return problem("shared memory", cause, "Mount a tmpfs there; in a container: --shm-size=256m")
+
+
+def _libpython(deployment: Deployment) -> Finding:
+    name = "libpython{}.{}.so.1.0".format(*sys.version_info)
+    package = name.removesuffix(".so.1.0")
+    found = not deployment.needs_triton or (deployment.layout.home / "venvs/serving/libpython.found").exists()
+    listing = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True, check=False).stdout
+    if found or name in listing:
+        return ok("libpython", f"{name} is here")
+    # Without root the library can still be taken out of Debian's package, if apt knows where that is.
+    known = (
+        shutil.which("apt-get")
+        and subprocess.run(
+            ["apt-get", "download", "--print-uris", package], capture_output=True, text=True, check=False
+        ).stdout.strip()
+    )
+    if known:
+        return ok("libpython", f"{name} will be taken from Debian's package")
+    return problem("libpython", f"Triton's backend needs {name}", f"sudo apt-get install {package}")
+
+
+def _network(deployment: Deployment) -> Finding:
+    if installed(deployment):
+        return ok("network", "nothing to install, so not asked")
+    if why := unreachable(deployment.layout):
+        remedy = "Connect, set HTTPS_PROXY, or point pip at a mirror (PIP_INDEX_URL) or a folder of wheels (PIP_FIND_LINKS)"
+        return problem("network", f"packages must be installed and can't be had: {why}", remedy)
+    return ok("network", "the package index answers")
+
+
+def _ports(deployment: Deployment) -> list[Finding]:
+    mine = {process.pid for process in processes.own(deployment.layout)}
+    holders = {}
+    for connection in psutil.net_connections("tcp"):
+        if connection.status == psutil.CONN_LISTEN:
+            holders[connection.laddr.port] = connection.pid
+    findings, seen = [], dict[int, str]()
+    for use, (host, port) in deployment.ports.items():
+        if port in seen:
+            cause = f"port {port} is to be both {seen[port]} and {use}"
+            findings.append(problem(f"port {port}", cause, "Give each its own port in the stack file"))
+        elif not (port in holders and holders[port] in mine):
+            findings.append(_port(deployment.layout, use, host, port, holders.get(port)))
+        seen[port] = use
+    return findings
+
+
+def _port(layout: Layout, use: str, host: str, port: int, holder: int | None) -> Finding:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((host, port))
+        except PermissionError:
+            return problem(
+                f"port {port}",
+                f"{use}: ports below 1024 need root",
+                "Choose a port above 1023, as in make up PORT=5100",
+            )
+        except OSError as error:
+            choice = (
+                "make up PORT=5100" if use == "gateway" else f"another port in {layout.source / 'stacks'}"
+            )
+            remedy = f"Stop it, or choose another port: {choice}"
+            return problem(
+                f"port {port}", f"{use} on {host}:{port}: {_who(holder) or error.strerror}", remedy
+            )
+    return ok(f"port {port}", f"{use}: {host}:{port} is free")
+
+
+def _who(pid: int | None) -> str:
+    try:
+        return f"in use by {psutil.Process(pid).name()} (process {pid})" if pid else ""
+    except psutil.Error:
+        return f"in use by process {pid}"
+
+
+def _existing(path: Path) -> Path:
+    return path if path.exists() else _existing(path.parent)

@@ -1,0 +1,106 @@
+"""Ask the running service what it can do: ready, and a real completion."""
+
+import os
+import shlex
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from assist import processes
+from assist.deployment import Deployment
+from assist.layout import Layout
+
+# What the verification asks for. Greedy, so that the answer is the same each time.
+PROMPT = "def fibonacci(n):\n    if n < 2:\n        return"
+_TIMEOUT = httpx.Timeout(60.0, connect=5.0)
+
+
+class NotServingError(Exception):
+    """The service does not serve; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A completion that was made, and how long that took."""
+
+    text: str
+    seconds: float
+
+
+def client_env(layout: Layout) -> dict[str, str]:
+    """Return ``ASSIST_URL`` and ``ASSIST_KEY`` as they were handed to the user; empty when they never were."""
+    if not layout.client_env.exists():
+        return {}
+    entries = shlex.split(layout.client_env.read_text(encoding="utf-8"), comments=True)
+    return dict(entry.split("=", 1) for entry in entries if "=" in entry)
+
+
+def status(url: str) -> int | None:
+    """Return the status of a GET, or ``None`` where nothing answers."""
+    try:
+        with _client() as client:
+            return client.get(url).status_code
+    except httpx.HTTPError:
+        return None
+
+
+def triton_url(deployment: Deployment) -> str:
+    """Return Triton's readiness address."""
+    triton = deployment.service.triton
+    return f"http://{triton.host}:{triton.http_port}/v2/health/ready"
+
+
+def wait_until_ready(deployment: Deployment, timeout_s: float) -> None:
+    """Wait until the gateway says that a completion would succeed. Raises NotServingError as soon as it can't."""
+    end = time.monotonic() + timeout_s
+    while status(f"{deployment.url}/ready") != 200:
+        for program in processes.programs(deployment.layout) or []:
+            if program.state == "FATAL":
+                raise NotServingError(
+                    f"{program.name} does not start; {_last_words(deployment.layout, program.name)}"
+                )
+        if time.monotonic() > end:
+            raise NotServingError(f"not ready after {timeout_s:.0f} s; `assist doctor` says what is missing")
+        time.sleep(0.1)
+
+
+def complete(deployment: Deployment) -> Completion:
+    """Make one real completion with the user's own key. Raises NotServingError with the server's own words."""
+    key = client_env(deployment.layout).get("ASSIST_KEY")
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    body = {"model": deployment.service.model.id, "prompt": PROMPT, "max_tokens": 16, "temperature": 0}
+    since = time.monotonic()
+    try:
+        with _client() as client:
+            answer = client.post(f"{deployment.url}/v1/completions", json=body, headers=headers)
+    except httpx.HTTPError as error:
+        raise NotServingError(f"the gateway at {deployment.url} does not answer: {error}") from error
+    if answer.status_code != 200:
+        raise NotServingError(f"the gateway answered {answer.status_code}: {answer.text[:500]}")
+    text = answer.json()["choices"][0]["text"]
+    if not text.strip():
+        raise NotServingError(
+            "the completion is empty, so the model or its tokenizer is not what it should be"
+        )
+    return Completion(text, time.monotonic() - since)
+
+
+def _client() -> httpx.Client:
+    # A proxy is the way out of this machine, never to its own loopback.
+    return httpx.Client(timeout=_TIMEOUT, trust_env=False)
+
+
+def tail(log: Path, limit: int = 64 * 1024) -> list[str]:
+    """Return the last lines of a log, at most ``limit`` bytes of them."""
+    with log.open("rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - limit))
+        return file.read().decode("utf-8", "replace").splitlines()
+
+
+def _last_words(layout: Layout, program: str, lines: int = 15) -> str:
+    log = layout.log / f"{program}.log"
+    if not log.exists():
+        return "it left no log"
+    return f"the end of {log}:\n" + "\n".join(tail(log)[-lines:])

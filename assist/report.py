@@ -1,0 +1,75 @@
+"""What a user reads at the end: the phases, the address, the key, and how an editor is told."""
+
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from assist.deployment import Deployment
+from assist.findings import Finding
+
+PHASES = (
+    "bootstrap", "preflight", "environments", "model", "triton", "gateway", "supervisor", "completion",
+)  # fmt: skip
+_MARKS = {"ok": "[green]ok[/]", "problem": "[red]problem[/]", "unknown": "[yellow]unknown[/]"}
+
+
+def phase_table(seconds: dict[str, float], total: float) -> Table:
+    """Return the table of phases; what belongs to none of them is Ansible's own start."""
+    table = Table("phase", "seconds", title="Where the time went", title_justify="left")
+    table.columns[1].justify = "right"
+    for phase in PHASES:
+        table.add_row(phase, f"{seconds.get(phase, 0.0):.1f}")
+    table.add_row(
+        "Ansible itself", f"{max(0.0, total - sum(seconds.get(phase, 0.0) for phase in PHASES)):.1f}"
+    )
+    table.add_section()
+    table.add_row("total", f"{total:.1f}")
+    return table
+
+
+def findings_table(findings: list[Finding]) -> Table:
+    """Return the findings, each with its cause and remedy."""
+    table = Table("check", "status", "what", "what to do", show_lines=False)
+    for finding in findings:
+        table.add_row(finding.id, _MARKS[finding.status], finding.cause, finding.remedy)
+    return table
+
+
+def show_service(console: Console, deployment: Deployment, key: str | None) -> None:
+    """Print what a client needs. Long lines stay whole, so that they can be pasted."""
+    console.print(f"\nURL  {deployment.url}", highlight=False)
+    if key:
+        console.print(f"Key  {key}", highlight=False, soft_wrap=True)
+        console.print(
+            f"Both are in {deployment.layout.client_env} (mode 0600).", highlight=False, soft_wrap=True
+        )
+    console.print("\nTry it:", highlight=False)
+    console.out(curl(deployment, key), highlight=False)
+    console.print("\nVS Code, settings.json (for the extension Fauxpilot, or for Copilot's own override):")
+    console.out(json.dumps(editor_settings(deployment, key), indent=2), highlight=False)
+
+
+def curl(deployment: Deployment, key: str | None) -> str:
+    """Return a command that makes a completion when it is pasted into a shell."""
+    authorization = f" -H 'Authorization: Bearer {key}'" if key else ""
+    body = json.dumps(
+        {"model": deployment.service.model.id, "prompt": "def hello(", "max_tokens": 32, "temperature": 0}
+    )
+    return f"curl -s {deployment.url}/v1/completions{authorization} -H 'Content-Type: application/json' -d '{body}'"
+
+
+def editor_settings(deployment: Deployment, key: str | None) -> dict[str, Any]:
+    """Return VS Code's settings: the FauxPilot extension (Venthe.fauxpilot), and Copilot's advanced override."""
+    return {
+        "fauxpilot.enabled": True,
+        "fauxpilot.server": f"{deployment.url}/v1/engines",
+        "fauxpilot.engine": "codegen",
+        **({"fauxpilot.token": key} if key else {}),
+        "github.copilot.advanced": {
+            "debug.overrideEngine": "codegen",
+            "debug.testOverrideProxyUrl": deployment.url,
+            "debug.overrideProxyUrl": deployment.url,
+        },
+    }

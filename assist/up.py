@@ -1,0 +1,123 @@
+"""``assist up``: look, run the playbook, and say how the time went and what a client needs."""
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import typer
+from rich.console import Console
+
+from assist import findings, playbook, preflight, probe, report
+from assist.deployment import Deployment
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for, in words that Ansible's inventory understands."""
+
+    stack: str
+    host: str
+    port: str
+    as_json: bool = False
+    check: bool = False
+
+
+def run(deployment: Deployment, request: Request, console: Console, errors: Console) -> int:
+    """Do it and return the exit status: 0 serving (or planned), 1 not, with every reason."""
+    progress = errors if request.as_json else console
+    started = _started()
+    bootstrap = time.time() - started
+    since = time.monotonic()
+    with progress.status("Looking before anything is touched"):
+        found = preflight.run(deployment)
+    wrong = [finding for finding in found if finding.status != "ok"]
+    if wrong:
+        return _refuse(wrong, request, errors)
+    seconds = {"bootstrap": bootstrap, "preflight": time.monotonic() - since}
+    variables = {"STACK": request.stack, "HOST": request.host, "PORT": request.port}
+    outcome = playbook.run(deployment.layout, variables, progress, check=request.check)
+    seconds = {**outcome.seconds, **seconds, "total": time.time() - started}
+    if not outcome.succeeded:
+        return _failed(outcome, request, errors)
+    if request.check:
+        return _planned(outcome, request, console)
+    return _served(deployment, outcome, seconds, request, console)
+
+
+def _started() -> float:
+    """Return when `make up` began, in seconds since the epoch: the bootstrap before this process counts too."""
+    try:
+        return min(float(os.environ["ASSIST_STARTED"]), time.time())
+    except (KeyError, ValueError):
+        return time.time()
+
+
+def _refuse(wrong: list[findings.Finding], request: Request, errors: Console) -> int:
+    if request.as_json:
+        _print({"status": "refused", **findings.document(wrong)})
+    else:
+        errors.print(report.findings_table(wrong))
+        errors.print("Nothing was changed.")
+    return 1
+
+
+def _failed(outcome: playbook.Run, request: Request, errors: Console) -> int:
+    if request.as_json:
+        _print({"status": "failed", "failures": outcome.failures})
+    for failure in outcome.failures:
+        errors.print(failure, style="red", highlight=False, markup=False, soft_wrap=True)
+    errors.print("Look closer with: make status")
+    return 1
+
+
+def _planned(outcome: playbook.Run, request: Request, console: Console) -> int:
+    if request.as_json:
+        _print({"status": "planned", "changed": outcome.changed, "changes": outcome.changes})
+    else:
+        console.print(f"{outcome.changed} changes would be made; nothing was changed.")
+    return 0
+
+
+def _served(
+    deployment: Deployment,
+    outcome: playbook.Run,
+    seconds: dict[str, float],
+    request: Request,
+    console: Console,
+) -> int:
+    key = (
+        probe.client_env(deployment.layout).get("ASSIST_KEY")
+        if deployment.service.auth.mode != "none"
+        else None
+    )
+    total = seconds.pop("total")
+    if request.as_json:
+        phases = {phase: round(seconds.get(phase, 0.0), 3) for phase in report.PHASES}
+        settings = report.editor_settings(deployment, key)
+        facts = {
+            "status": "serving",
+            "url": deployment.url,
+            "key": key,
+            "changed": outcome.changed,
+            "changes": outcome.changes,
+        }
+        _print(
+            {
+                **facts,
+                "phases": phases,
+                "total": round(total, 3),
+                "curl": report.curl(deployment, key),
+                "vscode": settings,
+            }
+        )
+        return 0
+    console.print(report.phase_table(seconds, total))
+    console.print(f"changed={outcome.changed}", highlight=False)
+    report.show_service(console, deployment, key)
+    return 0
+
+
+def _print(document: dict[str, Any]) -> None:
+    typer.echo(json.dumps(document, indent=1))
