@@ -7,6 +7,7 @@ from serving.choose import runtime as choose_runtime
 from spec.catalogue import AcceleratorFacts, ModelFacts
 from spec.document import Location
 from spec.gke_checks import findings as gke_findings
+from spec.kubernetes_checks import findings as kubernetes_findings
 from spec.stack import Stack
 
 # Share of a device's memory that the runtime, activations and the CUDA context leave to weights and KV cache.
@@ -59,6 +60,7 @@ def all_findings(choice: Choice) -> Iterator[Finding]:
     yield from _ports(choice.stack)
     yield from _context(choice)
     yield from _target(choice)
+    yield from kubernetes_findings(choice.stack, choice.device)
     yield from gke_findings(choice.stack, choice.device)
 
 

@@ -7,11 +7,13 @@ from typing import TypeVar
 from spec import catalogue, checks
 from spec.document import Document, read
 from spec.errors import Problem, SpecError
+from spec.kubernetes import Kubernetes, complete
 from spec.service import Accelerator, Model, Service
-from spec.stack import Stack
+from spec.stack import CLUSTERS, Gateway, Stack, Triton
 from spec.validation import validate
 
 T = TypeVar("T")
+P = TypeVar("P", Triton, Gateway)
 
 
 def load_service(file: Path) -> Service:
@@ -61,7 +63,28 @@ def _service(choice: checks.Choice) -> Service:
                 split="none" if count == 1 else stack.accelerator.split or "none",
                 **choice.device.model_dump(),
             ),
-            **{part: getattr(stack, part) for part in ("engine", "serving", "triton", "gateway")},
+            "triton": _listening(stack, stack.triton, host="triton"),
+            "gateway": _listening(stack, stack.gateway, host="0.0.0.0", metrics_host="0.0.0.0"),  # noqa: S104 -- in a pod, NetworkPolicies decide who connects
+            "kubernetes": _on_cluster(choice),
+            **{part: getattr(stack, part) for part in ("engine", "serving")},
             **{part: getattr(stack, part) for part in ("limits", "auth", "cache", "gke")},
         }
     )
+
+
+def _listening(stack: Stack, part: P, **hosts: str) -> P:
+    """Return ``part`` with a cluster's addresses where the stack names none: a pod's loopback reaches nobody.
+
+    Triton's host is the name of its headless Service, so that gRPC clients see every pod behind it.
+    """
+    if stack.target not in CLUSTERS:
+        return part
+    return part.model_copy(update={key: to for key, to in hosts.items() if key not in part.model_fields_set})
+
+
+def _on_cluster(choice: checks.Choice) -> Kubernetes | None:
+    stack, label = choice.stack, choice.device.gke
+    if stack.target not in CLUSTERS:
+        return None
+    gke = stack.target == "gke"
+    return complete(stack.kubernetes, gke=gke, gpu_label=label.accelerator if label else None)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from spec.catalogue import AcceleratorFacts, ModelFacts
 from spec.gke import Gke
+from spec.kubernetes import Kubernetes
 from spec.stack import Auth, Cache, Engine, Gateway, Limits, Serving, Target, Triton
 from spec.validation import Strict
 
@@ -42,6 +43,7 @@ class Service(Strict):
     limits: Limits
     auth: Auth
     cache: Cache
+    kubernetes: Kubernetes | None
     gke: Gke | None
 
     @property

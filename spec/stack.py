@@ -5,9 +5,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from spec.gke import Gke
+from spec.kubernetes import Kubernetes
 from spec.validation import Strict
 
 Target = Literal["local", "hosts", "kubernetes", "gke"]
+CLUSTERS = frozenset({"kubernetes", "gke"})
 Port = Annotated[int, Field(ge=1, le=65535)]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -109,4 +111,5 @@ class Stack(Strict):
     limits: Limits = Limits()
     auth: Auth = Auth()
     cache: Cache = Cache()
+    kubernetes: Kubernetes | None = None
     gke: Gke | None = None
