@@ -1,0 +1,5 @@
+"""``python -m model_loader``."""
+
+from model_loader.cli import main
+
+main()

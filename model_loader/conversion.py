@@ -1,0 +1,108 @@
+"""Converts a published revision for a runtime, with the same guarantees and done once per tool version."""
+
+import hashlib
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from model_loader import durable, fetch, staging
+from model_loader import store as stores
+from model_loader.errors import LoaderError
+from model_loader.hashing import hash_file
+from model_loader.plan import Plan, WantedFile
+
+TOOLS = {"ctranslate2": "ctranslate2", "llama_cpp": "gguf"}
+
+Converter = Callable[[Path, Path, str, str], None]
+
+
+class ConversionFailed(LoaderError):  # noqa: N818  -- reads as what happened
+    """The converter refused; the source revision and any earlier variant are untouched."""
+
+
+def convert(
+    base: Path, runtime: str, precision: str, run: fetch.Run, converter: Converter | None = None
+) -> Path:
+    """Return the variant of ``base`` for ``runtime`` and ``precision``, made now unless it is there already.
+
+    A ready GGUF needs none: its link then names the base itself. Raises ConversionFailed or a StoreError.
+    """
+    manifest = stores.read(base)
+    if manifest is None or runtime not in TOOLS:
+        raise ConversionFailed(
+            f"{base.name}: no whole revision, or unknown runtime {runtime!r} ({', '.join(TOOLS)})."
+        )
+    variant = f"{runtime}-{precision}"
+    if runtime == "llama_cpp" and any(f.path.endswith(".gguf") for f in manifest.files):
+        run.store.switch(manifest.model, base.name, variant)
+        return base
+    extra = _facts(base, manifest, runtime, precision)
+    folder = run.store.find_variant(manifest.model, extra)
+    if folder is None:
+        folder = _convert_new(base, manifest, extra, run, converter)
+    run.store.switch(manifest.model, folder.name, variant)
+    return folder
+
+
+def _facts(base: Path, manifest: stores.Manifest, runtime: str, precision: str) -> dict[str, Any]:
+    try:
+        tool = version(TOOLS[runtime])
+    except PackageNotFoundError:
+        raise ConversionFailed(
+            f"{TOOLS[runtime]} is not installed here; use the serving environment."
+        ) from None
+    source = {"folder": base.name, "digest": manifest.digest}
+    return {
+        "converted_from": source,
+        "runtime": runtime,
+        "precision": precision,
+        "tools": {TOOLS[runtime]: tool},
+    }
+
+
+def _convert_new(
+    base: Path, manifest: stores.Manifest, extra: dict[str, Any], run: fetch.Run, converter: Converter | None
+) -> Path:
+    runtime, precision = extra["runtime"], extra["precision"]
+    key = hashlib.sha256(repr(sorted(extra.items())).encode()).hexdigest()
+    with staging.workspace(run.store.root, key, run.patience) as work:
+        if (folder := run.store.find_variant(manifest.model, extra)) is not None:
+            return folder
+        # No precision is wider than the four bytes of float32, and no source narrower than two.
+        fetch.check_space(
+            Plan(manifest.model, manifest.revision, (*manifest.files, *manifest.files)), work, run
+        )
+        run.reporter.event("convert", source=str(base), runtime=runtime, precision=precision)
+        _run_converter(converter or _installed(), base, work.tree, runtime, precision)
+        files = tuple(_hash_tree(work.tree))
+        made = stores.Manifest(manifest.model, manifest.revision, manifest.source, files, extra)
+        folder = run.store.publish(work, made, f"{runtime}-{precision}")
+    run.reporter.event("published", path=str(folder))
+    return folder
+
+
+def _installed() -> Converter:
+    from serving.convert import convert as installed
+
+    return installed
+
+
+def _run_converter(converter: Converter, base: Path, target: Path, runtime: str, precision: str) -> None:
+    try:
+        converter(base, target, runtime, precision)
+    except LoaderError:
+        raise
+    except Exception as error:
+        raise ConversionFailed(f"converting {base.name} to {runtime} {precision} failed: {error}") from error
+
+
+def _hash_tree(tree: Path) -> list[WantedFile]:
+    found = sorted(p for p in tree.rglob("*") if not p.is_dir() or p.is_symlink())
+    if not found:
+        raise ConversionFailed("the converter wrote nothing.")
+    if links := [p.name for p in found if p.is_symlink()]:
+        raise ConversionFailed(f"the converter made symbolic links ({links[0]}); a variant must stand alone.")
+    for path in found:
+        durable.sync_file(path)
+    return [WantedFile(str(p.relative_to(tree)), p.stat().st_size, hash_file(p)) for p in found]

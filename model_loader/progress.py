@@ -1,0 +1,115 @@
+"""What a run says: a bar on a terminal, one JSON object per line elsewhere."""
+
+import json
+import sys
+import threading
+import time
+from types import TracebackType
+from typing import IO, Any, Protocol, Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+EVERY_S = 5.0
+
+
+class Reporter(Protocol):
+    """Hears of bytes and events; called from several threads."""
+
+    def expect(self, total: int) -> None:
+        """Hear how many bytes the run will move."""
+
+    def add(self, count: int) -> None:
+        """Hear of ``count`` bytes that arrived."""
+
+    def event(self, kind: str, /, **fields: Any) -> None:  # noqa: ANN401  -- any JSON value
+        """Hear of something that happened."""
+
+
+class Silent:
+    """Says nothing; for callers that only want the result."""
+
+    def expect(self, total: int) -> None:
+        """Ignore."""
+
+    def add(self, count: int) -> None:
+        """Ignore."""
+
+    def event(self, kind: str, /, **fields: Any) -> None:  # noqa: ANN401
+        """Ignore."""
+
+
+class JsonLines:
+    """One JSON object per line, progress every five seconds."""
+
+    def __init__(self, stream: IO[str] | None = None) -> None:
+        self._stream = stream or sys.stdout
+        self._lock = threading.Lock()
+        self._total = self._done = self._said = 0
+        self._said_at = self._began = time.monotonic()
+
+    def expect(self, total: int) -> None:
+        """Hear how many bytes the run will move."""
+        self._total = total
+
+    def add(self, count: int) -> None:
+        """Count bytes; now and then say how many."""
+        with self._lock:
+            self._done += count
+            now = time.monotonic()
+            if now - self._said_at < EVERY_S:
+                return
+            rate = (self._done - self._said) / (now - self._said_at)
+            self._said, self._said_at = self._done, now
+            self._print("progress", bytes=self._done, total=self._total, bytes_per_second=round(rate))
+
+    def event(self, kind: str, /, **fields: Any) -> None:  # noqa: ANN401
+        """Print one event."""
+        with self._lock:
+            self._print(kind, **fields)
+
+    def _print(self, kind: str, /, **fields: Any) -> None:  # noqa: ANN401
+        elapsed = round(time.monotonic() - self._began, 3)
+        line = json.dumps({"event": kind, **fields, "elapsed_s": elapsed}, ensure_ascii=False, default=str)
+        print(line, file=self._stream, flush=True)
+
+
+class Bar:
+    """A progress bar; use it as a context manager."""
+
+    def __init__(self) -> None:
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(),
+        )  # fmt: skip
+        self._console = Console(stderr=True)
+        self._progress = Progress(*columns, console=self._console, transient=True)
+        self._task = self._progress.add_task("fetching", total=None)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def expect(self, total: int) -> None:
+        """Set the bar's end."""
+        self._progress.update(self._task, total=total)
+
+    def add(self, count: int) -> None:
+        """Move the bar."""
+        self._progress.advance(self._task, count)
+
+    def event(self, kind: str, /, **fields: Any) -> None:  # noqa: ANN401
+        """Print one event above the bar."""
+        text = " ".join(f"{name}={value}" for name, value in fields.items())
+        self._console.print(f"{kind}: {text}", markup=False, highlight=False)
