@@ -108,6 +108,10 @@ class Completer:
         self._builder = builder
         self._fim_stops = tuple(fim_stops)
 
+    async def close(self) -> None:
+        """Close the engine."""
+        await self._engine.close()
+
     async def plan(
         self, request: CompletionRequest, deadline_s: float, request_id: str, traceparent: str | None
     ) -> Plan:
