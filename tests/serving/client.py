@@ -28,7 +28,7 @@ def tensors(ids, limit, *, n=1, temperature=0.0, top_p=1.0, top_k=0, seed=1, sto
         "temperature": every(temperature or 1.0, np.float32),
         "len_penalty": every(1.0, np.float32),
         "repetition_penalty": every(1.0, np.float32),
-        "is_return_log_probs": every(True, np.bool_),
+        "is_return_log_probs": every(1, np.bool_),
         "beam_width": every(1, np.uint32),
         "start_id": every(50256, np.uint32),
         "end_id": every(50256, np.uint32),
@@ -81,7 +81,9 @@ class Client:
         for index, prompt in enumerate(prompts):
             ids = self.tokenizer.encode(prompt).ids if isinstance(prompt, str) else prompt
             arrays = inputs(tensors(ids, limit, **options))
-            self.grpc.async_stream_infer(STREAM, arrays, request_id=str(index), enable_empty_final_response=True)
+            self.grpc.async_stream_infer(
+                STREAM, arrays, request_id=str(index), enable_empty_final_response=True
+            )
         return events
 
     def stream(self, prompt, limit=16, **options):

@@ -57,7 +57,9 @@ def attend(query: np.ndarray, key: np.ndarray, value: np.ndarray) -> np.ndarray:
 def codegen_log_probs(directory: Path, ids: list[int], blocks: int = 4) -> np.ndarray:
     """Return log probabilities ``[length, vocabulary]`` of a CodeGen checkpoint."""
     config = json.loads((directory / "config.json").read_text())
-    w = {name: tensor.astype(np.float64) for name, tensor in load_file(directory / "model.safetensors").items()}
+    w = {
+        name: tensor.astype(np.float64) for name, tensor in load_file(directory / "model.safetensors").items()
+    }
     heads, epsilon = config["n_head"], config["layer_norm_epsilon"]
     x = w["transformer.wte.weight"][ids]
     for layer in range(config["n_layer"]):
@@ -78,7 +80,9 @@ def codegen_log_probs(directory: Path, ids: list[int], blocks: int = 4) -> np.nd
 def qwen2_log_probs(directory: Path, ids: list[int]) -> np.ndarray:
     """Return log probabilities ``[length, vocabulary]`` of a Qwen2 checkpoint with tied embeddings."""
     config = json.loads((directory / "config.json").read_text())
-    w = {name: tensor.astype(np.float64) for name, tensor in load_file(directory / "model.safetensors").items()}
+    w = {
+        name: tensor.astype(np.float64) for name, tensor in load_file(directory / "model.safetensors").items()
+    }
     heads, shared = config["num_attention_heads"], config["num_key_value_heads"]
     epsilon, base = config["rms_norm_eps"], config["rope_theta"]
     x = w["model.embed_tokens.weight"][ids]

@@ -1,6 +1,5 @@
 """The generated Triton model repository."""
 
-import os
 import stat
 
 import pytest
@@ -36,7 +35,7 @@ def test_both_models_are_made_over_the_resolved_weights(tmp_path, model_dir):
     target = tmp_path / "repository"
     assert generate(target, described(current))
     for name in ("fastertransformer", "fastertransformer_stream"):
-        assert os.readlink(target / name / "1" / "model") == str(model_dir)
+        assert (target / name / "1" / "model").readlink() == model_dir
         assert (target / name / "1" / "model.py").is_file()
     assert "decoupled: false" in config(target)
     assert "decoupled: true" in config(target, "fastertransformer_stream")

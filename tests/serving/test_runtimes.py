@@ -24,7 +24,9 @@ def work(tmp_path_factory):
 @pytest.fixture(params=RUNTIMES, ids=[name for name, _ in RUNTIMES])
 def engine(request, work):
     name, precision = request.param
-    pytest.importorskip(NEEDS[name], reason=f"needs {name}: install requirements/serving.txt and llamacpp.txt")
+    pytest.importorskip(
+        NEEDS[name], reason=f"needs {name}: install requirements/serving.txt and llamacpp.txt"
+    )
     with bench(work, name, precision) as found:
         yield found
 
@@ -60,7 +62,9 @@ def test_a_seed_gives_the_same_text_whatever_else_runs(engine, prompt):
 
 
 def test_different_seeds_and_rows_give_different_text(engine):
-    texts = {tuple(ids) for seed in (1, 100, 200) for ids in engine.run("def", n=3, seed=seed, settings=SAMPLED)}
+    texts = {
+        tuple(ids) for seed in (1, 100, 200) for ids in engine.run("def", n=3, seed=seed, settings=SAMPLED)
+    }
     assert len(texts) == 9
 
 

@@ -55,7 +55,7 @@ def test_a_full_queue_refuses_at_once(serve, tiny_int8):
 
     def one():
         try:
-            outcomes.append(len(Client(server).ids("def hello(", 1500)[0]))
+            outcomes.append(len(Client(server).ids("def hello(", 600)[0]))
         except InferenceServerException as error:
             outcomes.append(error.status())
 

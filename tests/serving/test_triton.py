@@ -12,7 +12,7 @@ from serving.triton import Installation, TritonError
 
 @pytest.fixture
 def fake(tmp_path, monkeypatch):
-    """An installation with the files that matter, and no libraries."""
+    """Make an installation of the files that matter, without libraries."""
     found = Installation(tmp_path, "3.11")
     for path in (found.server, found.stub):
         path.parent.mkdir(parents=True)
@@ -29,7 +29,9 @@ def made(**changes):
 
 def test_every_listener_is_bound_to_the_host(fake):
     argv, _ = made()
-    assert {"--http-address=127.0.0.1", "--grpc-address=127.0.0.1", "--metrics-address=127.0.0.1"} <= set(argv)
+    assert {"--http-address=127.0.0.1", "--grpc-address=127.0.0.1", "--metrics-address=127.0.0.1"} <= set(
+        argv
+    )
     assert {"--http-port=1", "--grpc-port=2", "--metrics-port=3"} <= set(argv)
 
 
