@@ -15,7 +15,7 @@ from api.edge.health import Readiness, routes
 from api.edge.key_store import KeyStore
 from api.edge.limits import LocalLimiter, RedisLimiter
 from api.edge.metrics import Metrics
-from api.edge.metrics_server import MetricsServer, serve
+from api.edge.metrics_server import MetricsPortError, MetricsServer, serve
 from api.edge.middleware.install import install
 from api.edge.redis_link import RedisLink
 from api.edge.settings import EdgeSettings
@@ -56,12 +56,18 @@ class Edge:
             if self._gitlab is not None:
                 stack.push_async_callback(self._gitlab.close)
             if settings.metrics_port is not None:
-                self.metrics_server = serve(
-                    self.metrics, self.admission.usage, settings.metrics_host, settings.metrics_port
-                )
+                self.metrics_server = self._serve_metrics(settings.metrics_host, settings.metrics_port)
                 stack.callback(self.metrics_server.close)
-                _log.info("Metrics on http://%s:%d/metrics", settings.metrics_host, self.metrics_server.port)
             yield
+
+    def _serve_metrics(self, host: str, port: int) -> MetricsServer:
+        try:
+            server = serve(self.metrics, self.admission.usage, host, port)
+        except MetricsPortError as error:
+            _log.error("The gateway cannot start: %s", error)  # uvicorn would log the type alone
+            raise
+        _log.info("Metrics on http://%s:%d/metrics", host, server.port)
+        return server
 
     def _link(self) -> RedisLink | None:
         url = self.settings.redis

@@ -26,7 +26,7 @@ _MAX_FILE_BYTES = 16 * 1024 * 1024
 Limit = Annotated[int, Field(ge=0)]
 
 
-class KeyFileError(Exception):
+class KeyFileError(ValueError):
     """The key file can't be used; the message says why and what to do."""
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _CLIENT_TIMEOUT_S = 5
 
 
-class MetricsPortError(Exception):
+class MetricsPortError(OSError):
     """The port can't be had; the message names the remedy."""
 
 

@@ -23,7 +23,7 @@ class EdgeSettings(BaseSettings):
     """The edge's share of the gateway's settings; times are seconds, sizes bytes, 0 limits nothing."""
 
     model_config = SettingsConfigDict(
-        env_prefix="ASSIST_", populate_by_name=True, extra="ignore", frozen=True
+        hide_input_in_errors=True, env_prefix="ASSIST_", populate_by_name=True, extra="ignore", frozen=True
     )
 
     auth: AuthMode | None = Field(
