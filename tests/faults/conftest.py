@@ -9,7 +9,7 @@ import pytest
 from tests.support.fake_gitlab import gitlab
 from tests.support.fake_triton import FakeTritonThread
 from tests.support.faultproxy import proxied_triton
-from tests.support.gateway import Gateway, running_gateway
+from tests.support.gateway_process import Gateway, running_gateway
 from tests.support.redis_server import redis_server
 
 __all__ = ["gitlab", "proxied_triton", "redis_server"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.faults.conftest import StartGateway
 from tests.support.fake_triton import FakeTritonThread
-from tests.support.gateway import COMPLETIONS, Gateway, read_all, request_bytes
+from tests.support.gateway_process import COMPLETIONS, Gateway, read_all, request_bytes
 
 CAP = 1024 * 1024
 MIB = 1024 * 1024

@@ -12,7 +12,7 @@ import pytest
 
 from tests.faults.conftest import StartGateway
 from tests.support.fake_triton import FakeTritonThread
-from tests.support.gateway import COMPLETIONS, Gateway, read_all, request_bytes
+from tests.support.gateway_process import COMPLETIONS, Gateway, read_all, request_bytes
 
 BODY = json.dumps({"prompt": "def f(x):", "max_tokens": 8, "temperature": 0}).encode()
 

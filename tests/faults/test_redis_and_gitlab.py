@@ -9,7 +9,7 @@ from tests.api.edge.test_limits import break_redis
 from tests.faults.conftest import StartGateway
 from tests.support.fake_gitlab import FakeGitLab
 from tests.support.fake_triton import FakeTritonThread
-from tests.support.gateway import Gateway
+from tests.support.gateway_process import Gateway
 from tests.support.redis_server import RedisServer
 
 GOOD, BAD = {"Authorization": "Bearer good-token"}, {"Authorization": "Bearer bad-token"}

@@ -11,7 +11,7 @@ import pytest
 from tests.faults.conftest import StartGateway
 from tests.support.fake_triton import FakeTritonThread
 from tests.support.faultproxy import FaultProxy
-from tests.support.gateway import COMPLETIONS, Gateway
+from tests.support.gateway_process import COMPLETIONS, Gateway
 from tests.support.triton import Triton
 
 pytestmark = pytest.mark.triton
