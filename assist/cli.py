@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
-from assist import client, doctor, findings, preflight, probe, report, up
+from assist import doctor, findings, preflight, probe, report, up
 from assist.deployment import Deployment, Overrides, current, resolve
 from assist.keys_cli import keys
 from assist.layout import Layout
@@ -126,12 +126,6 @@ def logs(
 def version_() -> None:
     """Print the version."""
     console.print(_version())
-
-
-@keys.command("ensure", hidden=True)
-def ensure(url: Annotated[str, typer.Option()], check: bool = False) -> None:
-    """Make .run/env right, with a new key only where its key opens nothing; print changed or unchanged."""
-    console.print("changed" if client.ensure(Layout(), url, write=not check) else "unchanged")
 
 
 def _finish(found: list[findings.Finding], as_json: bool) -> None:

@@ -1,14 +1,23 @@
 """What a client is handed: ``.run/env`` with the address and a key that works."""
 
+import argparse
 import os
 import shlex
+import sys
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from api.edge.keys import create_key, digest, list_keys
+from api.edge.keys import KeyFileError, create_key, digest, list_keys
 from assist.layout import Layout
-from assist.probe import client_env
+
+
+def client_env(layout: Layout) -> dict[str, str]:
+    """Return ``ASSIST_URL`` and ``ASSIST_KEY`` as they were handed to the user; empty when they never were."""
+    if not layout.client_env.exists():
+        return {}
+    entries = shlex.split(layout.client_env.read_text(encoding="utf-8"), comments=True)
+    return dict(entry.split("=", 1) for entry in entries if "=" in entry)
 
 
 def ensure(layout: Layout, url: str, *, write: bool = True) -> bool:
@@ -44,3 +53,22 @@ def _write_private(path: Path, text: str) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def main() -> int:
+    """Run ``ensure`` for Ansible and print ``changed`` or ``unchanged``, never the key."""
+    parser = argparse.ArgumentParser(prog="python -m assist.client", description=__doc__)
+    parser.add_argument("url")
+    parser.add_argument("--check", action="store_true", help="change nothing")
+    options = parser.parse_args()
+    try:
+        changed = ensure(Layout(), options.url, write=not options.check)
+    except KeyFileError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.write("changed\n" if changed else "unchanged\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

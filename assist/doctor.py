@@ -9,6 +9,7 @@ from pathlib import Path
 
 from api.edge.keys import KeyFileError, list_keys
 from assist import probe, processes
+from assist.client import client_env
 from assist.deployment import Deployment, current
 from assist.findings import Finding, ok, problem, unknown
 from assist.layout import Layout
@@ -37,7 +38,7 @@ def examine(layout: Layout) -> list[Finding]:
     findings = [_disk(deployment), _keys(deployment), _model(deployment)]
     if running is None:
         return [_down(deployment), *findings]
-    findings = [*_programs(deployment, running), *_skew(deployment, running), *findings]
+    findings = [*_programs(deployment, running), *_skew(deployment), *findings]
     return [*findings, *_answers(deployment), *_logs(deployment)]
 
 
@@ -66,20 +67,15 @@ def _programs(deployment: Deployment, running: list[processes.Program]) -> list[
     return findings
 
 
-def _skew(deployment: Deployment, running: list[processes.Program]) -> list[Finding]:
-    wanted, findings = deployment.facts()["supervisor"]["revisions"], []
-    for program in running:
-        revision = processes.running_revision(program)
-        if revision is None or program.name not in wanted:
-            continue
-        same = revision == wanted[program.name]
-        cause = f"{program.name} runs {'what is installed' if same else 'an older code or configuration than is here'}"
-        findings.append(
-            ok(f"version {program.name}", cause)
-            if same
-            else problem(f"version {program.name}", cause, "make up")
-        )
-    return findings
+def _skew(deployment: Deployment) -> list[Finding]:
+    wanted, running = deployment.facts()["supervisor"]["revisions"], processes.revisions(deployment.layout)
+    return [_version(name, same=revision == wanted[name]) for name, revision in running.items()]
+
+
+def _version(name: str, *, same: bool) -> Finding:
+    if same:
+        return ok(f"version {name}", f"{name} runs what is here")
+    return problem(f"version {name}", f"{name} runs older code or settings than are here", "make up")
 
 
 def _answers(deployment: Deployment) -> list[Finding]:
@@ -97,7 +93,7 @@ def _answers(deployment: Deployment) -> list[Finding]:
 
 
 def completion(deployment: Deployment) -> Finding:
-    if deployment.service.auth.mode == "gitlab" and "ASSIST_KEY" not in probe.client_env(deployment.layout):
+    if deployment.service.auth.mode == "gitlab" and "ASSIST_KEY" not in client_env(deployment.layout):
         return ok("completion", "not tried: only users of the GitLab instance may ask")
     try:
         completion = probe.complete(deployment)

@@ -78,6 +78,8 @@ def _follow(process: "subprocess.Popen[bytes]", events: Path, console: Console) 
 
 def _show(event: dict[str, str], changes: list[str], status: Status, console: Console) -> None:
     name = event["task"].rsplit(" : ", 1)[-1]
+    if name.startswith("Validating arguments"):
+        return
     if event["event"] == "task":
         status.update(f"{name} …")
         if not console.is_terminal:

@@ -1,7 +1,6 @@
 """Ask the running service what it can do: ready, and a real completion."""
 
 import os
-import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import httpx
 
 from assist import processes
+from assist.client import client_env
 from assist.deployment import Deployment
 from assist.layout import Layout
 
@@ -27,14 +27,6 @@ class Completion:
 
     text: str
     seconds: float
-
-
-def client_env(layout: Layout) -> dict[str, str]:
-    """Return ``ASSIST_URL`` and ``ASSIST_KEY`` as they were handed to the user; empty when they never were."""
-    if not layout.client_env.exists():
-        return {}
-    entries = shlex.split(layout.client_env.read_text(encoding="utf-8"), comments=True)
-    return dict(entry.split("=", 1) for entry in entries if "=" in entry)
 
 
 def status(url: str) -> int | None:

@@ -1,5 +1,6 @@
 """The processes of this clone, as supervisor and the kernel see them."""
 
+import configparser
 import time
 import xmlrpc.client
 from dataclasses import dataclass
@@ -34,19 +35,21 @@ def programs(layout: Layout) -> list[Program] | None:
 
 
 def own(layout: Layout) -> list[psutil.Process]:
-    """Return every process that this clone's supervisord started, alive or orphaned, and supervisord itself.
-
-    Supervisor marks its children with the address of its socket; that is how an orphan is still known.
-    """
-    mark, config = f"unix://{layout.socket}", str(layout.supervisor_config)
-    return [process for process in psutil.process_iter() if _is_own(process, mark, config)]
+    """Return every process of this clone's service, orphans included: supervisord, and what runs from its venvs."""
+    places = tuple(f"{layout.home}/venvs/{name}/" for name in ("gateway", "serving"))
+    return [process for process in psutil.process_iter() if _is_own(process, places, layout)]
 
 
-def _is_own(process: psutil.Process, mark: str, config: str) -> bool:
+def _is_own(process: psutil.Process, places: tuple[str, ...], layout: Layout) -> bool:
     try:
-        return process.environ().get("SUPERVISOR_SERVER_URL") == mark or config in process.cmdline()
+        command = process.cmdline()
     except psutil.Error:
         return False
+    return command[:1] != [] and (command[0].startswith(places) or _is_supervisord(command, layout))
+
+
+def _is_supervisord(command: list[str], layout: Layout) -> bool:
+    return str(layout.supervisor_config) in command and any(part.endswith("/supervisord") for part in command)
 
 
 def stop(layout: Layout) -> list[str]:
@@ -68,17 +71,23 @@ def stop(layout: Layout) -> list[str]:
 
 def _wait_for_supervisord(layout: Layout) -> None:
     end = time.monotonic() + _STOP_S
-    config = str(layout.supervisor_config)
-    while time.monotonic() < end and any(_is_own(process, "", config) for process in psutil.process_iter()):
+    while time.monotonic() < end and any(
+        _is_supervisord(process.cmdline(), layout) for process in own(layout)
+    ):
         time.sleep(0.1)
 
 
-def running_revision(program: Program) -> str | None:
-    """Return the digest that a running program was started with; ``None`` when it can't be read."""
-    try:
-        return psutil.Process(program.pid).environ().get("ASSIST_REVISION") if program.pid else None
-    except psutil.Error:
-        return None
+def revisions(layout: Layout) -> dict[str, str | None]:
+    """Return the digest that each program runs with; ``None`` where its configuration changed after its start."""
+    told = configparser.RawConfigParser(strict=False)
+    told.read(layout.supervisor_config, encoding="utf-8")
+    sections = [name for name in told.sections() if name.startswith("program:")]
+    found: dict[str, str | None] = {
+        name.removeprefix("program:"): told[name]["environment"].partition("=")[2].strip('"')
+        for name in sections
+    }
+    _added, changed, _removed = _supervisor(layout).reloadConfig()[0]  # reads the file; restarts nothing
+    return found | dict.fromkeys(changed)
 
 
 def _supervisor(layout: Layout) -> Any:  # noqa: ANN401  -- an XML-RPC proxy has whatever methods the server has

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from assist import findings, playbook, preflight, probe, report
+from assist.client import client_env
 from assist.deployment import Deployment
 
 
@@ -87,11 +88,7 @@ def _served(
     request: Request,
     console: Console,
 ) -> int:
-    key = (
-        probe.client_env(deployment.layout).get("ASSIST_KEY")
-        if deployment.service.auth.mode != "none"
-        else None
-    )
+    key = client_env(deployment.layout).get("ASSIST_KEY") if deployment.service.auth.mode != "none" else None
     total = seconds.pop("total")
     if request.as_json:
         phases = {phase: round(seconds.get(phase, 0.0), 3) for phase in report.PHASES}
