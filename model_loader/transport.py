@@ -21,6 +21,7 @@ from model_loader.backoff import retry_after
 from model_loader.errors import RangesError, RedirectError, SourceError, TransientError
 
 MAX_REDIRECTS = 5
+MAX_DRAIN = 64 * 1024
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PORTS = {"http": 80, "https": 443}
@@ -129,8 +130,7 @@ class Transport:
             if response.status not in REDIRECTS:
                 return self._accepted(response, url)
             target = urljoin(url, response.headers.get("Location", ""))
-            response.release_conn()
-            response.close()
+            _finish(response)
             if hop == MAX_REDIRECTS:
                 break
             self._check_redirect(url, target)
@@ -214,6 +214,14 @@ class Transport:
                 f"{safe(url)}: does not exist ({status}). Check repository, revision and file name."
             )
         return SourceError(f"{safe(url)}: answered {status}.")
+
+
+def _finish(response: BaseHTTPResponse) -> None:
+    # A redirect's short body is read so that its connection can be used again; a long one is not worth it.
+    if (response.length_remaining or 0) <= MAX_DRAIN:
+        response.drain_conn()
+    else:
+        response.close()
 
 
 def _tls_fault(error: SSLError, host: str) -> Exception:
