@@ -1,0 +1,41 @@
+"""OpenAI's Node.js client works unchanged."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.gateway import gateway
+
+NPM = Path(__file__).resolve().parents[1] / "npm"
+pytestmark = [pytest.mark.triton, pytest.mark.npm]
+
+
+@pytest.fixture
+def node() -> str:
+    found = shutil.which("node")
+    if found is None:
+        pytest.skip("needs Node.js 20 or later on PATH")
+    if not (NPM / "node_modules" / "openai").is_dir():
+        pytest.skip("OpenAI's client is not installed: run `npm ci` in tests/npm")
+    return found
+
+
+def test_the_node_client_completes_streams_lists_and_sees_errors(node, triton):
+    with gateway(triton.model_dir, triton.grpc) as running:
+        done = subprocess.run(
+            [node, "completions.mjs", f"{running.url}/v1"],
+            cwd=NPM, capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["text"]
+    assert found["streamed"] == found["text"]
+    assert found["streamedUsage"] == found["usage"]
+    assert found["models"] == ["tiny-codegen"]
+    assert found["errors"] == [
+        {"kind": "NotFoundError", "status": 404, "code": "model_not_found"},
+        {"kind": "BadRequestError", "status": 400, "code": None},
+    ]
