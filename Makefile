@@ -32,7 +32,7 @@ lint: dev  ## Check style and types, without changing anything
 	$(DEV)/bin/ruff format --check
 	$(DEV)/bin/mypy
 	$(DEV)/bin/yamllint --strict .
-	PATH=$(CURDIR)/$(DEV)/bin:$$PATH ansible-lint --offline
+	PATH=$(CURDIR)/$(DEV)/bin:$$PATH ansible-lint --offline ansible
 
 fmt: dev  ## Format the code and apply safe fixes
 	$(DEV)/bin/ruff check --fix

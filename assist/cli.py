@@ -76,13 +76,13 @@ def down() -> None:
 
 @app.command("doctor")
 def doctor_(as_json: Json = False) -> None:
-    """Say what is up, what is not, why, and what to do. Exit 0: all well, 1: something wrong, 2: could not tell."""
+    """Say what is up, what is not, why, what to do. Exit 0: well, 1: something wrong, 2: could not tell."""
     _finish(doctor.examine(Layout()), as_json)
 
 
 @app.command()
 def status(as_json: Json = False) -> None:
-    """The same as `doctor`."""
+    """Do the same as `doctor`."""
     doctor_(as_json)
 
 

@@ -13,7 +13,7 @@ from assist.layout import Layout
 
 
 def client_env(layout: Layout) -> dict[str, str]:
-    """Return ``ASSIST_URL`` and ``ASSIST_KEY`` as they were handed to the user; empty when they never were."""
+    """Return ``ASSIST_URL`` and ``ASSIST_KEY`` as the user has them; empty before the first run."""
     if not layout.client_env.exists():
         return {}
     entries = shlex.split(layout.client_env.read_text(encoding="utf-8"), comments=True)

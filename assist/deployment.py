@@ -15,16 +15,17 @@ from spec.render import Paths, gateway_environment
 
 # What each process imports from the project: a change of it is a reason to restart that process.
 CODE = {"gateway": ("api",), "triton": ("serving",)}
-# Secrets and the way out, which no stack file holds: taken from the environment of `make up`, kept with mode 0600.
+# Secrets and the way out, which no stack file holds: from the environment of `make up`, kept with mode 0600.
 PASSED = (
     "ASSIST_REDIS_URL", "ASSIST_ENGINE_KEY", "ASSIST_CACHE_SALT",
-    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR",
+    "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
+    "SSL_CERT_FILE", "SSL_CERT_DIR",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Overrides:
-    """What one run says instead of the stack: ``make up HOST=... PORT=...``. ``None`` keeps the stack's word."""
+    """What one run says in place of the stack: ``make up HOST=... PORT=...``; ``None`` keeps the stack's."""
 
     host: str | None = None
     port: int | None = None
@@ -52,7 +53,7 @@ class Deployment:
 
     @property
     def model_link(self) -> Path:
-        """The store's link to the revision to serve: of the model itself for GGUF, else of its converted variant."""
+        """The store's link to what is served: the model itself for GGUF, else its converted variant."""
         model = self.service.model
         return (
             self.layout.store
@@ -62,7 +63,7 @@ class Deployment:
 
     @property
     def model_dir(self) -> Path:
-        """The immutable directory behind the link, so that both processes serve one revision until told otherwise."""
+        """The immutable directory behind the link: both processes serve one revision until told otherwise."""
         return self.model_link.resolve()
 
     @property
@@ -96,7 +97,7 @@ class Deployment:
         return {"gateway": ["gateway.txt"], **serving}
 
     def facts(self) -> dict[str, Any]:
-        """Return what each role needs, by role, as plain data. ``revisions`` digest all that a restart picks up."""
+        """Return what each role needs, as plain data. ``revisions`` digest all that a restart picks up."""
         service, plain = self.service, self.service.model_dump(mode="json")
         model = {name: plain["model"][name] for name in ("id", "revision", "format")}
         variant = {name: plain[name] for name in ("runtime", "precision")}

@@ -93,6 +93,7 @@ def _answers(deployment: Deployment) -> list[Finding]:
 
 
 def completion(deployment: Deployment) -> Finding:
+    """Make one real completion, and say how it went."""
     if deployment.service.auth.mode == "gitlab" and "ASSIST_KEY" not in client_env(deployment.layout):
         return ok("completion", "not tried: only users of the GitLab instance may ask")
     try:

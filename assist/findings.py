@@ -28,7 +28,7 @@ def problem(check: str, cause: str, remedy: str) -> Finding:
 
 
 def unknown(check: str, cause: str, remedy: str) -> Finding:
-    """The check could not be made; that is neither good nor bad news."""
+    """Nothing could be told, which is neither good nor bad news."""
     return Finding(check, "unknown", cause, remedy)
 
 

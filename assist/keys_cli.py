@@ -29,7 +29,7 @@ def add(
     tpm: Limit = None,
     concurrency: Limit = None,
 ) -> None:
-    """Make a key and print it, once: it is stored as a hash. Limits: requests and tokens a minute, requests at a time."""
+    """Make a key and print it, once: it is stored as a hash. rpm and tpm: requests and tokens a minute."""
     expires = datetime.now(UTC) + timedelta(days=days) if days else None
     try:
         key_id, secret = create_key(
@@ -72,7 +72,7 @@ def revoke(key_id: KeyId) -> None:
 
 @keys.command()
 def rotate(key_id: KeyId, overlap_hours: Annotated[float, typer.Option(min=0)] = 0.0) -> None:
-    """Replace a key by a new one of the same user and limits, and print that; the old one works for the overlap."""
+    """Replace a key by one of the same user and limits, and print it; the old one works for the overlap."""
     try:
         new_id, secret = rotate_key(Layout().keys, key_id, timedelta(hours=overlap_hours))
     except KeyFileError as error:

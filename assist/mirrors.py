@@ -1,4 +1,4 @@
-"""Whether packages can be had here, asked the way they will be installed: with uv and the user's own settings."""
+"""Whether packages can be had here, asked as they will be installed: with uv and the user's settings."""
 
 import importlib.util
 import os
@@ -10,14 +10,14 @@ from assist.layout import Layout
 
 
 def unreachable(layout: Layout) -> str | None:
-    """Return why no package can be had, or ``None`` when uv finds its own lock file's package at the index."""
+    """Return why no package can be had, or ``None`` when the index has what bootstrap.txt locks."""
     environment = {**os.environ, **_pip_settings(layout).uv_environment(os.environ), "UV_HTTP_RETRIES": "1"}
     with tempfile.TemporaryDirectory(prefix="assist-") as target:
-        command = [
-            str(layout.python("control").with_name("uv")), "pip", "install", "--dry-run", "--no-cache", "--no-deps",
-            "--color=never", "--require-hashes", f"--python={layout.python('control')}", f"--target={target}",
-            f"--requirement={layout.source / 'requirements' / 'bootstrap.txt'}",
-        ]  # fmt: skip
+        control = layout.python("control")
+        options = ["--dry-run", "--no-cache", "--no-deps", "--color=never", "--require-hashes"]
+        where = [f"--python={control}", f"--target={target}"]
+        wanted = f"--requirement={layout.source / 'requirements' / 'bootstrap.txt'}"
+        command = [str(control.with_name("uv")), "pip", "install", *options, *where, wanted]
         try:
             answer = subprocess.run(
                 command, capture_output=True, text=True, check=False, timeout=60, env=environment

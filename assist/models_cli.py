@@ -1,13 +1,16 @@
 """``assist models``: what the catalogue knows and what the store holds."""
 
 import json
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from assist import pin as pins
 from assist.layout import Layout
+from model_loader import pin as loader_pin
+from model_loader.errors import LoaderError
 from spec import SpecError, catalogue
 
 models = typer.Typer(help="Models: what the catalogue knows, and what is here.", no_args_is_help=True)
@@ -17,11 +20,7 @@ console = Console()
 @models.command("list")
 def list_(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """List the catalogue, and which revisions are in the store."""
-    try:
-        known = catalogue.models()
-    except SpecError as error:
-        Console(stderr=True).print(str(error), markup=False)
-        raise typer.Exit(2) from error
+    known = _catalogue()
     here = {name: _stored(name) for name in known}
     if as_json:
         facts = {
@@ -34,6 +33,49 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
         size, pinned = f"{model.parameters / 1e6:,.0f} M", "known" if model.pinned else "not pinned"
         table.add_row(name, model.licence, size, str(model.context_length), pinned, ", ".join(here[name]))
     console.print(table)
+
+
+@models.command()
+def pin(
+    model: str,
+    revision: Annotated[
+        str, typer.Option(help="Branch, tag or commit; the catalogue's own by default.")
+    ] = "",
+) -> None:
+    """Ask the hub for the checksums of a model's files and record them in the catalogue, for review.
+
+    From then on the catalogue, not the hub, says what may be served. HF_ENDPOINT and HF_TOKEN are honoured.
+    """
+    known = _catalogue()
+    if model not in known:
+        _fail(f"{model!r} is not in the catalogue; it has: {', '.join(known)}")
+    facts = known[model]
+    if facts.repository is None:
+        _fail(f"{model} is part of this project; its checksums stand in the catalogue already.")
+    wanted = revision or facts.revision
+    try:
+        found = loader_pin.resolve(
+            loader_pin.hub(facts.repository, wanted), [file.path for file in facts.files], wanted
+        )
+        changed = pins.record(catalogue.DIRECTORY / "models.yaml", model, found.revision, found.files)
+    except (LoaderError, pins.PinError) as error:
+        _fail(str(error))
+    console.print(
+        f"{model} is pinned to {found.revision}." if changed else f"{model} was pinned already.",
+        highlight=False,
+    )
+
+
+def _catalogue() -> dict[str, catalogue.ModelFacts]:
+    try:
+        return catalogue.models()
+    except SpecError as error:
+        _fail(str(error))
+
+
+def _fail(message: str) -> NoReturn:
+    Console(stderr=True).print(message, highlight=False, markup=False, soft_wrap=True)
+    raise typer.Exit(1)
 
 
 def _stored(model: str) -> list[str]:

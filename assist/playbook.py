@@ -28,7 +28,7 @@ class Run:
 
 
 def run(layout: Layout, variables: dict[str, str], console: Console, *, check: bool = False) -> Run:
-    """Run ``ansible/site.yml`` for this machine with ``variables`` in its environment; ``check`` changes nothing."""
+    """Run ``ansible/site.yml`` with ``variables`` in its environment; ``check`` changes nothing."""
     log = Path(tempfile.gettempdir()) / f"assist-{os.getpid()}.log" if check else layout.home / "ansible.log"
     layout.home.mkdir(mode=0o755, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="assist-") as work, log.open("w", encoding="utf-8") as output:
@@ -66,7 +66,7 @@ def _follow(process: "subprocess.Popen[bytes]", events: Path, console: Console) 
     """Show each task until the process ends; return the names of those that changed something."""
     changes: list[str] = []
     finished = threading.Event()
-    threading.Thread(target=lambda: (process.wait(), finished.set()), daemon=True).start()
+    threading.Thread(target=_announce, args=(process, finished), daemon=True).start()
     with events.open(encoding="utf-8") as stream, console.status("Starting Ansible") as status:
         last = False
         while not last:
@@ -74,6 +74,11 @@ def _follow(process: "subprocess.Popen[bytes]", events: Path, console: Console) 
             for line in stream:
                 _show(json.loads(line), changes, status, console)
     return changes
+
+
+def _announce(process: "subprocess.Popen[bytes]", finished: threading.Event) -> None:
+    process.wait()
+    finished.set()
 
 
 def _show(event: dict[str, str], changes: list[str], status: Status, console: Console) -> None:

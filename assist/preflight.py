@@ -24,7 +24,7 @@ _SOCKET_PATH_MAX = 107 - len(".1234567")  # sun_path, and the suffix that superv
 
 
 def run(deployment: Deployment) -> list[Finding]:
-    """Make every check. Nothing is written, and nothing is asked of the network unless something must be installed."""
+    """Make every check. Nothing is written; the network is asked only when something must be installed."""
     checks: list[Callable[[Deployment], Finding]] = [
         _python, _platform, _folder, _socket_path, _disk, _memory, _shared_memory, _libpython, _network,
     ]  # fmt: skip
@@ -52,7 +52,7 @@ def _platform(deployment: Deployment) -> Finding:
         machine == "x86_64" and libc == "glibc" and _number(version) >= (2, 35)
     ):
         return ok("platform", f"{platform.system()} {machine}, {libc} {version}")
-    cause = f"{platform.system()} {machine}, {libc or 'no glibc'} {version}: tritonserver's wheel needs x86_64 and glibc 2.35"
+    cause = f"{machine}, {libc or 'no glibc'} {version}: tritonserver's wheel needs x86_64 and glibc 2.35"
     return problem(
         "platform",
         cause,
@@ -143,7 +143,7 @@ def _network(deployment: Deployment) -> Finding:
     if installed(deployment):
         return ok("network", "nothing to install, so not asked")
     if why := unreachable(deployment.layout):
-        remedy = "Connect, set HTTPS_PROXY, or point pip at a mirror (PIP_INDEX_URL) or a folder of wheels (PIP_FIND_LINKS)"
+        remedy = "Connect, set HTTPS_PROXY, or name a mirror (PIP_INDEX_URL) or wheels (PIP_FIND_LINKS)"
         return problem("network", f"packages must be installed and can't be had: {why}", remedy)
     return ok("network", "the package index answers")
 
@@ -152,7 +152,7 @@ def _ports(deployment: Deployment) -> list[Finding]:
     mine = {process.pid for process in processes.own(deployment.layout)}
     holders = {}
     for connection in psutil.net_connections("tcp"):
-        if connection.status == psutil.CONN_LISTEN:
+        if connection.status == psutil.CONN_LISTEN and connection.laddr:
             holders[connection.laddr.port] = connection.pid
     findings, seen = [], dict[int, str]()
     for use, (host, port) in deployment.ports.items():

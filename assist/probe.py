@@ -45,7 +45,7 @@ def triton_url(deployment: Deployment) -> str:
 
 
 def wait_until_ready(deployment: Deployment, timeout_s: float) -> None:
-    """Wait until the gateway says that a completion would succeed. Raises NotServingError as soon as it can't."""
+    """Wait until the gateway says it can complete. Raises NotServingError as soon as it never will."""
     end = time.monotonic() + timeout_s
     while status(f"{deployment.url}/ready") != 200:
         for program in processes.programs(deployment.layout) or []:
@@ -59,7 +59,7 @@ def wait_until_ready(deployment: Deployment, timeout_s: float) -> None:
 
 
 def complete(deployment: Deployment) -> Completion:
-    """Make one real completion with the user's own key. Raises NotServingError with the server's own words."""
+    """Make one real completion with the user's key. Raises NotServingError with the server's own words."""
     key = client_env(deployment.layout).get("ASSIST_KEY")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     body = {"model": deployment.service.model.id, "prompt": PROMPT, "max_tokens": 16, "temperature": 0}

@@ -17,7 +17,7 @@ _STOP_S = 120.0
 
 @dataclass(frozen=True)
 class Program:
-    """One program under supervisor; ``state`` is supervisor's word, such as RUNNING, STARTING, BACKOFF or FATAL."""
+    """One program under supervisor; ``state`` is its word, such as RUNNING, STARTING, BACKOFF or FATAL."""
 
     name: str
     state: str
@@ -35,7 +35,7 @@ def programs(layout: Layout) -> list[Program] | None:
 
 
 def own(layout: Layout) -> list[psutil.Process]:
-    """Return every process of this clone's service, orphans included: supervisord, and what runs from its venvs."""
+    """Return every process of this clone's service, orphans too: supervisord and what runs from its venvs."""
     places = tuple(f"{layout.home}/venvs/{name}/" for name in ("gateway", "serving"))
     return [process for process in psutil.process_iter() if _is_own(process, places, layout)]
 
@@ -78,7 +78,7 @@ def _wait_for_supervisord(layout: Layout) -> None:
 
 
 def revisions(layout: Layout) -> dict[str, str | None]:
-    """Return the digest that each program runs with; ``None`` where its configuration changed after its start."""
+    """Return the digest each program runs with; ``None`` where its configuration changed after its start."""
     told = configparser.RawConfigParser(strict=False)
     told.read(layout.supervisor_config, encoding="utf-8")
     sections = [name for name in told.sections() if name.startswith("program:")]

@@ -57,11 +57,12 @@ def curl(deployment: Deployment, key: str | None) -> str:
     body = json.dumps(
         {"model": deployment.service.model.id, "prompt": "def hello(", "max_tokens": 32, "temperature": 0}
     )
-    return f"curl -s {deployment.url}/v1/completions{authorization} -H 'Content-Type: application/json' -d '{body}'"
+    url, media = f"{deployment.url}/v1/completions", "-H 'Content-Type: application/json'"
+    return f"curl -s {url}{authorization} {media} -d '{body}'"
 
 
 def editor_settings(deployment: Deployment, key: str | None) -> dict[str, Any]:
-    """Return VS Code's settings: the FauxPilot extension (Venthe.fauxpilot), and Copilot's advanced override."""
+    """Return VS Code's settings: the extension Fauxpilot (by Venthe), and Copilot's advanced override."""
     return {
         "fauxpilot.enabled": True,
         "fauxpilot.server": f"{deployment.url}/v1/engines",

@@ -9,7 +9,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from assist import findings, playbook, preflight, probe, report
+from assist import findings, playbook, preflight, report
 from assist.client import client_env
 from assist.deployment import Deployment
 
@@ -48,7 +48,7 @@ def run(deployment: Deployment, request: Request, console: Console, errors: Cons
 
 
 def _started() -> float:
-    """Return when `make up` began, in seconds since the epoch: the bootstrap before this process counts too."""
+    """Return when `make up` began, in seconds since the epoch: its bootstrap counts too."""
     try:
         return min(float(os.environ["ASSIST_STARTED"]), time.time())
     except (KeyError, ValueError):

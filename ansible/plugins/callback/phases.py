@@ -4,7 +4,10 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
+
+from ansible.executor.stats import AggregateStats
+from ansible.executor.task_result import TaskResult
+from ansible.playbook.task import Task
 
 from ansible.plugins.callback import CallbackBase
 
@@ -14,8 +17,8 @@ type: aggregate
 author: The assist-infra contributors
 short_description: seconds per phase, as JSON
 description:
-  - Writes C(phases.json) into C(ANSIBLE_HOME) when a run ends, with seconds per phase and the counts of the recap.
-  - Where C(ASSIST_EVENTS) names a file, appends one JSON line as each task starts, changes something or fails.
+  - Writes C(phases.json) into C(ASSIST_HOME) when a run ends, with seconds per phase and the recap's counts.
+  - Appends a JSON line to the file C(ASSIST_EVENTS) as each task starts, changes something or fails.
 """
 
 
@@ -34,17 +37,17 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  -- ansible-core ships
         self._since = time.monotonic()
         self._events = os.environ.get("ASSIST_EVENTS")
 
-    def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:  # noqa: ARG002  -- Ansible's signature
+    def v2_playbook_on_task_start(self, task: Task, is_conditional: bool) -> None:  # noqa: ARG002  -- Ansible's signature
         """Close the phase before and open the task's own."""
         self._switch(self._phase_of(task))
         self._emit({"event": "task", "phase": self._phase, "task": task.get_name().strip()})
 
-    def v2_runner_on_ok(self, result: Any) -> None:
+    def v2_runner_on_ok(self, result: TaskResult) -> None:
         """Report a change as it happens."""
         if result._result.get("changed"):
             self._emit({"event": "changed", "phase": self._phase, "task": result.task_name})
 
-    def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
+    def v2_runner_on_failed(self, result: TaskResult, ignore_errors: bool = False) -> None:
         """Keep the message of a failure, for the caller to show without Ansible's wrapping."""
         if not ignore_errors:
             facts = result._result
@@ -53,7 +56,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  -- ansible-core ships
             self.failures.append({"task": result.task_name, "message": message.strip()})
             self._emit({"event": "failed", **self.failures[-1]})
 
-    def v2_playbook_on_stats(self, stats: Any) -> None:
+    def v2_playbook_on_stats(self, stats: AggregateStats) -> None:
         """Write the file, in one step."""
         self._switch("end")
         totals = {
@@ -72,7 +75,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  -- ansible-core ships
         self.seconds[self._phase] = round(self.seconds.get(self._phase, 0.0) + now - self._since, 3)
         self._phase, self._since = phase, now
 
-    def _phase_of(self, task: Any) -> str:
+    def _phase_of(self, task: Task) -> str:
         name = task.get_name().removeprefix(f"{task._role} : " if task._role else "")
         return name.split("|", 1)[0].strip().lower() if "|" in name else self._phase
 

@@ -36,7 +36,7 @@ options:
 class LookupModule(LookupBase):
     """``lookup('service', 'local', paths=..., port=5100)``."""
 
-    def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any) -> list[Any]:
+    def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: object) -> list[Any]:
         """Return one resolved document a term. Raises AnsibleLookupError with every problem of the stack."""
         self.set_options(var_options=variables, direct=kwargs)
         paths = self.get_option("paths")

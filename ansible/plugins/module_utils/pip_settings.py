@@ -1,8 +1,8 @@
 """The user's pip settings in uv's words, so that a mirror or a private CA set once for pip counts here too.
 
 uv reads no pip.conf (docs.astral.sh/uv, "Compatibility with pip"). What the user has set for uv itself wins.
-Run as a program it prints ``export`` lines for a shell. Needs the standard library alone: it runs before anything
-is installed, and on every host that Ansible drives.
+Run as a program it prints ``export`` lines for a shell. Needs the standard library alone: it runs before
+anything is installed, and on every host that Ansible drives.
 """
 
 import configparser

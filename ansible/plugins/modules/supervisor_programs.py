@@ -4,6 +4,8 @@
 import subprocess
 import time
 import xmlrpc.client
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,8 @@ module: supervisor_programs
 author: The assist-infra contributors
 short_description: run what supervisord's configuration says
 description:
-  - Starts supervisord where it does not run; else restarts the programs whose configuration differs from what they
-    were started with, and starts those that stopped. What is as it should be is left alone.
+  - Starts supervisord where it does not run. Else restarts the programs whose configuration differs from what
+    they were started with, and starts those that stopped. What is as it should be is left alone.
   - What supervisord itself reports is compared, so a run that was cut off is made good by the next.
   - Supports check mode.
 options:
@@ -81,23 +83,21 @@ class Programs:
         """Bring the programs to what the configuration says now."""
         added, changed, removed = self.rpc.reloadConfig()[0]
         for name in [*changed, *removed]:
-            self.do(f"stop {name}", lambda name=name: self.replace(name))
+            self.do(f"stop {name}", partial(self.replace, name))
         for name in [*added, *changed]:
-            self.do(f"start {name}", lambda name=name: self.rpc.addProcessGroup(name))
+            self.do(f"start {name}", partial(self.rpc.addProcessGroup, name))
         fresh = {*added, *changed, *removed}
         for program in self.rpc.getAllProcessInfo():
             if program["group"] not in fresh and program["statename"] not in _UP:
-                self.do(
-                    f"start {program['name']}",
-                    lambda name=program["name"]: self.rpc.startProcess(name, False),
-                )
+                name, wait = program["name"], False
+                self.do(f"start {name}", partial(self.rpc.startProcess, name, wait))
 
     def replace(self, name: str) -> None:
         """Stop a program and forget its old configuration."""
         self.rpc.stopProcessGroup(name)
         self.rpc.removeProcessGroup(name)
 
-    def do(self, change: str, action: Any) -> None:
+    def do(self, change: str, action: Callable[[], object]) -> None:
         """Note a change and make it, unless only asked what would change."""
         self.changes.append(change)
         if not self.module.check_mode:

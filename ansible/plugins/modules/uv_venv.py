@@ -15,15 +15,15 @@ module: uv_venv
 author: The assist-infra contributors
 short_description: keep virtual environments equal to their lock files
 description:
-  - Compares what is installed with hash-locked requirements, and installs what differs with uv. Nothing is resolved.
+  - Compares what is installed with hash-locked requirements and installs what differs, with uv.
   - Asks the environment itself, so a package changed by hand is found; that question needs no network.
   - Supports check mode.
 options:
   uv: {description: Path of uv., type: path, required: true}
-  python: {description: Interpreter to make environments from; by default the one behind this module's own., type: path}
+  python: {description: Interpreter to make environments from; by default the module's own., type: path}
   source: {description: The project; put on each environment's sys.path., type: path, required: true}
   root: {description: Folder of the environments., type: path, required: true}
-  environments: {description: Lock files by environment; paths below source/requirements., type: dict, required: true}
+  environments: {description: Lock files (in source/requirements) by environment., type: dict, required: true}
 """
 
 RETURN = """
@@ -48,6 +48,7 @@ class Venv:
 
     @property
     def usable(self) -> bool:
+        """Whether its interpreter runs."""
         python = self.path / "bin" / "python"
         return os.access(python, os.X_OK) and subprocess.run([python, "-c", ""], check=False).returncode == 0
 
@@ -58,6 +59,7 @@ class Venv:
         return sites[0] / "assist_infra.pth" if sites else None
 
     def changes(self) -> list[str]:
+        """Return what differs from the lock files, as uv reports it."""
         if not self.usable:
             return ["create it and install every package"]
         report = self.uv([*self.install, "--dry-run"])
@@ -68,6 +70,7 @@ class Venv:
         return packages + ([] if linked else ["put the project on sys.path"])
 
     def apply(self) -> None:
+        """Bring it up to date; what is right already is left alone."""
         if not self.usable:
             self.uv(
                 [
@@ -87,7 +90,7 @@ class Venv:
         environment = uv_environment(os.environ)
         code, output, errors = self.module.run_command(command, environ_update=environment)
         if code:
-            remedy = "Without a network, point pip or uv at a mirror (PIP_INDEX_URL, UV_DEFAULT_INDEX) and run again."
+            remedy = "Without a network, set PIP_INDEX_URL or UV_DEFAULT_INDEX to a mirror and run again."
             self.module.fail_json(
                 msg=f"uv could not bring {self.path} up to date. {remedy}\n{errors or output}"
             )
