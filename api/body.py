@@ -1,7 +1,8 @@
 """Request bodies: parsed strictly, read tolerantly, refused in the words of each dialect.
 
-Parsing is orjson's: NaN, infinities, lone surrogates, other encodings than UTF-8 and deep nesting are refused there, so
-none of them reaches a tokenizer. The Content-Type does not matter: curl-based editor plugins send none.
+Parsing is orjson's: NaN, infinities, lone surrogates, other encodings than UTF-8 and deep nesting are
+refused there, so none of them reaches a tokenizer. The Content-Type does not matter: curl-based editor
+plugins send none.
 """
 
 from dataclasses import dataclass, field

@@ -90,7 +90,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Echo:
-    """What stands before a completion: its length in characters, and itself where the caller wants it back."""
+    """What stands before a completion: its length in characters, and itself where it is wanted back."""
 
     length: int
     text: str = ""
@@ -192,7 +192,10 @@ class Completer:
         return choices
 
     def stream(self, plan: Plan) -> AsyncGenerator[Delta, None]:
-        """Yield deltas as the engine makes tokens; ``row`` is the choice's index. Closing cancels the engine."""
+        """Yield deltas as the engine makes tokens; ``row`` is the choice's index.
+
+        Closing cancels the engine.
+        """
         return merge([self._pieces(plan, position) for position in range(len(plan.jobs))])
 
     def _rows(self, plan: Plan, position: int) -> list[Row]:
@@ -256,7 +259,10 @@ def _seeds(request: CompletionRequest) -> list[int]:
 
 
 def best(choices: Sequence[Choice], n: int, rows: int) -> list[Choice]:
-    """Keep the ``n`` best of every ``rows`` choices, by mean log probability as OpenAI defines it; renumber."""
+    """Keep the ``n`` best of every ``rows`` choices, and renumber them.
+
+    The measure is the mean log probability per token, as OpenAI defines it.
+    """
     kept = []
     for first in range(0, len(choices), rows):
         group = sorted(

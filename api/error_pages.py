@@ -15,7 +15,10 @@ _CLIENT_CLOSED = 499
 
 
 def install(app: FastAPI, *, gitlab: bool) -> None:
-    """Register the handlers; ``gitlab`` says that GitLab decides who may call, so its bodies are used everywhere."""
+    """Register the handlers.
+
+    ``gitlab`` says that GitLab decides who may call, so its bodies are used everywhere.
+    """
 
     async def refused(http: Request, error: Exception) -> Response:
         assert isinstance(error, ApiError)  # noqa: S101  -- registered for this class

@@ -79,7 +79,10 @@ class Gateway:
         self, http: Request, caller: Caller, request: CompletionRequest, writer: StreamWriter,
         headers: dict[str, str] | None = None,
     ) -> Response:  # fmt: skip
-        """Answer with a stream. It starts only with its first bytes, so an early failure still has a status."""
+        """Answer with a stream.
+
+        It starts only with its first bytes, so an early failure still has a status.
+        """
         chunks = self._chunks(http, caller, request, writer)
         try:
             first = await until_disconnect(http.receive, anext(chunks, b""))
@@ -165,8 +168,8 @@ class Gateway:
         prompt, made = answer.prompt_tokens, answer.completion_tokens
         reasons = [choice.finish_reason or "abort" for choice in answer.choices]
         http.state.log.update(
-            model=self.settings.model, prompt_tokens=prompt, completion_tokens=made, finish_reason=reasons[:8],
-            queue_s=round(answer.queue_s, 6), triton_s=round(answer.engine_s, 6), ttft_s=answer.first_token_s,
+            model=self.settings.model, prompt_tokens=prompt, completion_tokens=made,
+            finish_reason=reasons[:8], queue_s=round(answer.queue_s, 6), triton_s=round(answer.engine_s, 6), ttft_s=answer.first_token_s,
             truncated=answer.plan.truncated, cancelled=not answer.complete,
         )  # fmt: skip
         if answer.complete:

@@ -10,7 +10,10 @@ _LEGACY = frozenset({"codegen", "fastertransformer", "py-model", "gitlab", "copi
 
 
 class ModelNames:
-    """The served model and its aliases. Editors send odd names: nothing, null, an empty string, ``gitlab``."""
+    """The served model and its aliases.
+
+    Editors send odd names: nothing, null, an empty string, ``gitlab``.
+    """
 
     def __init__(self, served: str, aliases: Sequence[str], *, any_name: bool) -> None:
         self.served = served
@@ -29,7 +32,8 @@ class ModelNames:
             return name
         raise ApiError(
             404,
-            f"The model {name[:64]!r} does not exist. Use {self.served!r}, or add the name to ASSIST_MODEL_ALIASES.",
+            f"The model {name[:64]!r} does not exist. "
+            f"Use {self.served!r}, or add the name to ASSIST_MODEL_ALIASES.",
             code="model_not_found",
             param="model",
         )

@@ -32,7 +32,10 @@ def json_response(content: object, status: int = 200, headers: Mapping[str, str]
 
 
 def sse(content: object) -> bytes:
-    """Return one event: one JSON object on one line. No comments and no pings: Copilot's parser logs those as errors."""
+    """Return one event: one JSON object on one line.
+
+    No comments and no pings: Copilot's parser logs those as errors.
+    """
     return b"data: " + orjson.dumps(content) + b"\n\n"
 
 
@@ -42,7 +45,7 @@ async def _gone(receive: Receive) -> None:
 
 
 async def until_disconnect(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """Run ``work`` to its end, or cancel it and raise ``ClientGone`` as soon as the client closes the connection."""
+    """Run ``work`` to its end, or cancel it and raise ``ClientGone`` when the client goes away."""
     task = asyncio.create_task(work)
     watcher = asyncio.create_task(_gone(receive))
     try:
@@ -61,8 +64,9 @@ async def until_disconnect(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
 class EventStream(Response):
     """Sends chunks as they come.
 
-    A failure after the first chunk becomes an event of its own, because the status has gone out already. A client that
-    does not read for ``write_timeout_s`` seconds, or leaves, closes the source and with it the engine's work.
+    A failure after the first chunk becomes an event of its own, because the status has gone out already. A
+    client that does not read for ``write_timeout_s`` seconds, or leaves, closes the source and with it the
+    engine's work.
     """
 
     def __init__(
@@ -102,7 +106,10 @@ class EventStream(Response):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _fail(self, send: Send, error: ApiError) -> None:
-        """Send the dialect's words for a failure; one without any breaks the connection, so that nobody takes it for an end."""
+        """Send the dialect's words for a failure.
+
+        One without any breaks the connection, so that nobody takes it for an end.
+        """
         event = self._failure(error)
         if not event:
             raise error

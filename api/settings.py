@@ -1,8 +1,8 @@
 """Settings of the gateway: one object per process, read from the environment, never a global.
 
-Names start with ``ASSIST_``. The names of GitLab's AI Assist and FauxPilot (``API_EXTERNAL_PORT``, ``TRITON_HOST``,
-``TRITON_PORT``, ``TRITON_VERBOSITY``, ``DOCS_URL``, ``OPENAPI_URL``, ``REDOC_URL``) keep working, so that an existing
-``.env`` file moves over unchanged; where both are set, ours wins.
+Names start with ``ASSIST_``. The names of GitLab's AI Assist and FauxPilot (``API_EXTERNAL_PORT``,
+``TRITON_HOST``, ``TRITON_PORT``, ``TRITON_VERBOSITY``, ``DOCS_URL``, ``OPENAPI_URL``, ``REDOC_URL``) keep working,
+so that an existing ``.env`` file moves over unchanged; where both are set, ours wins.
 """
 
 from pathlib import Path
@@ -13,8 +13,8 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 
 from api.edge.settings import EdgeSettings
 
-# What editors send as the model name of "whatever you serve": FauxPilot's and GitLab's names, and OpenAI's last two
-# completion models, which client libraries use in their own examples.
+# What editors send as the model name of "whatever you serve": FauxPilot's and GitLab's names, and OpenAI's
+# last two completion models, which client libraries use in their own examples.
 COMMON_ALIASES = (
     "codegen", "fastertransformer", "py-model", "gitlab", "copilot-codex", "ensemble",
     "gpt-3.5-turbo-instruct", "davinci-002",
@@ -27,7 +27,10 @@ def _legacy(ours: str, *old: str) -> AliasChoices:
 
 
 class Settings(EdgeSettings):
-    """Everything the gateway can be told. Times are in seconds, sizes in tokens unless the name says otherwise."""
+    """Everything the gateway can be told.
+
+    Times are in seconds, sizes in tokens unless the name says otherwise.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix="ASSIST_", frozen=True, extra="ignore", populate_by_name=True, env_ignore_empty=True
@@ -105,7 +108,10 @@ class Settings(EdgeSettings):
 
     @property
     def triton_address(self) -> str:
-        """Return ``host:port`` of Triton's gRPC endpoint; ``ASSIST_ENGINE_URL`` wins over TRITON_HOST/PORT."""
+        """Return ``host:port`` of Triton's gRPC endpoint.
+
+        ``ASSIST_ENGINE_URL`` wins over TRITON_HOST/PORT.
+        """
         if self.engine_url:
             return self.engine_url.removeprefix("grpc://").rstrip("/")
         return f"{self.triton_host}:{self.triton_port}"

@@ -16,8 +16,9 @@ _REFRESH_S = 900
 async def token(http: Request) -> Response:
     """Return the token that the plug-in sends with each completion.
 
-    It is the key that the caller presented, so that a user's own key reaches the completion routes; without one it is
-    FauxPilot's "1". No key is checked here: the plug-in asks before it has one, and nothing is given away.
+    It is the key that the caller presented, so that a user's own key reaches the completion routes; without
+    one it is FauxPilot's "1". No key is checked here: the plug-in asks before it has one, and nothing is
+    given away.
     """
     _, _, presented = http.headers.get("authorization", "").strip().partition(" ")
     return json_response(

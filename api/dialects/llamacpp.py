@@ -1,6 +1,7 @@
 """llama.cpp's own server routes: ``/completion`` (also ``/completions``) and ``/infill``.
 
-``/completions`` without ``/v1`` belongs to llama.cpp here, as in its server; OpenAI's clients use ``/v1/completions``.
+``/completions`` without ``/v1`` belongs to llama.cpp here, as in its server; OpenAI's clients use
+``/v1/completions``.
 """
 
 import time
@@ -81,7 +82,10 @@ class _Shape:
         return found if self.several else found[0]
 
     def selected(self, document: dict[str, Any]) -> dict[str, Any]:
-        """Return only the ``response_fields``, under the paths they were asked by; unknown paths are left out."""
+        """Return only the ``response_fields``, under the paths they were asked by.
+
+        Unknown paths are left out.
+        """
         fields = self.body.response_fields
         if not fields:
             return document
@@ -160,7 +164,7 @@ def _probability(entry: TokenEntry) -> dict[str, Any]:
 
 
 class NativeWriter:
-    """llama.cpp's stream: ``content`` with ``stop: false``, then a result object with ``stop: true``; no ``[DONE]``."""
+    """llama.cpp's stream: ``content`` with ``stop: false``, then a result with ``stop: true``; no ``[DONE]``."""
 
     def __init__(self, shape: _Shape) -> None:
         self._shape = shape

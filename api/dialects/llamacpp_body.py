@@ -56,7 +56,10 @@ class CompletionBody(NativeBody):
 
 
 class InfillBody(NativeBody):
-    """The body of ``/infill``: text before and after the cursor, and the part of the current line before it."""
+    """The body of ``/infill``.
+
+    Text before and after the cursor, and the part of the current line before it.
+    """
 
     input_prefix: StrictStr
     input_suffix: StrictStr

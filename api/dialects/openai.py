@@ -46,14 +46,20 @@ async def completions(http: Request, caller: CallerDep, gateway: GatewayDep, nam
 async def engine_completions(
     http: Request, caller: CallerDep, gateway: GatewayDep, names: NamesDep
 ) -> Response:
-    """Complete a prompt, as FauxPilot does on the routes that Copilot was pointed at; the URL names the model."""
+    """Complete a prompt, as FauxPilot does on the routes that Copilot was pointed at.
+
+    The URL names the model.
+    """
     body = parse(CompletionBody, await read_json(http))
     return await _complete(http, caller, gateway, body, names.resolve(None), legacy=True)
 
 
 @router.post("/v1/fim/completions", openapi_extra=_SCHEMA)
 async def fim_completions(http: Request, caller: CallerDep, gateway: GatewayDep, names: NamesDep) -> Response:
-    """Fill in the middle, in Mistral's shape: chat-like choices with ``delta.content``, as Continue reads it."""
+    """Fill in the middle, in Mistral's shape.
+
+    Chat-like choices with ``delta.content``, as Continue reads it.
+    """
     body = parse(CompletionBody, await read_json(http))
     request = to_request(
         body, gateway.settings, gateway.metrics, legacy=False, has_fim=http.app.state.has_fim
@@ -127,7 +133,10 @@ def usage_of(answer: Answer) -> dict[str, int]:
 
 
 def logprobs_of(entries: list[TokenEntry]) -> dict[str, list[Any]]:
-    """Return OpenAI's logprobs. FasterTransformer scores the chosen token only, so only that one is listed."""
+    """Return OpenAI's logprobs.
+
+    FasterTransformer scores the chosen token only, so only that one is listed.
+    """
     return {
         "token_logprobs": [entry.logprob for entry in entries],
         "top_logprobs": [None if e.logprob is None else {e.text: e.logprob} for e in entries],

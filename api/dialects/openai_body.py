@@ -19,7 +19,10 @@ _MAX_BIAS = 100.0
 
 
 class StreamOptions(Body):
-    """``include_usage`` asks for a last chunk with the usage; the other member is accepted and has no effect."""
+    """``include_usage`` asks for a last chunk with the usage.
+
+    The other member is accepted and has no effect.
+    """
 
     include_usage: bool | None = False
     include_obfuscation: bool | None = False
@@ -33,7 +36,7 @@ class Segments(Body):
 
 
 class CompletionBody(Body):
-    """Fields of OpenAI's specification, vLLM's extensions where they are simple, and FauxPilot's meaning of both."""
+    """Fields of OpenAI's specification, and vLLM's extensions where they are simple."""
 
     model: str | None = None
     prompt: Any = None
@@ -139,7 +142,10 @@ def _check_stream(body: CompletionBody) -> None:
 
 
 def _best_of(body: CompletionBody, settings: Settings) -> int | None:
-    """Return ``best_of`` where it asks for more than ``n``; 0 counts as not given, as in OpenAI's client tests."""
+    """Return ``best_of`` where it asks for more than ``n``.
+
+    0 counts as not given, as in OpenAI's client tests.
+    """
     if not body.best_of:
         return None
     if body.best_of < body.n:
@@ -154,7 +160,8 @@ def _best_of(body: CompletionBody, settings: Settings) -> int | None:
 def _note_ignored(body: CompletionBody, settings: Settings, metrics: Metrics, *, has_fim: bool) -> None:
     """Count what FasterTransformer's interface cannot do; strict settings refuse it instead.
 
-    ``frequency_penalty`` is never sent as ``repetition_penalty``: OpenAI's default 0 would divide logits by zero.
+    ``frequency_penalty`` is never sent as ``repetition_penalty``: OpenAI's default 0 would divide logits by
+    zero.
     """
     asked = {
         "frequency_penalty": body.frequency_penalty not in (0.0, 1.0),

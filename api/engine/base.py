@@ -1,7 +1,7 @@
 """The seam between the gateway and whatever generates tokens.
 
-The gateway tokenises, the engine continues token ids, the gateway turns ids into text. Nothing in front of this
-seam knows Triton; nothing behind it knows HTTP dialects.
+The gateway tokenises, the engine continues token ids, the gateway turns ids into text. Nothing in front of
+this seam knows Triton; nothing behind it knows HTTP dialects.
 """
 
 from collections.abc import AsyncGenerator, Sequence
@@ -23,11 +23,12 @@ class Sampling:
 class Job:
     """One prompt to continue ``n`` times.
 
-    ``stop_ids`` are token sequences that let the engine stop early; the text is cut by the gateway all the same,
-    because a stop string can be tokenised in more than one way. ``deadline_s`` is in seconds from now.
-    ``seeds`` holds one seed per row; ``seeded`` says that the caller asked for them, so they must reproduce.
-    ``stops`` are the stop strings as text, for engines that match text themselves. ``model`` is the name by which the
-    caller asked for another model of the same engine (FauxPilot's ``py-model``); engines without it use their own.
+    ``stop_ids`` are token sequences that let the engine stop early; the text is cut by the gateway all the
+    same, because a stop string can be tokenised in more than one way. ``deadline_s`` is in seconds from
+    now. ``seeds`` holds one seed per row; ``seeded`` says that the caller asked for them, so they must
+    reproduce. ``stops`` are the stop strings as text, for engines that match text themselves. ``model`` is
+    the name by which the caller asked for another model of the same engine (FauxPilot's ``py-model``);
+    engines without it use their own.
     """
 
     prompt_ids: Sequence[int]
@@ -49,8 +50,8 @@ class Job:
 class Tokens:
     """New tokens of one row, in order. ``logprobs`` is parallel to ``ids`` or empty; ``final`` ends the row.
 
-    An engine that decodes by itself (any OpenAI-compatible server) sets ``text`` and ``count`` instead of ``ids``, and
-    the ``finish_reason`` it was given.
+    An engine that decodes by itself (any OpenAI-compatible server) sets ``text`` and ``count`` instead of
+    ``ids``, and the ``finish_reason`` it was given.
     """
 
     row: int
@@ -63,14 +64,20 @@ class Tokens:
 
 
 class Engine(Protocol):
-    """What the gateway needs of a backend. Every method raises ``ApiError`` (502, 503, 504) and nothing else."""
+    """What the gateway needs of a backend.
+
+    Every method raises ``ApiError`` (502, 503, 504) and nothing else.
+    """
 
     def stream(self, job: Job) -> AsyncGenerator[Tokens, None]:
         """Yield tokens as they are made, rows interleaved. Closing the iterator cancels the work upstream."""
         ...
 
     async def complete(self, job: Job) -> list[Tokens]:
-        """Return one ``Tokens`` per row, in row order. Cancelling the awaiting task cancels the work upstream."""
+        """Return one ``Tokens`` per row, in row order.
+
+        Cancelling the awaiting task cancels the work upstream.
+        """
         ...
 
     async def ready(self) -> bool:

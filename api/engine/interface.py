@@ -1,7 +1,7 @@
 """What a Triton model says of itself: which tensors it takes, of which types, and whether it streams.
 
-FauxPilot's models declare ``random_seed`` INT32, NVIDIA's own FasterTransformer examples UINT64, its Python backend
-INT32 everywhere; so nothing here is assumed that can be asked.
+FauxPilot's models declare ``random_seed`` INT32, NVIDIA's own FasterTransformer examples UINT64, its Python
+backend INT32 everywhere; so nothing here is assumed that can be asked.
 """
 
 from collections.abc import Mapping
@@ -40,8 +40,8 @@ _NOT_OFFERED = (grpc.StatusCode.UNIMPLEMENTED,)
 class ModelInterface:
     """A model's name, the type of each input it takes (in sending order), and how it answers.
 
-    ``rows_streamed`` says that a response holds new tokens of one row (``row_index``); otherwise a decoupled model's
-    responses are cumulative, as NVIDIA's are.
+    ``rows_streamed`` says that a response holds new tokens of one row (``row_index``); otherwise a decoupled
+    model's responses are cumulative, as NVIDIA's are.
     """
 
     name: str
@@ -52,7 +52,7 @@ class ModelInterface:
 
     @classmethod
     def documented(cls, name: str) -> "ModelInterface":
-        """Return what FauxPilot documents for a model name, for servers that do not describe their models."""
+        """Return what FauxPilot documents for a model, for servers that do not describe theirs."""
         if name != PY_MODEL:
             return cls(name)
         types = {key: "INT32" if kind == "UINT32" else kind for key, kind in INPUTS.items()}
@@ -107,8 +107,8 @@ def _interface(
     unknown = [tensor for tensor in declared if tensor not in INPUTS and tensor not in optional]
     if unknown or "input_ids" not in declared:
         raise unavailable(
-            f"The Triton model {name!r} does not have FasterTransformer's interface; inputs this gateway cannot fill: "
-            f"{', '.join(unknown) or 'input_ids is missing'}.",
+            f"The Triton model {name!r} does not have FasterTransformer's interface. "
+            f"Inputs this gateway cannot fill: {', '.join(unknown) or 'input_ids is missing'}.",
             5.0,
             "upstream_incompatible",
         )

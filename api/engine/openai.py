@@ -1,7 +1,7 @@
 """Any server with OpenAI's completions API (llama.cpp, vLLM) as an engine.
 
-The gateway still tokenises, because its limits and its fill-in-the-middle templates are in tokens, and sends the ids:
-that is part of OpenAI's API, and both servers take them. What comes back is text.
+The gateway still tokenises, because its limits and its fill-in-the-middle templates are in tokens, and
+sends the ids: that is part of OpenAI's API, and both servers take them. What comes back is text.
 """
 
 import time
@@ -37,7 +37,7 @@ class OpenAIEngine:
         self._breaker = Breaker()
 
     async def complete(self, job: Job) -> list[Tokens]:
-        """Return one ``Tokens`` per row, collected from a stream so that leaving early stops the server's work."""
+        """Return one ``Tokens`` per row, from a stream: leaving early then stops the server's work."""
         texts = [""] * job.n
         counts = [0] * job.n
         reasons: list[Any] = [None] * job.n

@@ -1,4 +1,7 @@
-"""gRPC and Triton errors as ours. The server's own text is never echoed: it may hold paths and prompt text."""
+"""gRPC and Triton errors as ours.
+
+The server's own text is never echoed: it may hold paths and prompt text.
+"""
 
 import grpc
 
@@ -20,7 +23,7 @@ def is_expiry(details: str) -> bool:
 
 
 def is_unreachable(error: grpc.aio.AioRpcError) -> bool:
-    """Say whether the server could not be reached, so that another try may help and the breaker must count."""
+    """Say whether the server could not be reached: another try may help, and the breaker must count."""
     details = error.details() or ""
     return error.code() is _CODES.UNAVAILABLE and not is_overload(details) and not is_expiry(details)
 

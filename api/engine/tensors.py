@@ -1,6 +1,7 @@
 """FasterTransformer's tensors: a job to a request, a response to tokens.
 
-The request is built as protobuf with raw contents at once; ``InferInput`` objects would copy every tensor twice more.
+The request is built as protobuf with raw contents at once; ``InferInput`` objects would copy every tensor
+twice more.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,8 @@ from api.engine.interface import ModelInterface
 from api.errors import bad_gateway
 
 _DTYPES = {
-    "UINT32": "<u4", "INT32": "<i4", "UINT64": "<u8", "INT64": "<i8", "FP32": "<f4", "FP16": "<f2", "BOOL": "?",
+    "UINT32": "<u4", "INT32": "<i4", "UINT64": "<u8", "INT64": "<i8",
+    "FP32": "<f4", "FP16": "<f2", "BOOL": "?",
 }  # fmt: skip
 _SEED_BITS = {"INT32": 31, "UINT32": 32, "INT64": 63, "UINT64": 64}
 Array = NDArray[Any]
@@ -64,8 +66,8 @@ def _seeds(job: Job, datatype: str) -> Array:
 def build(job: Job, interface: ModelInterface, eos_id: int) -> service_pb2.ModelInferRequest:
     """Return the request for all rows of a job, with Triton's own ``timeout`` (microseconds) as a parameter.
 
-    ``batchable`` tells our backend that the seed was not chosen by the caller, so it may sample these rows together
-    with those of other requests.
+    ``batchable`` tells our backend that the seed was not chosen by the caller, so it may sample these rows
+    together with those of other requests.
     """
     request = service_pb2.ModelInferRequest(model_name=interface.name, id=job.request_id)
     request.parameters["timeout"].int64_param = int(job.deadline_s * 1e6)

@@ -1,7 +1,8 @@
 """NVIDIA Triton over gRPC, with FasterTransformer's tensors.
 
-Whole answers come from the unary model, where Triton batches them; streams from its decoupled twin. A server without a
-twin, or whose only model is decoupled (NVIDIA's own streaming configuration), is served as well.
+Whole answers come from the unary model, where Triton batches them; streams from its decoupled twin. A
+server without a twin, or whose only model is decoupled (NVIDIA's own streaming configuration), is served as
+well.
 """
 
 import asyncio
@@ -24,8 +25,8 @@ _MAX_MESSAGE = 32 * 1024 * 1024
 _RETRY_AFTER_S = 0.03
 _READY_S = 1.0
 _INTERFACE_S = 60.0
-# Balanced over a headless service's addresses, which one connection would pin to a single server. No keep-alive pings:
-# GitLab removed theirs because servers answered with too_many_pings.
+# Balanced over a headless service's addresses, which one connection would pin to a single server. No keep-
+# alive pings: GitLab removed theirs because servers answered with too_many_pings.
 _CHANNEL = (
     ("grpc.lb_policy_name", "round_robin"),
     ("grpc.max_send_message_length", _MAX_MESSAGE),
@@ -74,7 +75,10 @@ class TritonEngine:
         ]
 
     async def stream(self, job: Job) -> AsyncGenerator[Tokens, None]:
-        """Yield tokens as they are made; without a decoupled model the whole answer comes as one piece per row."""
+        """Yield tokens as they are made.
+
+        Without a decoupled model the whole answer comes as one piece per row.
+        """
         interface = await self._interface(job.model)
         if not interface.decoupled:
             twin = await self._known(self._stream_model) if interface.name == self._model else None
@@ -109,7 +113,10 @@ class TritonEngine:
             self._channel = None
 
     async def _interface(self, asked: str | None) -> ModelInterface:
-        """Return the interface of the model to use: the one asked for where the server has it, else our own."""
+        """Return the interface of the model to use.
+
+        The one asked for where the server has it, else our own.
+        """
         if asked == PY_MODEL != self._model and (found := await self._known(PY_MODEL)) is not None:
             return found
         interface = await self._known(self._model)
@@ -119,7 +126,10 @@ class TritonEngine:
         return interface
 
     async def _known(self, name: str) -> ModelInterface | None:
-        """Return what is known of a model, asked again after a minute and after every failure to reach the server."""
+        """Return what is known of a model.
+
+        Asked again after a minute and after every failure to reach the server.
+        """
         asked_at, interface = self._interfaces.get(name, (-_INTERFACE_S, None))
         if time.monotonic() - asked_at < _INTERFACE_S:
             return interface

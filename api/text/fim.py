@@ -12,7 +12,8 @@ _FILE_SEPARATOR = "<|file_sep|>"
 class FimTemplate:
     """A template with ``{prefix}`` and ``{suffix}`` once each, and the sentinels that end a completion.
 
-    CodeGen 1 has no such tokens and therefore no template: a suffix is then ignored, never pasted into the prompt.
+    CodeGen 1 has no such tokens and therefore no template: a suffix is then ignored, never pasted into the
+    prompt.
     """
 
     template: str
@@ -36,12 +37,12 @@ class FimTemplate:
         return [piece for piece in _HOLES.split(self.template) if piece]
 
     def clean(self, text: str) -> str:
-        """Remove the sentinels from user text, so that a file that mentions them cannot redirect the model."""
+        """Remove the sentinels from user text: a file that mentions them must not redirect the model."""
         if not self.stop:
             return text
         return re.sub("|".join(re.escape(sentinel) for sentinel in self.stop), "", text)
 
     @property
     def file_separator(self) -> str | None:
-        """Return the token that introduces another file of the repository, for models that were trained with one."""
+        """Return the token that introduces another file, for models that were trained with one."""
         return _FILE_SEPARATOR if _FILE_SEPARATOR in self.stop else None

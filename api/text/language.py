@@ -21,7 +21,10 @@ _BY_EXTENSION = {extension: language for language, names in _EXTENSIONS.items() 
 
 
 def language_of(file_name: str) -> str | None:
-    """Return the language that a file's extension names, ``None`` when unknown; ``.C`` is C++, ``.c`` is C."""
+    """Return the language that a file's extension names, ``None`` when unknown.
+
+    ``.C`` is C++, ``.c`` is C.
+    """
     return _BY_EXTENSION.get(PurePosixPath(file_name.replace("\\", "/")).suffix.removeprefix("."))
 
 

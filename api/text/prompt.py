@@ -7,9 +7,9 @@ from api.errors import ApiError, invalid
 from api.text.fim import FimTemplate
 from api.text.tokenizer import Tokenizer
 
-# A token of code is rarely longer than a few characters; beyond this many per context token, more text cannot matter.
+# A token of code is rarely longer than a few characters; beyond this many per context token, text is cut first.
 _CHARS_PER_TOKEN = 64
-# How far into the kept tokens a line start is looked for: at most this many tokens of context are given up for it.
+# How far into the kept tokens a line start is looked for: at most this many of them are given up for it.
 _LINE_SEARCH = 64
 
 
@@ -17,8 +17,8 @@ _LINE_SEARCH = 64
 class Prompt:
     """One prompt as the client gave it: text or ids, and what stands after the cursor.
 
-    ``tag`` is put before the text and survives truncation (GitLab's ``<python>``); ``files`` are (name, text) of other
-    files. ``keep`` is an explicit number of prompt tokens to keep, from the ``left`` or ``right`` end being cut.
+    ``tag`` is put before the text and survives truncation (GitLab's ``<python>``); ``files`` are (name, text)
+    of other files. ``keep`` is an explicit number of prompt tokens; ``cut_left`` says which end is cut.
     """
 
     text: str | None = None
@@ -54,8 +54,8 @@ class PromptBuilder:
     async def build(self, prompt: Prompt, max_tokens: int) -> BuiltPrompt:
         """Return ids that leave room for ``max_tokens`` more.
 
-        A completion larger than half the context never pushes the prompt out: then ``max_tokens`` shrinks instead.
-        Raises 400 ``context_length_exceeded`` where truncation is off, and 400 for ids outside the vocabulary.
+        A completion larger than half the context never pushes the prompt out: ``max_tokens`` shrinks instead.
+        Raises 400 ``context_length_exceeded`` where truncation is off, and 400 for ids that do not exist.
         """
         reserved = min(max_tokens, self._context // 2)
         limit = self._context - reserved
@@ -74,13 +74,17 @@ class PromptBuilder:
     def _too_long(self, prompt_tokens: int, max_tokens: int) -> ApiError:
         return invalid(
             f"This model's maximum context length is {self._context}, however you requested "
-            f"{prompt_tokens + max_tokens} tokens ({prompt_tokens} in your prompt; {max_tokens} for the completion). "
+            f"{prompt_tokens + max_tokens} tokens ({prompt_tokens} in your prompt; "
+            f"{max_tokens} for the completion). "
             "Please reduce your prompt; or completion length.",
             code="context_length_exceeded",
         )
 
     async def _encode(self, prompt: Prompt) -> tuple[list[int], bool]:
-        """Return the prompt's ids before fitting; an empty prompt is one end-of-text token, as OpenAI defines it."""
+        """Return the prompt's ids before fitting.
+
+        An empty prompt is one end-of-text token, as OpenAI defines it.
+        """
         if prompt.ids is not None:
             return self._checked(prompt.ids), False
         text = prompt.tag + (prompt.text or "")
@@ -139,7 +143,10 @@ class PromptBuilder:
         return ids[len(start) :] if start and ids[: len(start)] == start else ids
 
     async def _other_files(self, prompt: Prompt, room: int) -> list[int]:
-        """Return other files as context, whole ones only, the last ones first to be kept; needs a separator token."""
+        """Return other files as context, whole ones only, the last ones first to be kept.
+
+        Needs a separator token.
+        """
         separator = self._fim.file_separator if self._fim else None
         if separator is None:
             return []

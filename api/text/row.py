@@ -1,7 +1,7 @@
 """One generated row: tokens in, text and log probabilities out.
 
-Tokens are taken one at a time, whatever pieces they arrive in. That is why a streamed answer and a whole one agree in
-text, log probabilities, offsets, finish reason and usage.
+Tokens are taken one at a time, whatever pieces they arrive in. That is why a streamed answer and a whole
+one agree in text, log probabilities, offsets, finish reason and usage.
 """
 
 import codecs
@@ -19,7 +19,10 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True, slots=True)
 class TokenEntry:
-    """One token of the answer: its id, its text by itself, its log probability, and its offset in characters."""
+    """One token of the answer.
+
+    Its id, its text by itself, its log probability, and its offset in characters.
+    """
 
     id: int
     text: str
@@ -44,7 +47,10 @@ class Delta:
 
 
 class Row:
-    """Turns one row's tokens into deltas. ``offset`` is the length, in characters, of what stands before the text."""
+    """Turns one row's tokens into deltas.
+
+    ``offset`` is the length, in characters, of what stands before the text.
+    """
 
     def __init__(
         self, index: int, tokenizer: Tokenizer, stops: Sequence[str], max_tokens: int, offset: int = 0
@@ -120,7 +126,10 @@ class Row:
             delta.entries.append(self._waiting.popleft())
 
     def _finish(self, delta: Delta, reason: FinishReason) -> None:
-        """End the row. An incomplete character at the very end is dropped: half a character helps no editor."""
+        """End the row.
+
+        An incomplete character at the very end is dropped: half a character helps no editor.
+        """
         if self._stops.matched is None:
             self._emit(delta, self._stops.flush())
         self._waiting.clear()

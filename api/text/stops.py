@@ -1,7 +1,8 @@
 r"""Stop strings, matched on text.
 
-A stop string can be tokenised in more than one way: ``"\ndef "`` encodes to other ids than the ``"\ndef hello"`` that
-a model writes, so a match on token ids misses it (reference: three of Copilot's four Python stops).
+A stop string can be tokenised in more than one way: ``"\ndef "`` encodes to other ids than the ``"\ndef
+hello"`` that a model writes, so a match on token ids misses it (reference: three of Copilot's four Python
+stops).
 """
 
 from collections.abc import Sequence
@@ -10,8 +11,8 @@ from collections.abc import Sequence
 class StopMatcher:
     """Lets text through up to the first stop string, and holds back what may be the start of one.
 
-    The first stop is the one that ends first in the text, then the one that starts first; that is a property of the
-    text alone, so the result is the same however the text is cut into pieces.
+    The first stop is the one that ends first in the text, then the one that starts first; that is a
+    property of the text alone, so the result is the same however the text is cut into pieces.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:

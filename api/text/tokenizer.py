@@ -1,7 +1,8 @@
 """The model's tokenizer: text to ids and ids to bytes.
 
-User text is encoded literally: ``<|endoftext|>`` typed in a file is text, not the control token (FauxPilot encodes it
-as id 50256). Control tokens are recognised only in text that the gateway itself wrote, such as a template.
+User text is encoded literally: ``<|endoftext|>`` typed in a file is text, not the control token (FauxPilot
+encodes it as id 50256). Control tokens are recognised only in text that the gateway itself wrote, such as a
+template.
 """
 
 import asyncio
@@ -21,7 +22,10 @@ _INLINE_CHARS = 2000
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """What the gateway reads from a model folder: the tokenizer's JSON and the model's own limits, in tokens."""
+    """What the gateway reads from a model folder.
+
+    The tokenizer's JSON and the model's own limits, in tokens.
+    """
 
     tokenizer_json: str
     vocab_size: int | None = None
@@ -30,7 +34,10 @@ class ModelFiles:
 
     @classmethod
     def read(cls, folder: Path) -> "ModelFiles":
-        """Read ``tokenizer.json`` and, when there is one, ``config.json``; ``OSError`` names a missing file."""
+        """Read ``tokenizer.json`` and, when there is one, ``config.json``.
+
+        ``OSError`` names a missing file.
+        """
         config: dict[str, Any] = {}
         if (folder / "config.json").is_file():
             config = json.loads((folder / "config.json").read_text("utf-8"))
@@ -76,7 +83,8 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Encode user text, in which no control token is recognised."""
-        # The batch call, because the single one holds the GIL: 1 MB of text would stop the event loop for a second.
+        # The batch call, because the single one holds the GIL: 1 MB of text would stop the event loop for a
+        # second.
         return list(self._literal.encode_batch_fast([text])[0].ids)
 
     async def encode_async(self, text: str) -> list[int]:

@@ -1,8 +1,8 @@
 """Token id to bytes, for the two ways that vocabularies of code models write bytes down.
 
-With the bytes of each token, decoding in pieces is concatenation plus an incremental UTF-8 decoder, so a stream and a
-whole answer cannot differ. ``tokenizers.decoders.DecodeStream`` holds text back for as long as it ends in U+FFFD and
-has no flush, so it loses the end of a text that really contains that character.
+With the bytes of each token, decoding in pieces is concatenation plus an incremental UTF-8 decoder, so a
+stream and a whole answer cannot differ. ``tokenizers.decoders.DecodeStream`` holds text back for as long as
+it ends in U+FFFD and has no flush, so it loses the end of a text that really contains that character.
 """
 
 import re
