@@ -69,6 +69,7 @@ def _present(plan: Plan, source: Source, run: Run) -> Path | None:
     folder, manifest = found
     if run.options.deep or not is_whole(folder, manifest):
         mend(folder, manifest, source, run)
+    staging.forget(run.store.root / staging.STAGING / plan.digest)
     run.reporter.event("present", path=str(folder))
     return folder
 

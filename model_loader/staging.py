@@ -242,18 +242,35 @@ def sweep(store: Path, older_than_s: float) -> list[str]:
     """Remove staging folders whose owner is dead and that nothing touched for ``older_than_s`` seconds."""
     removed = []
     for home in sorted((store / STAGING).glob("*")):
-        for folder in [home] if home.name.startswith("trash.") else sorted(home.glob("*")):
-            old = time.time() - _touched(folder) >= older_than_s
-            if folder.name != "lock" and old and not is_alive(folder):
-                remove_tree(folder)
-                removed.append(folder.name)
-        with contextlib.suppress(OSError):
+        if home.name.startswith("trash."):
+            remove_tree(home)
+            removed.append(home.name)
+        else:
+            removed += forget(home, older_than_s)
+    return removed
+
+
+def forget(home: Path, older_than_s: float = 0.0) -> list[str]:
+    """Remove what dead runs left in the staging folder ``home`` of one plan; return the names removed."""
+    removed, busy = [], False
+    for folder in sorted(home.glob("*")):
+        if folder.name == "lock":
+            continue
+        if is_alive(folder) or time.time() - _touched(folder) < older_than_s:
+            busy = True
+            continue
+        remove_tree(folder)
+        removed.append(folder.name)
+    with contextlib.suppress(OSError):
+        if not busy and time.time() - home.stat().st_mtime >= older_than_s:
+            (home / "lock").unlink(missing_ok=True)
             home.rmdir()
     return removed
 
 
 def _touched(folder: Path) -> float:
-    times = [folder.lstat().st_mtime]
+    times = [0.0]
     with contextlib.suppress(OSError):
+        times.append(folder.lstat().st_mtime)
         times += [path.stat().st_mtime for path in (folder / "parts").iterdir()]
     return max(times)

@@ -165,9 +165,7 @@ def test_L14_a_private_authority_in_ssl_cert_file_is_honoured(
     lab.verdict("v2", staging=False)
 
 
-@pytest.mark.parametrize(
-    ("names", "days", "why"), [("DNS:other", 2, "match"), ("IP:127.0.0.1", -1, "clock")]
-)
+@pytest.mark.parametrize(("names", "days", "why"), [("DNS:other", 2, "match"), ("IP:127.0.0.1", -1, "clock")])
 def test_L14_a_wrong_host_or_expired_certificate_is_refused(
     lab: Lab, tmp_path: Path, names: str, days: int, why: str
 ) -> None:
