@@ -10,11 +10,12 @@ from typing import Protocol
 from starlette.requests import Request
 from starlette.responses import Response
 
-from api.completion import Choice, Completer, CompletionRequest, Plan, best
+from api.completion import Completer, best
 from api.edge.admission import Admission
 from api.edge.caller import Caller
 from api.edge.metrics import Completion, Metrics
 from api.errors import ApiError, deadline, unavailable
+from api.plan import Choice, CompletionRequest, Plan
 from api.responses import EventStream, json_response, until_disconnect
 from api.settings import Settings
 from api.text.row import Delta
@@ -169,7 +170,8 @@ class Gateway:
         reasons = [choice.finish_reason or "abort" for choice in answer.choices]
         http.state.log.update(
             model=self.settings.model, prompt_tokens=prompt, completion_tokens=made,
-            finish_reason=reasons[:8], queue_s=round(answer.queue_s, 6), triton_s=round(answer.engine_s, 6), ttft_s=answer.first_token_s,
+            finish_reason=reasons[:8], queue_s=round(answer.queue_s, 6),
+            triton_s=round(answer.engine_s, 6), ttft_s=answer.first_token_s,
             truncated=answer.plan.truncated, cancelled=not answer.complete,
         )  # fmt: skip
         if answer.complete:

@@ -1,8 +1,8 @@
 """Settings of the gateway: one object per process, read from the environment, never a global.
 
 Names start with ``ASSIST_``. The names of GitLab's AI Assist and FauxPilot (``API_EXTERNAL_PORT``,
-``TRITON_HOST``, ``TRITON_PORT``, ``TRITON_VERBOSITY``, ``DOCS_URL``, ``OPENAPI_URL``, ``REDOC_URL``) keep working,
-so that an existing ``.env`` file moves over unchanged; where both are set, ours wins.
+``TRITON_HOST``, ``TRITON_PORT``, ``TRITON_VERBOSITY``, ``DOCS_URL``, ``OPENAPI_URL``, ``REDOC_URL``) keep
+working, so that an existing ``.env`` file moves over unchanged; where both are set, ours wins.
 """
 
 from pathlib import Path

@@ -9,13 +9,13 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api.body import UnprocessableError, parse_gitlab, read_gitlab
-from api.completion import CompletionRequest
 from api.dialects.gitlab_body import EditorPayload, Message, SuggestionBody
 from api.dialects.shared import CallerDep, GatewayDep
 from api.edge.caller import Caller
 from api.engine.base import Sampling
 from api.errors import ApiError
 from api.gateway import Answer, Gateway
+from api.plan import CompletionRequest
 from api.text.language import language_of, without_incomplete_line
 from api.text.prompt import Prompt
 from api.text.row import Delta

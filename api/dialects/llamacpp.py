@@ -12,11 +12,11 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api.body import parse, read_json
-from api.completion import Choice, CompletionRequest
 from api.dialects.llamacpp_body import CompletionBody, InfillBody, NativeBody, prompts_of, to_request
 from api.dialects.shared import CallerDep, GatewayDep, NamesDep
 from api.errors import ApiError
 from api.gateway import Answer
+from api.plan import Choice, CompletionRequest
 from api.responses import json_response, sse
 from api.text.prompt import Prompt
 from api.text.row import Delta, TokenEntry
@@ -164,7 +164,10 @@ def _probability(entry: TokenEntry) -> dict[str, Any]:
 
 
 class NativeWriter:
-    """llama.cpp's stream: ``content`` with ``stop: false``, then a result with ``stop: true``; no ``[DONE]``."""
+    """llama.cpp's stream: ``content`` with ``stop: false``, then a result with ``stop: true``.
+
+    Unlike OpenAI's it has no ``[DONE]``.
+    """
 
     def __init__(self, shape: _Shape) -> None:
         self._shape = shape

@@ -5,11 +5,11 @@ from typing import Annotated, Any
 from pydantic import Field, StrictStr
 
 from api.body import Body, Float, Int
-from api.completion import CompletionRequest
 from api.dialects.openai_body import max_tokens
 from api.dialects.shared import check_rows, ids_prompt, stops_of
 from api.engine.base import Sampling
 from api.errors import invalid
+from api.plan import CompletionRequest
 from api.settings import Settings
 from api.text.prompt import Prompt
 from api.text.tokenizer import Tokenizer

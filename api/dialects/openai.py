@@ -10,12 +10,12 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api.body import parse, read_json
-from api.completion import Choice
 from api.dialects.openai_body import CompletionBody, to_request
 from api.dialects.shared import CallerDep, GatewayDep, NamesDep
 from api.edge.caller import Caller
 from api.errors import ApiError
 from api.gateway import Answer, Gateway
+from api.plan import Choice
 from api.responses import DONE, json_response, sse
 from api.text.row import Delta, TokenEntry
 

@@ -6,11 +6,11 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 
 from api.body import Body, Float, Int
-from api.completion import CompletionRequest
 from api.dialects.shared import check_rows, prompts_of, stops_of
 from api.edge.metrics import Metrics
 from api.engine.base import Sampling
 from api.errors import ApiError, invalid
+from api.plan import CompletionRequest
 from api.settings import Settings
 from api.text.prompt import Prompt
 

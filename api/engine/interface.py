@@ -64,8 +64,8 @@ async def describe(
 ) -> ModelInterface | None:
     """Ask the server about a model; ``None`` when it has no such model.
 
-    Raises ``ApiError`` 503 when the model needs an input that this gateway cannot fill, and lets ``AioRpcError``
-    through for everything else.
+    Raises ``ApiError`` 503 when the model needs an input that this gateway cannot fill, and lets
+    ``AioRpcError`` through for everything else.
     """
     try:
         request = service_pb2.ModelMetadataRequest(name=name)

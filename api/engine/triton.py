@@ -7,7 +7,7 @@ well.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -16,6 +16,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from api.engine import answers, rpc_errors, tensors
 from api.engine.base import Job, Tokens
+from api.engine.batches import split, starts
 from api.engine.breaker import Breaker
 from api.engine.interface import PY_MODEL, ModelInterface, describe
 from api.errors import ApiError, deadline, unavailable
@@ -66,11 +67,11 @@ class TritonEngine:
         interface = await self._interface(job.model)
         if interface.decoupled:
             return await self._collect(job, interface)
-        parts = _split(job, interface.max_batch_size)
+        parts = split(job, interface.max_batch_size)
         found = await asyncio.gather(*(self._infer(part, interface) for part in parts))
         return [
             replace(tokens, row=first + tokens.row)
-            for first, rows in zip(_starts(parts), found, strict=True)
+            for first, rows in zip(starts(parts), found, strict=True)
             for tokens in rows
         ]
 
@@ -87,8 +88,8 @@ class TritonEngine:
                     yield tokens
                 return
             interface = twin
-        parts = _split(job, interface.max_batch_size)
-        sources = [self._infer_stream(p, interface, f) for p, f in zip(parts, _starts(parts), strict=True)]
+        parts = split(job, interface.max_batch_size)
+        sources = [self._infer_stream(p, interface, f) for p, f in zip(parts, starts(parts), strict=True)]
         async with aclosing(merge(sources)) as merged:
             async for tokens in merged:
                 yield tokens
@@ -222,32 +223,13 @@ class TritonEngine:
         """Return whole rows from a model that only streams."""
         ids: list[list[int]] = [[] for _ in range(job.n)]
         scores: list[list[float]] = [[] for _ in range(job.n)]
-        parts = _split(job, interface.max_batch_size)
-        sources = [self._infer_stream(p, interface, f) for p, f in zip(parts, _starts(parts), strict=True)]
+        parts = split(job, interface.max_batch_size)
+        sources = [self._infer_stream(p, interface, f) for p, f in zip(parts, starts(parts), strict=True)]
         async with aclosing(merge(sources)) as merged:
             async for tokens in merged:
                 ids[tokens.row].extend(tokens.ids)
                 scores[tokens.row].extend(tokens.logprobs)
         return [Tokens(row, ids[row], scores[row], final=True) for row in range(job.n)]
-
-
-def _split(job: Job, rows: int) -> list[Job]:
-    """Return the job in parts of at most ``rows`` rows."""
-    if job.n <= rows:
-        return [job]
-    return [
-        replace(job, n=min(rows, job.n - first), seeds=job.seeds[first : first + rows])
-        for first in range(0, job.n, rows)
-    ]
-
-
-def _starts(parts: Sequence[Job]) -> list[int]:
-    """Return the first row of each part."""
-    starts, row = [], 0
-    for part in parts:
-        starts.append(row)
-        row += part.n
-    return starts
 
 
 def _remaining(end: float) -> float:

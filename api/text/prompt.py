@@ -7,7 +7,7 @@ from api.errors import ApiError, invalid
 from api.text.fim import FimTemplate
 from api.text.tokenizer import Tokenizer
 
-# A token of code is rarely longer than a few characters; beyond this many per context token, text is cut first.
+# A token of code is rarely longer than a few characters; beyond this many per token, text is cut first.
 _CHARS_PER_TOKEN = 64
 # How far into the kept tokens a line start is looked for: at most this many of them are given up for it.
 _LINE_SEARCH = 64
