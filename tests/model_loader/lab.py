@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from model_loader import fetch, store as stores, verify
+from model_loader import fetch, verify
+from model_loader import staging as staging_folders
+from model_loader import store as stores
 from model_loader.backoff import Patience
 from model_loader.lane import Limits
 from model_loader.plan import Plan, WantedFile
@@ -93,6 +95,22 @@ class Lab:
 
     def parts(self) -> list[Path]:
         return list((self.root / ".staging").rglob("*.part"))
+
+    def verdict_current(self, serves: str) -> None:
+        assert (self.root / MODEL / "current").readlink().name == serves
+
+    def published_digest(self, folder: Path) -> str:
+        manifest = stores.read(folder)
+        assert manifest is not None
+        return manifest.digest
+
+    def reset_to_v1(self) -> None:
+        home = self.root / MODEL
+        for path in home.iterdir():
+            if path.name not in {"v1", "current"}:
+                path.unlink() if path.is_symlink() else staging_folders.remove_tree(path)
+        (home / "current").unlink()
+        (home / "current").symlink_to("v1")
 
     def verdict(self, serves: str, *, staging: bool | None = None) -> None:
         """What every row ends with: the right version is served whole, no token strayed, no byte is an orphan."""
