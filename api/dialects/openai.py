@@ -1,7 +1,6 @@
 """OpenAI's completions API, FauxPilot's engine routes, and Mistral's fill-in-the-middle shape of the same."""
 
 import secrets
-import string
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +19,6 @@ from api.responses import DONE, json_response, sse
 from api.text.row import Delta, TokenEntry
 
 router = APIRouter()
-_ALPHABET = string.ascii_letters + string.digits
 _SCHEMA = {
     "requestBody": {
         "required": True,
@@ -31,7 +29,7 @@ _SCHEMA = {
 
 def new_id() -> str:
     """Return an id of FauxPilot's shape: ``cmpl-`` and 29 letters or digits."""
-    return "cmpl-" + "".join(secrets.choice(_ALPHABET) for _ in range(29))
+    return "cmpl-" + secrets.token_hex(15)[:29]
 
 
 @router.post("/v1/completions", openapi_extra=_SCHEMA)

@@ -1,0 +1,98 @@
+"""The processes of a benchmark: engine, gateway, baseline and load, each of its own, all ended at the end."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from tests.support.gateway_process import MODEL_DIR, Gateway
+from tests.support.triton import ROOT, Triton, free_ports
+
+PYTHON = sys.executable
+
+
+@contextmanager
+def process(*argv: str, **options: object) -> Iterator[subprocess.Popen[str]]:
+    """Run a program from the repository's root for as long as the block lasts."""
+    running = subprocess.Popen(argv, cwd=ROOT, text=True, **options)  # type: ignore[call-overload]
+    try:
+        yield running
+    finally:
+        running.kill()
+        running.wait(10)
+
+
+@contextmanager
+def instant_engine(latency_ms: float) -> Iterator[str]:
+    """Run a Triton that computes nothing and answers after ``latency_ms``; give host:port."""
+    argv = (PYTHON, "-m", "tests.support.fake_triton", "--latency-ms", str(latency_ms))
+    with process(*argv, stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        yield f"127.0.0.1:{running.stdout.readline().split()[1]}"
+
+
+@contextmanager
+def real_engine(folder: Path) -> Iterator[str]:
+    """Run the real Triton with tiny-codegen on CTranslate2; give host:port."""
+    from serving.convert import convert
+    from serving.repository import Repository, generate
+
+    model, repository = folder / "model", folder / "repository"
+    model.mkdir()
+    convert(MODEL_DIR, model, "ctranslate2", "int8")
+    generate(
+        repository, Repository(model_dir=model, runtime="ctranslate2", precision="int8", context_length=2048)
+    )
+    server = Triton(repository, model, folder / "triton.log")
+    server.start()
+    try:
+        yield server.grpc
+    finally:
+        server.kill()
+
+
+@contextmanager
+def gateway(engine: str, folder: Path) -> Iterator[int]:
+    """Run the gateway in front of an engine; give its port."""
+    running = Gateway(engine, folder / "gateway.log", max_in_flight=64)
+    running.start("/ready")
+    try:
+        yield running.port
+    finally:
+        running.kill()
+
+
+@contextmanager
+def blocking_proxy(engine: str) -> Iterator[int]:
+    """Run the baseline in front of an engine; give its port."""
+    (port,) = free_ports(1)
+    argv = (
+        PYTHON,
+        "-m",
+        "benchmarks.support.blocking_proxy",
+        engine,
+        str(MODEL_DIR / "tokenizer.json"),
+        str(port),
+    )
+    with process(*argv):
+        for _ in range(200):
+            try:
+                httpx.get(f"http://127.0.0.1:{port}/health", timeout=1)
+                break
+            except httpx.HTTPError:
+                time.sleep(0.05)
+        yield port
+
+
+def load(port: int, clients: int, seconds: float) -> dict[str, float]:
+    """Load a server from another process; fail when any answer was an error."""
+    argv = (PYTHON, "-m", "benchmarks.support.load", str(port), str(clients), str(seconds))
+    done = subprocess.run(argv, cwd=ROOT, check=True, capture_output=True, text=True)
+    found: dict[str, float] = json.loads(done.stdout)
+    assert not found["errors"], f"{found['errors']} requests failed"
+    return found
