@@ -78,8 +78,8 @@ def build(job: Job, interface: ModelInterface, eos_id: int) -> service_pb2.Model
         if name == "random_seed":
             array = _seeds(job, datatype)
         else:
-            row = np.array(values[name], dtype=_DTYPES[datatype])
-            array = np.broadcast_to(row, (job.n, *row.shape))
+            row = np.array([values[name]], dtype=_DTYPES[datatype])
+            array = row if job.n == 1 else np.repeat(row, job.n, axis=0)
         request.inputs.add(name=name, datatype=datatype, shape=array.shape)
         request.raw_input_contents.append(array.tobytes())
     return request
