@@ -5,10 +5,9 @@ import os
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from assist import doctor, findings, preflight, probe, report, up
 from assist.deployment import Deployment, Overrides, current, resolve
@@ -16,13 +15,12 @@ from assist.keys_cli import keys
 from assist.layout import Layout
 from assist.models_cli import models
 from assist.processes import own, stop
+from assist.terminal import err, fail, out
 from spec import SpecError
 
 app = typer.Typer(help="Plan, run and look after one deployment.", no_args_is_help=True, add_completion=False)
 app.add_typer(keys, name="keys")
 app.add_typer(models, name="models")
-console = Console()
-errors = Console(stderr=True)
 
 Stack = Annotated[str, typer.Option(envvar="STACK", help="A name in stacks/, or a stack file.")]
 Host = Annotated[str, typer.Option(envvar="HOST", help="Address of the gateway, in place of the stack's.")]
@@ -46,7 +44,7 @@ def up_(
     """Start the service on this machine, make a real completion, and say how to use it."""
     deployment = _resolve(stack, host, port)
     raise typer.Exit(
-        up.run(deployment, up.Request(stack, host, port, as_json=as_json, check=dry_run), console, errors)
+        up.run(deployment, up.Request(stack, host, port, as_json=as_json, check=dry_run), out, err)
     )
 
 
@@ -67,11 +65,11 @@ def down() -> None:
     """Stop the service: the gateway first, once it has answered what it accepted, then Triton."""
     layout = Layout()
     if not own(layout):
-        console.print("Nothing runs; nothing to stop.")
+        out.print("Nothing runs; nothing to stop.")
         return
-    with console.status("Stopping: the gateway answers what it has accepted"):
+    with out.status("Stopping: the gateway answers what it has accepted"):
         killed = stop(layout)
-    console.print(f"Stopped{'; had to kill ' + ', '.join(killed) if killed else ''}.")
+    out.print(f"Stopped{'; had to kill ' + ', '.join(killed) if killed else ''}.")
 
 
 @app.command("doctor")
@@ -93,11 +91,11 @@ def verify(timeout: Annotated[float, typer.Option(help="Seconds to wait for read
     try:
         probe.wait_until_ready(deployment, timeout)
     except probe.NotServingError as error:
-        _fail(str(error))
+        fail(str(error))
     finding = doctor.completion(deployment)
     if finding.status != "ok":
-        _fail(finding.cause)
-    console.print(finding.cause)
+        fail(finding.cause)
+    out.print(finding.cause)
 
 
 @app.command()
@@ -109,9 +107,9 @@ def logs(
     """Show the logs."""
     known = {path.stem: path for path in sorted(Layout().log.glob("*.log"))}
     if not known:
-        _fail("There are no logs yet. Start the service with: make up")
+        fail("There are no logs yet. Start the service with: make up")
     if program and program not in known:
-        _fail(f"There is no log of {program!r}; there are: {', '.join(known)}")
+        fail(f"There is no log of {program!r}; there are: {', '.join(known)}")
     chosen = [known[program]] if program else list(known.values())
     command = [
         "tail",
@@ -125,14 +123,14 @@ def logs(
 @app.command("version")
 def version_() -> None:
     """Print the version."""
-    console.print(_version())
+    out.print(_version())
 
 
 def _finish(found: list[findings.Finding], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(findings.document(found), indent=1))
     else:
-        console.print(report.findings_table(found))
+        out.print(report.findings_table(found))
     raise typer.Exit(findings.exit_status(found))
 
 
@@ -140,20 +138,15 @@ def _resolve(stack: str, host: str, port: str) -> Deployment:
     try:
         return resolve(stack, Layout(), Overrides.of(host, port))
     except (SpecError, ValueError) as error:
-        _fail(str(error), 2)
+        fail(str(error), 2)
 
 
 def _current() -> Deployment:
     try:
         deployment = current(Layout())
     except (SpecError, ValueError) as error:
-        _fail(str(error), 2)
-    return deployment or _fail("Nothing has been started here. Start it with: make up")
-
-
-def _fail(message: str, status: int = 1) -> NoReturn:
-    errors.print(message, highlight=False, markup=False, soft_wrap=True)
-    raise typer.Exit(status)
+        fail(str(error), 2)
+    return deployment or fail("Nothing has been started here. Start it with: make up")
 
 
 def _version() -> str:

@@ -2,20 +2,18 @@
 
 import json
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from api.edge.keys import Key, KeyFileError, create_key, list_keys, revoke_key, rotate_key
 from assist.layout import Layout
+from assist.terminal import err, fail, out
 
 keys = typer.Typer(
     help="API keys: hashed at rest, several per user, changed without a restart.", no_args_is_help=True
 )
-console = Console()
-errors = Console(stderr=True)
 
 KeyId = Annotated[str, typer.Argument(help="As `assist keys list` names it.")]
 Limit = Annotated[int | None, typer.Option(min=0, help="0 for no limit; the stack's own limit by default.")]
@@ -36,8 +34,8 @@ def add(
             Layout().keys, user, expires=expires, rpm=rpm, tpm=tpm, concurrency=concurrency
         )
     except (KeyFileError, ValueError) as error:
-        _fail(str(error))
-    errors.print(f"{key_id}: keep this key, it is not shown again.", highlight=False)
+        fail(str(error))
+    err.print(f"{key_id}: keep this key, it is not shown again.", highlight=False)
     typer.echo(secret)
 
 
@@ -57,7 +55,7 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
         expires = f"{key.expires:%Y-%m-%d}" if key.expires else "never"
         state = "revoked" if key.revoked else "expired" if key.refusal(now) else "in force"
         table.add_row(key.id, key.user, f"{key.created:%Y-%m-%d}", expires, state, *limits)
-    console.print(table)
+    out.print(table)
 
 
 @keys.command()
@@ -66,8 +64,8 @@ def revoke(key_id: KeyId) -> None:
     try:
         key = revoke_key(Layout().keys, key_id)
     except KeyFileError as error:
-        _fail(str(error))
-    console.print(f"{key.id} of {key.user} is revoked.", highlight=False)
+        fail(str(error))
+    out.print(f"{key.id} of {key.user} is revoked.", highlight=False)
 
 
 @keys.command()
@@ -76,8 +74,8 @@ def rotate(key_id: KeyId, overlap_hours: Annotated[float, typer.Option(min=0)] =
     try:
         new_id, secret = rotate_key(Layout().keys, key_id, timedelta(hours=overlap_hours))
     except KeyFileError as error:
-        _fail(str(error))
-    errors.print(f"{new_id} replaces {key_id}: keep this key, it is not shown again.", highlight=False)
+        fail(str(error))
+    err.print(f"{new_id} replaces {key_id}: keep this key, it is not shown again.", highlight=False)
     typer.echo(secret)
 
 
@@ -85,9 +83,4 @@ def _list() -> tuple[Key, ...]:
     try:
         return list_keys(Layout().keys)
     except KeyFileError as error:
-        _fail(str(error))
-
-
-def _fail(message: str) -> NoReturn:
-    errors.print(message, highlight=False, markup=False, soft_wrap=True)
-    raise typer.Exit(1)
+        fail(str(error))

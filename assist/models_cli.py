@@ -1,20 +1,19 @@
 """``assist models``: what the catalogue knows and what the store holds."""
 
 import json
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from assist import pin as pins
 from assist.layout import Layout
+from assist.terminal import fail, out
 from model_loader import pin as loader_pin
 from model_loader.errors import LoaderError
 from spec import SpecError, catalogue
 
 models = typer.Typer(help="Models: what the catalogue knows, and what is here.", no_args_is_help=True)
-console = Console()
 
 
 @models.command("list")
@@ -32,7 +31,7 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
     for name, model in known.items():
         size, pinned = f"{model.parameters / 1e6:,.0f} M", "known" if model.pinned else "not pinned"
         table.add_row(name, model.licence, size, str(model.context_length), pinned, ", ".join(here[name]))
-    console.print(table)
+    out.print(table)
 
 
 @models.command()
@@ -48,10 +47,10 @@ def pin(
     """
     known = _catalogue()
     if model not in known:
-        _fail(f"{model!r} is not in the catalogue; it has: {', '.join(known)}")
+        fail(f"{model!r} is not in the catalogue; it has: {', '.join(known)}")
     facts = known[model]
     if facts.repository is None:
-        _fail(f"{model} is part of this project; its checksums stand in the catalogue already.")
+        fail(f"{model} is part of this project; its checksums stand in the catalogue already.")
     wanted = revision or facts.revision
     try:
         found = loader_pin.resolve(
@@ -59,8 +58,8 @@ def pin(
         )
         changed = pins.record(catalogue.DIRECTORY / "models.yaml", model, found.revision, found.files)
     except (LoaderError, pins.PinError) as error:
-        _fail(str(error))
-    console.print(
+        fail(str(error))
+    out.print(
         f"{model} is pinned to {found.revision}." if changed else f"{model} was pinned already.",
         highlight=False,
     )
@@ -70,12 +69,7 @@ def _catalogue() -> dict[str, catalogue.ModelFacts]:
     try:
         return catalogue.models()
     except SpecError as error:
-        _fail(str(error))
-
-
-def _fail(message: str) -> NoReturn:
-    Console(stderr=True).print(message, highlight=False, markup=False, soft_wrap=True)
-    raise typer.Exit(1)
+        fail(str(error))
 
 
 def _stored(model: str) -> list[str]:

@@ -3,6 +3,8 @@
 import configparser
 import time
 import xmlrpc.client
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +30,8 @@ class Program:
 def programs(layout: Layout) -> list[Program] | None:
     """Return the programs' states, or ``None`` when supervisord does not run."""
     try:
-        rows: Any = _supervisor(layout).getAllProcessInfo()
+        with _supervisor(layout) as supervisor:
+            rows: Any = supervisor.getAllProcessInfo()
     except (OSError, xmlrpc.client.Error):
         return None
     return [Program(row["name"], row["statename"], row["pid"], row["spawnerr"]) for row in rows]
@@ -55,7 +58,8 @@ def _is_supervisord(command: list[str], layout: Layout) -> bool:
 def stop(layout: Layout) -> list[str]:
     """Stop everything, the gateway first, and return what had to be killed. Nothing to stop is fine."""
     try:
-        _supervisor(layout).shutdown()
+        with _supervisor(layout) as supervisor:
+            supervisor.shutdown()
     except (OSError, xmlrpc.client.Error):
         pass
     else:
@@ -86,10 +90,13 @@ def revisions(layout: Layout) -> dict[str, str | None]:
         name.removeprefix("program:"): told[name]["environment"].partition("=")[2].strip('"')
         for name in sections
     }
-    _added, changed, _removed = _supervisor(layout).reloadConfig()[0]  # reads the file; restarts nothing
+    with _supervisor(layout) as supervisor:
+        _added, changed, _removed = supervisor.reloadConfig()[0]  # reads the file; restarts nothing
     return found | dict.fromkeys(changed)
 
 
-def _supervisor(layout: Layout) -> Any:  # noqa: ANN401  -- an XML-RPC proxy has whatever methods the server has
-    transport = SupervisorTransport(None, None, f"unix://{layout.socket}")
-    return xmlrpc.client.ServerProxy("http://supervisor", transport).supervisor
+@contextmanager
+def _supervisor(layout: Layout) -> Iterator[Any]:
+    """Give supervisord's remote procedures; its connection ends with the block, made or not."""
+    with closing(SupervisorTransport(None, None, f"unix://{layout.socket}")) as transport:
+        yield xmlrpc.client.ServerProxy("http://supervisor", transport).supervisor

@@ -1,0 +1,99 @@
+"""Before anything is touched: every reason at once, each with its remedy."""
+
+import os
+import socket
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from assist import preflight
+from assist.deployment import Deployment, Overrides, resolve
+from assist.layout import SOURCE, Layout
+
+
+@pytest.fixture
+def deployment(tmp_path: Path) -> Deployment:
+    return resolve("local", Layout(SOURCE, tmp_path / ".run"), Overrides(port=_free_port()))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _finding(found, name):
+    return next(finding for finding in found if finding.id == name)
+
+
+def test_a_port_in_use_is_reported_with_the_program_that_holds_it_and_a_way_out(deployment, monkeypatch):
+    monkeypatch.setattr(preflight, "unreachable", lambda layout: None)
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", deployment.service.gateway.port))
+        holder.listen()
+        finding = _finding(preflight.run(deployment), f"port {deployment.service.gateway.port}")
+    assert finding.status == "problem"
+    assert f"process {os.getpid()}" in finding.cause
+    assert "make up PORT=" in finding.remedy
+
+
+def test_two_uses_of_one_port_are_refused_before_either_is_bound(deployment):
+    twice = replace(
+        deployment,
+        service=deployment.service.model_copy(
+            update={"gateway": deployment.service.gateway.model_copy(update={"port": 8001})}
+        ),
+    )
+    assert any("both gateway and Triton gRPC" in f.cause for f in preflight._ports(twice))
+
+
+def test_every_problem_is_said_at_once(deployment, monkeypatch):
+    monkeypatch.setattr(preflight, "unreachable", lambda layout: "no route to host")
+    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda path: _Usage)
+    problems = {f.id for f in preflight.run(deployment) if f.status == "problem"}
+    assert {"disk", "network"} <= problems
+
+
+class _Usage:
+    total = used = free = 1024
+
+
+def test_no_network_is_a_problem_only_when_something_must_be_installed(deployment, monkeypatch):
+    monkeypatch.setattr(preflight, "unreachable", lambda layout: "no route to host")
+    finding = preflight._network(deployment)
+    assert finding.status == "problem"
+    assert "PIP_INDEX_URL" in finding.remedy
+    for name in deployment.locks:
+        python = deployment.layout.python(name)
+        python.parent.mkdir(parents=True)
+        python.symlink_to(sys.executable)
+    assert preflight._network(deployment).status == "ok"
+
+
+def test_a_clone_too_deep_for_a_unix_socket_is_refused_with_the_remedy(deployment, tmp_path):
+    deep = replace(deployment, layout=Layout(SOURCE, tmp_path / ("d" * 100) / ".run"))
+    finding = preflight._socket_path(deep)
+    assert finding.status == "problem"
+    assert "shorter path" in finding.remedy
+
+
+def test_a_machine_that_the_server_wheel_does_not_run_on_is_named(deployment, monkeypatch):
+    monkeypatch.setattr(preflight.platform, "libc_ver", lambda: ("glibc", "2.31"))
+    assert preflight._platform(deployment).status == "problem"
+
+
+def test_too_little_memory_names_what_is_needed(deployment, monkeypatch):
+    monkeypatch.setattr(
+        preflight.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 2**28})()
+    )
+    finding = preflight._memory(deployment)
+    assert finding.status == "problem"
+    assert "0.2 GiB" in finding.cause
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_folder_of_somebody_else_is_refused(deployment):
+    elsewhere = replace(deployment, layout=Layout(SOURCE, Path("/usr/share/assist/.run")))
+    assert preflight._folder(elsewhere).status == "problem"
