@@ -83,19 +83,21 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Encode user text, in which no control token is recognised."""
-        # The batch call, because the single one holds the GIL: 1 MB of text would stop the event loop for a
-        # second.
-        return list(self._literal.encode_batch_fast([text])[0].ids)
+        return list(self._literal.encode(text).ids)
 
     async def encode_async(self, text: str) -> list[int]:
         """Encode user text without blocking the event loop, however long it is."""
         if len(text) <= _INLINE_CHARS:
             return self.encode(text)
-        return await asyncio.to_thread(self.encode, text)
+        return await asyncio.to_thread(self._encode_released, text)
+
+    def _encode_released(self, text: str) -> list[int]:
+        """Encode with the GIL released, as only the batch call does; its threads are not worth it for less."""
+        return list(self._literal.encode_batch_fast([text])[0].ids)
 
     def encode_fragment(self, text: str) -> list[int]:
         """Encode user text that is not the start of a prompt: literally, with no beginning-of-text token."""
-        return list(self._literal.encode_batch_fast([text], add_special_tokens=False)[0].ids)
+        return list(self._literal.encode(text, add_special_tokens=False).ids)
 
     def encode_control(self, text: str) -> list[int]:
         """Encode our own text, in which control tokens count: templates and stop strings."""
