@@ -57,7 +57,7 @@ def _started() -> float:
 
 def _refuse(wrong: list[findings.Finding], request: Request, errors: Console) -> int:
     if request.as_json:
-        _print({"status": "refused", **findings.document(wrong)})
+        _print(findings.document(wrong) | {"status": "refused"})
     else:
         errors.print(report.findings_table(wrong))
         errors.print("Nothing was changed.")

@@ -57,6 +57,7 @@ class Clone:
         done = subprocess.run(
             [program, *arguments], env=environment, capture_output=True, text=True, check=False, timeout=200
         )
+        assert done.stdout, done.stderr
         return done.returncode, json.loads(done.stdout)
 
     def processes(self) -> list[psutil.Process]:
