@@ -31,10 +31,10 @@ def headers(error: ApiError) -> dict[str, str]:
     return found
 
 
-async def start(send: Send, error: ApiError, path: str, *, gitlab: bool = False, last: bool = True) -> None:
-    """Send the whole refusal from a middleware; ``last`` False leaves the connection open for lingering."""
+async def respond(send: Send, error: ApiError, path: str, *, gitlab: bool = False) -> None:
+    """Send the whole refusal from a middleware."""
     content = json.dumps(body(error, path, gitlab=gitlab)).encode()
     fields = {"Content-Type": "application/json", "Content-Length": str(len(content)), **headers(error)}
     raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in fields.items()]
     await send({"type": "http.response.start", "status": error.status, "headers": raw})
-    await send({"type": "http.response.body", "body": content, "more_body": not last})
+    await send({"type": "http.response.body", "body": content, "more_body": False})

@@ -35,23 +35,20 @@ class Body:
             await self._app(scope, receive, send)
             return
         reader = _Reader(receive, self._limit, self._timeout_s, self._drain)
+        answer = _Answer(send, reader)
         refused = self._by_headers(Headers(scope=scope))
         if refused is None:
-            watched = _Watched(send)
             try:
-                await self._app(scope, reader.receive, watched.send)
+                await self._app(scope, reader.receive, answer.send)
             except ApiError:
                 # Raised by the reader and caught by nobody, e.g. on a route that is not FastAPI's.
-                if reader.refused is None or watched.started:
+                if reader.refused is None or answer.started:
                     raise
-            else:
-                if reader.refused is None or watched.started:
-                    return
+            if reader.refused is None or answer.started:
+                return
             refused = reader.refused
-        if refused is not None:
-            await refusal.start(send, refused, scope["path"], gitlab=self._gitlab, last=False)
-            await reader.linger()
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        reader.refused = refused
+        await refusal.respond(answer.send, refused, scope["path"], gitlab=self._gitlab)
 
     def _by_headers(self, headers: Headers) -> ApiError | None:
         if headers.get("content-encoding", "identity").strip().lower() not in {"", "identity"}:
@@ -72,7 +69,7 @@ class _Reader:
         self._deadline = asyncio.get_running_loop().time() + timeout_s
         self._timeout_s = timeout_s
         self._seen = 0
-        self._complete = False
+        self._complete = self._ended = False
         self.refused: ApiError | None = None
 
     async def receive(self) -> Message:
@@ -82,9 +79,7 @@ class _Reader:
         message = await self._within_time(self._receive)
         if message["type"] == "http.request":
             self._seen += len(message.get("body", b""))
-            self._complete = not message.get("more_body", False)
-        else:
-            self._complete = True
+        self._ended = self._complete = not message.get("more_body", False)
         if self._seen > self._limit:
             raise self._refuse(errors.too_large(self._limit))
         return message
@@ -110,25 +105,30 @@ class _Reader:
         seen = 0
         try:
             async with asyncio.timeout(_LINGER_S):
-                while seen < _LINGER_BYTES and not self._drain.refusing:
+                while seen < _LINGER_BYTES and not (self._ended or self._drain.refusing):
                     message = await self._receive()
                     seen += len(message.get("body", b""))
-                    if message["type"] != "http.request" or not message.get("more_body", False):
-                        return
+                    self._ended = not message.get("more_body", False)
         except TimeoutError:
             return
 
 
-class _Watched:
-    """Remembers whether the answer has begun."""
+class _Answer:
+    """Remembers whether the answer has begun, and lingers before the end of one that refuses the body."""
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
+    def __init__(self, send: Send, reader: _Reader) -> None:
+        self._send, self._reader = send, reader
         self.started = False
 
     async def send(self, message: Message) -> None:
         self.started = self.started or message["type"] == "http.response.start"
-        await self._send(message)
+        ends = message["type"] == "http.response.body" and not message.get("more_body", False)
+        if not ends or self._reader.refused is None:
+            await self._send(message)
+            return
+        await self._send({**message, "more_body": True})
+        await self._reader.linger()
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def _closing(error: ApiError) -> ApiError:

@@ -46,7 +46,7 @@ class RequestContext:
             self._log.error("unhandled", request_id=exchange.id, causes=describe(error))
             if exchange.started_answer:
                 raise _Broken(exchange.id) from None
-            await refusal.start(exchange.send, _internal(exchange.id), scope["path"])
+            await refusal.respond(exchange.send, _internal(exchange.id), scope["path"])
         finally:
             seconds = time.perf_counter() - exchange.started
             self._metrics.http(_template(scope), scope["method"], exchange.status, seconds)
@@ -110,7 +110,7 @@ class _Exchange:
             "correlation_id": self.id,
             "request_id": self.id,
             "http_version": scope.get("http_version", ""),
-            "client_ip": address,
+            "client_ip": clean(address, 64),
             "client_port": port,
             "duration_s": round(seconds, 6),
             "cpu_s": round(time.process_time() - self._cpu, 6),

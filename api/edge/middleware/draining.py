@@ -23,7 +23,7 @@ class Draining:
         if self._drain.refusing:
             error = errors.unavailable("The gateway is stopping. Send the request again.", 1.0, "draining")
             error.headers = {"Connection": "close"}
-            await refusal.start(send, error, scope["path"], gitlab=self._gitlab)
+            await refusal.respond(send, error, scope["path"], gitlab=self._gitlab)
             return
         with self._drain.request():
             await self._app(scope, receive, self._closing(send))
