@@ -1,6 +1,7 @@
 """The processes of this clone, as supervisor and the kernel see them."""
 
 import configparser
+import http.client
 import time
 import xmlrpc.client
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from assist.layout import Layout
 
 # A little more than the two graceful stops that supervisor waits for, one after the other.
 _STOP_S = 120.0
+_FAILURES = (OSError, xmlrpc.client.Error, http.client.HTTPException)
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ def programs(layout: Layout) -> list[Program] | None:
     try:
         with _supervisor(layout) as supervisor:
             rows: Any = supervisor.getAllProcessInfo()
-    except (OSError, xmlrpc.client.Error):
+    except _FAILURES:
         return None
     return [Program(row["name"], row["statename"], row["pid"], row["spawnerr"]) for row in rows]
 
@@ -60,7 +62,7 @@ def stop(layout: Layout) -> list[str]:
     try:
         with _supervisor(layout) as supervisor:
             supervisor.shutdown()
-    except (OSError, xmlrpc.client.Error):
+    except _FAILURES:
         pass
     else:
         _wait_for_supervisord(layout)

@@ -1,6 +1,7 @@
 #!/usr/bin/python
 """Ansible module: supervisord runs, and its programs are those of its configuration."""
 
+import http.client
 import subprocess
 import time
 import xmlrpc.client
@@ -38,6 +39,7 @@ changes:
 
 _UP = {"RUNNING", "STARTING"}
 _START_S = 15.0
+FAILURES = (OSError, xmlrpc.client.Error, http.client.HTTPException)
 
 
 class Programs:
@@ -46,15 +48,19 @@ class Programs:
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
         self.changes: list[str] = []
-        transport = SupervisorTransport(None, None, f"unix://{module.params['socket']}")
-        self.rpc: Any = xmlrpc.client.ServerProxy("http://supervisor", transport).supervisor
+
+    @property
+    def rpc(self) -> Any:  # noqa: ANN401  -- a proxy has whatever methods the server has
+        """Supervisord's remote procedures, over a new connection: one that failed can't be used again."""
+        transport = SupervisorTransport(None, None, f"unix://{self.module.params['socket']}")
+        return xmlrpc.client.ServerProxy("http://supervisor", transport).supervisor
 
     @property
     def alive(self) -> bool:
         """Whether supervisord answers."""
         try:
             self.rpc.getPID()
-        except (OSError, xmlrpc.client.Error):
+        except FAILURES:
             return False
         return True
 
@@ -114,7 +120,7 @@ def main() -> None:
     programs = Programs(module)
     try:
         programs.update() if programs.alive else programs.start()
-    except (OSError, xmlrpc.client.Error) as error:
+    except FAILURES as error:
         module.fail_json(msg=f"supervisord refused after {programs.changes}: {error}")
     module.exit_json(changed=bool(programs.changes), changes=programs.changes)
 
