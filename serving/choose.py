@@ -3,9 +3,14 @@
 Standard library only: the stack's reader asks this on machines without any runtime.
 """
 
-# Tokens per CPU second of one stream, 1 thread, AMD EPYC with AVX-512 (benchmarks/bench_serving.py measures
-# again): 2.6 M parameters   357 M parameters CTranslate2 int8       8681                26 llama.cpp Q8_0
-# 3943                50 Where between them the two cross was not looked for.
+# Tokens per CPU second, 1 thread, AMD EPYC (benchmarks/bench_serving.py measures again):
+#                    2.6 M parameters   357 M parameters
+#                    1 stream           1 stream   8 streams
+#   CTranslate2 int8       8681               26         136
+#   llama.cpp Q8_0         3943               50          49 on a busy machine
+# An editor waits for one stream, so that decides; a team that keeps eight streams busy at 350M is served
+# better by ``runtime: ctranslate2``, whose batches are cheaper. Where the two cross in size was not looked
+# for.
 LLAMA_CPP_FROM_PARAMETERS = 100_000_000
 # Below this compute capability's generation nothing but float32 runs in hardware.
 FLOAT32_ONLY = frozenset({"k80"})

@@ -1,4 +1,4 @@
-"""A randomly initialised CodeGen checkpoint of a given size: fast to make, and as slow to run as a trained one."""
+"""A randomly initialised CodeGen checkpoint: quick to make, and as slow to run as a trained one."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ CODEGEN_350M = {"n_layer": 20, "n_head": 16, "n_embd": 1024, "rotary_dim": 32, "
 
 
 def make(directory: Path, sizes: dict[str, int] = CODEGEN_350M) -> Path:
-    """Write float16 weights, ``config.json`` and a tokenizer to ``directory`` unless they are there; return it."""
+    """Write a float16 checkpoint with a tokenizer to ``directory`` unless it is there; return it."""
     if (directory / "config.json").exists():
         return directory
     directory.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,8 @@ def _tensors(sizes: dict[str, int]) -> dict[str, np.ndarray]:
 
     tensors = {"transformer.wte.weight": normal(vocabulary, width), **norm("transformer.ln_f")}
     tensors |= linear("lm_head", vocabulary, width)
-    # An end-of-text token that is never the likeliest, so that every run generates as much as it was asked to.
+    # An end-of-text token that is never the likeliest, so that every run generates as much as it was asked
+    # to.
     tensors["lm_head.bias"][0] = -100
     for layer in range(sizes["n_layer"]):
         p = f"transformer.h.{layer}."
