@@ -28,6 +28,8 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
     Raises ``ValueError`` or ``OSError`` with the remedy when a setting cannot work.
     """
     tokenizer = Tokenizer.load(_model_dir(settings))
+    context = settings.context_length or tokenizer.context_length
+    settings = settings.model_copy(update={"context_length": context})
     if engine is None:
         engine = _engine(settings, tokenizer)
     edge = Edge(settings)
@@ -67,8 +69,8 @@ def _engine(settings: Settings, tokenizer: Tokenizer) -> Engine:
 
 def _set_state(app: FastAPI, settings: Settings, engine: Engine, tokenizer: Tokenizer, edge: Edge) -> None:
     """Build the pipeline and put on the app what the dialects ask for."""
-    fim = FimTemplate.parse(settings.fim_template) if settings.fim_template else None
     context = settings.context_length or tokenizer.context_length
+    fim = FimTemplate.parse(settings.fim_template) if settings.fim_template else None
     builder = PromptBuilder(tokenizer, fim, context, truncate=settings.truncate and not settings.strict)
     completer = Completer(engine, tokenizer, builder, fim.stop if fim else ())
     app.state.gateway = Gateway(settings, completer, edge.admission, edge.metrics)

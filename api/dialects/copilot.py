@@ -1,14 +1,13 @@
 """What GitHub Copilot's plug-ins ask before their first completion."""
 
-import time
-
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api.responses import json_response
 
 router = APIRouter()
-_LIFETIME_S = 24 * 3600
+# FauxPilot's date, in 2052: whether a key is still good is asked with every completion, not here.
+_EXPIRES_AT = 2_600_000_000
 _REFRESH_S = 900
 
 
@@ -24,7 +23,7 @@ async def token(http: Request) -> Response:
     return json_response(
         {
             "token": presented.strip() or "1",
-            "expires_at": int(time.time()) + _LIFETIME_S,
+            "expires_at": _EXPIRES_AT,
             "refresh_in": _REFRESH_S,
         }
     )

@@ -35,7 +35,7 @@ async def completion(http: Request, caller: CallerDep, gateway: GatewayDep, name
     """Complete a prompt in llama.cpp's shape; a list of prompts gives a list of answers."""
     body = parse(CompletionBody, await read_json(http))
     names.resolve(body.model)
-    prompts, several = prompts_of(body.prompt, gateway.completer.tokenizer, gateway.settings)
+    prompts, several = prompts_of(body.prompt, gateway.settings)
     request = to_request(body, prompts, gateway.settings)
     shape = _Shape(body, names.served, request, several)
     if body.stream:

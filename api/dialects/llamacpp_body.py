@@ -12,7 +12,6 @@ from api.errors import invalid
 from api.plan import CompletionRequest
 from api.settings import Settings
 from api.text.prompt import Prompt
-from api.text.tokenizer import Tokenizer
 
 _INT64 = 2**63
 # llama.cpp generates without end by default; an editor that names no number gets this many tokens.
@@ -68,7 +67,7 @@ class InfillBody(NativeBody):
     n_indent: Annotated[Int, Field(ge=0)] = 0
 
 
-def prompts_of(value: Any, tokenizer: Tokenizer, settings: Settings) -> tuple[list[Prompt], bool]:  # noqa: ANN401  -- whatever JSON holds
+def prompts_of(value: Any, settings: Settings) -> tuple[list[Prompt], bool]:  # noqa: ANN401  -- whatever JSON holds
     """Return llama.cpp's prompts, and whether the client wrote a list of them.
 
     A list that holds a number is one prompt of ids and text mixed; any other list is several prompts.
@@ -76,21 +75,20 @@ def prompts_of(value: Any, tokenizer: Tokenizer, settings: Settings) -> tuple[li
     if isinstance(value, list) and value and not any(type(item) is int for item in value):
         if len(value) > settings.max_prompts:
             raise invalid(f"At most {settings.max_prompts} prompts fit in one request.", "prompt")
-        return [_one(item, tokenizer) for item in value], True
-    return [_one(value, tokenizer)], False
+        return [_one(item) for item in value], True
+    return [_one(value)], False
 
 
-def _one(value: Any, tokenizer: Tokenizer) -> Prompt:  # noqa: ANN401  -- whatever JSON holds
+def _one(value: Any) -> Prompt:  # noqa: ANN401  -- whatever JSON holds
     if isinstance(value, str):
         return Prompt(text=value)
     if not isinstance(value, list) or not value:
         raise invalid("prompt must be a string, token ids, or a list of these, and not empty.", "prompt")
     if not any(isinstance(item, str) for item in value):
         return ids_prompt(value)
-    ids: list[Any] = []
-    for item in value:
-        ids += tokenizer.encode_fragment(item) if isinstance(item, str) else [item]
-    return ids_prompt(ids)
+    if not all(isinstance(item, str) or type(item) is int for item in value):
+        raise invalid("A prompt may mix text and token ids only.", "prompt")
+    return Prompt(parts=value)
 
 
 def to_request(body: NativeBody, prompts: list[Prompt], settings: Settings) -> CompletionRequest:

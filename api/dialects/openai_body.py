@@ -131,7 +131,7 @@ def _shaped(prompt: Prompt, body: CompletionBody, settings: Settings) -> Prompt:
     if keep is not None and limit is not None and keep > limit:
         raise invalid(f"truncate_prompt_tokens may be at most {limit}.", "truncate_prompt_tokens")
     return Prompt(
-        prompt.text, prompt.ids, body.suffix if prompt.suffix is None else prompt.suffix,
+        prompt.text, prompt.ids, suffix=body.suffix if prompt.suffix is None else prompt.suffix,
         keep=keep if keep and keep > 0 else None, cut_left=body.truncation_side == "left",
     )  # fmt: skip
 

@@ -17,12 +17,14 @@ _LINE_SEARCH = 64
 class Prompt:
     """One prompt as the client gave it: text or ids, and what stands after the cursor.
 
-    ``tag`` is put before the text and survives truncation (GitLab's ``<python>``); ``files`` are (name, text)
-    of other files. ``keep`` is an explicit number of prompt tokens; ``cut_left`` says which end is cut.
+    ``parts`` mixes ids and texts in one prompt (llama.cpp). ``tag`` is put before the text and survives
+    truncation (GitLab's ``<python>``); ``files`` are (name, text) of other files. ``keep`` is an explicit
+    number of prompt tokens; ``cut_left`` says which end is cut.
     """
 
     text: str | None = None
     ids: Sequence[int] | None = None
+    parts: Sequence[int | str] | None = None
     suffix: str | None = None
     tag: str = ""
     files: Sequence[tuple[str, str]] = ()
@@ -87,11 +89,19 @@ class PromptBuilder:
         """
         if prompt.ids is not None:
             return self._checked(prompt.ids), False
+        if prompt.parts is not None:
+            return self._checked(await self._joined(prompt.parts)), False
         text = prompt.tag + (prompt.text or "")
         cut = self._truncate and len(text) > self._context * _CHARS_PER_TOKEN
         if cut:
             text = text[-self._context * _CHARS_PER_TOKEN :]
         return await self._tokenizer.encode_async(text) or [self._tokenizer.eos_id], cut
+
+    async def _joined(self, parts: Sequence[int | str]) -> list[int]:
+        ids: list[int] = []
+        for part in parts:
+            ids += await self._tokenizer.encode_fragment(part) if isinstance(part, str) else [part]
+        return ids
 
     def _checked(self, ids: Sequence[int]) -> list[int]:
         size = self._tokenizer.vocab_size
@@ -104,7 +114,7 @@ class PromptBuilder:
 
     def _keep_end(self, prompt: Prompt, ids: list[int], limit: int) -> list[int]:
         """Return the last ids, from a line start when one is near, after the tag."""
-        tag = self._tokenizer.encode_fragment(prompt.tag) if prompt.tag else []
+        tag = self._tokenizer.encode_control(prompt.tag) if prompt.tag else []
         return tag + self._from_line_start(ids[-max(1, limit - len(tag)) :])
 
     def _from_line_start(self, ids: list[int]) -> list[int]:
@@ -117,10 +127,10 @@ class PromptBuilder:
     async def _fill_in_middle(self, prompt: Prompt, limit: int) -> tuple[list[int], bool]:
         """Return the template's ids with prefix and suffix cut to share what the sentinels leave."""
         assert self._fim is not None  # noqa: S101  -- the caller has checked; this tells the type checker
-        encode = self._tokenizer.encode_async
+        encode = self._tokenizer.encode_fragment
         chars = self._context * _CHARS_PER_TOKEN
-        prefix = self._without_start(await encode(self._fim.clean((prompt.text or "")[-chars:])))
-        suffix = self._without_start(await encode(self._fim.clean((prompt.suffix or "")[:chars])))
+        prefix = await encode(self._fim.clean((prompt.text or "")[-chars:]))
+        suffix = await encode(self._fim.clean((prompt.suffix or "")[:chars]))
         start = self._tokenizer.encode("")
         pieces = self._fim.pieces()
         literal = {piece: self._tokenizer.encode_control(piece) for piece in pieces if not _is_hole(piece)}
@@ -137,11 +147,6 @@ class PromptBuilder:
         ids = [token for piece in pieces for token in (holes[piece] if _is_hole(piece) else literal[piece])]
         return start + files + ids, truncated
 
-    def _without_start(self, ids: list[int]) -> list[int]:
-        """Drop the beginning-of-text tokens that the tokenizer puts before every encoding."""
-        start = self._tokenizer.encode("")
-        return ids[len(start) :] if start and ids[: len(start)] == start else ids
-
     async def _other_files(self, prompt: Prompt, room: int) -> list[int]:
         """Return other files as context, whole ones only, the last ones first to be kept.
 
@@ -155,7 +160,7 @@ class PromptBuilder:
         for name, text in reversed(prompt.files):
             assert self._fim is not None  # noqa: S101  -- a separator comes from a template
             body = f"{name}\n{text}"[: self._context * _CHARS_PER_TOKEN]
-            ids = mark + self._without_start(await self._tokenizer.encode_async(self._fim.clean(body)))
+            ids = mark + await self._tokenizer.encode_fragment(self._fim.clean(body))
             if len(kept) + len(ids) > room:
                 break
             kept = ids + kept

@@ -92,12 +92,13 @@ class Tokenizer:
         return await asyncio.to_thread(self._encode_released, text)
 
     def _encode_released(self, text: str) -> list[int]:
-        """Encode with the GIL released, as only the batch call does; its threads are not worth it for less."""
+        """Encode with the GIL released, as only the batch call does; not worth its threads for short text."""
         return list(self._literal.encode_batch_fast([text])[0].ids)
 
-    def encode_fragment(self, text: str) -> list[int]:
-        """Encode user text that is not the start of a prompt: literally, with no beginning-of-text token."""
-        return list(self._literal.encode(text, add_special_tokens=False).ids)
+    async def encode_fragment(self, text: str) -> list[int]:
+        """Encode user text that is not the start of a prompt: without the beginning-of-text token."""
+        ids, start = await self.encode_async(text), self.encode("")
+        return ids[len(start) :] if start and ids[: len(start)] == start else ids
 
     def encode_control(self, text: str) -> list[int]:
         """Encode our own text, in which control tokens count: templates and stop strings."""

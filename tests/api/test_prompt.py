@@ -100,3 +100,8 @@ async def test_a_huge_prompt_is_cut_before_it_is_tokenised(tiny):
     built = await builder(tiny).build(Prompt(text="word " * 800_000), 16)
     assert built.truncated
     assert len(built.ids) <= 48
+
+
+async def test_ids_and_texts_make_one_prompt(tiny):
+    built = await builder(tiny).build(Prompt(parts=[5, "def f", 6]), 4)
+    assert built.ids == [5, *tiny.encode("def f"), 6]

@@ -6,6 +6,7 @@ import pytest
 from api.app import create_app
 from tests.api.conftest import settings
 from tests.api.fake_triton import tensors
+from tests.api.replay import events
 
 P = {"prompt": "def f", "max_tokens": 4}
 
@@ -157,3 +158,35 @@ async def test_a_backend_that_is_down_is_503_with_retry_after_on_every_dialect(c
             assert answer.status_code == 503
             assert int(answer.headers["retry-after"]) >= 1
             assert ("detail" in answer.json()) == path.startswith("/v2")
+
+
+async def test_a_suffix_reaches_a_model_with_a_template_and_sentinels_end_its_text(
+    fake, codegen_dir, codegen, script
+):
+    template = '{"template": "<P>{prefix}<S>{suffix}<M>", "stop": ["<P>", "<S>", "<M>"]}'
+    script.text = "return 1<P>more"
+    app = create_app(settings(model_dir=codegen_dir, engine_url=fake, fim_template=template))
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://g") as fim:
+        answer = await fim.post(
+            "/v1/completions", json={"prompt": "def <S>f", "suffix": "\n", "max_tokens": 16}
+        )
+    sent = {t["name"]: t["data"] for t in tensors(script.requests[0])}
+    assert codegen.decode(sent["input_ids"][0]) == "<P>def f<S>\n<M>"
+    assert answer.json()["choices"][0]["text"] == "return 1"
+    await app.state.gateway.completer.close()
+
+
+async def test_more_tokens_than_the_context_cannot_be_kept(client):
+    answer = await client.post("/v1/completions", json={**P, "truncate_prompt_tokens": 4096})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "truncate_prompt_tokens")
+
+
+async def test_offsets_count_from_the_prompts_length_and_agree_in_a_stream(client):
+    body = {"prompt": "def hello", "max_tokens": 7, "logprobs": 1, "stop": ["\n\n"]}
+    whole = (await client.post("/v1/completions", json=body)).json()["choices"][0]
+    chunks = events(await client.post("/v1/completions", json={**body, "stream": True}))
+    offsets = [o for chunk in chunks for o in chunk["choices"][0]["logprobs"]["text_offset"]]
+    assert whole["text"] == "() {\n    return 1"
+    assert offsets == whole["logprobs"]["text_offset"]
+    assert offsets[0] == len("def hello")
+    assert "".join(whole["logprobs"]["tokens"]) == whole["text"]
