@@ -57,13 +57,13 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
     def __init__(self, script: Script, tokenizer: Tokenizer) -> None:
         self.script, self._tokenizer = script, tokenizer
 
-    async def ServerReady(self, request, context):  # noqa: N802  -- the service's own name
+    async def ServerReady(self, request, context):
         return service_pb2.ServerReadyResponse(ready=self.script.mode == "text")
 
-    async def ModelReady(self, request, context):  # noqa: N802  -- the service's own name
+    async def ModelReady(self, request, context):
         return service_pb2.ModelReadyResponse(ready=request.name in self.script.models)
 
-    async def ModelMetadata(self, request, context):  # noqa: N802  -- the service's own name
+    async def ModelMetadata(self, request, context):
         await self._check(request.name, context)
         answer = service_pb2.ModelMetadataResponse(name=request.name)
         for name, kind in INPUTS.items():
@@ -74,14 +74,14 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
             answer.outputs.add(name="row_index", datatype="INT32", shape=[-1, 1])
         return answer
 
-    async def ModelConfig(self, request, context):  # noqa: N802  -- the service's own name
+    async def ModelConfig(self, request, context):
         await self._check(request.name, context)
         answer = service_pb2.ModelConfigResponse()
         answer.config.max_batch_size = self.script.max_batch_size
         answer.config.model_transaction_policy.decoupled = request.name in self.script.decoupled
         return answer
 
-    async def ModelInfer(self, request, context):  # noqa: N802  -- the service's own name
+    async def ModelInfer(self, request, context):
         self.script.requests.append(request)
         await self._check(request.model_name, context)
         if request.model_name in self.script.decoupled:
@@ -95,7 +95,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
             raise
         return self._pack(self._whole(request))
 
-    async def ModelStreamInfer(self, requests, context):  # noqa: N802  -- the service's own name
+    async def ModelStreamInfer(self, requests, context):
         async for request in requests:
             self.script.requests.append(request)
             await self._check(request.model_name, context)
