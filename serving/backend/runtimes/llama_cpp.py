@@ -1,5 +1,6 @@
 """llama.cpp: GGUF models on any CPU or GPU, with continuous batching of its own."""
 
+import json
 import os
 import secrets
 from collections.abc import Sequence
@@ -25,16 +26,10 @@ class LlamaCppRuntime:
     def __init__(self, options: Options) -> None:
         """Load the model. Raises ``ValueError`` if the directory does not hold exactly one GGUF file."""
         path = find_file(options.model_dir)
-        reader = gguf.GGUFReader(path)
-        texts = reader.get_field("tokenizer.ggml.tokens")
-        end = reader.get_field("tokenizer.ggml.eos_token_id")
-        if texts is None or end is None:
-            raise ValueError(f"{path} names no vocabulary or no end-of-text token: choose another GGUF file")
-        self.vocabulary_size = len(texts.data)
-        self.eos_id = int(end.contents())
+        self.vocabulary_size, self.eos_id = _vocabulary(path)
         self.parallel = options.parallel
         self._context_length = options.context_length
-        self._pieces = Pieces(reader)
+        self._pieces = Pieces(path)
         self._server = xllamacpp.Server(_parameters(path, options))
 
     def generate(self, rows: Sequence[Row]) -> None:
@@ -92,6 +87,24 @@ def find_file(directory: Path) -> Path:
     if len(files) != 1:
         raise ValueError(f"{directory} has {len(files)} GGUF files: it must have exactly one")
     return files[0]
+
+
+def _vocabulary(path: Path) -> tuple[int, int]:
+    """Return the vocabulary's size and the end-of-text id.
+
+    They are in ``config.json`` for a converted model; a GGUF file alone is asked itself, which takes seconds.
+    """
+    beside = path.with_name("config.json")
+    config = json.loads(beside.read_text("utf-8")) if beside.is_file() else {}
+    size, end = config.get("vocab_size"), config.get("eos_token_id")
+    end = end[0] if isinstance(end, list) and end else end
+    if isinstance(size, int) and isinstance(end, int):
+        return size, end
+    reader = gguf.GGUFReader(path)
+    texts, last = (reader.get_field(f"tokenizer.ggml.{name}") for name in ("tokens", "eos_token_id"))
+    if texts is None or last is None:
+        raise ValueError(f"{path} names no vocabulary or no end-of-text token: choose another GGUF file")
+    return len(texts.data), int(last.contents())
 
 
 def _parameters(path: Path, options: Options) -> Any:  # noqa: ANN401 -- xllamacpp ships no types

@@ -6,6 +6,9 @@ ever held back; for a file that others made, the ids of held tokens are found ag
 """
 
 import re
+import threading
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import gguf
@@ -16,17 +19,22 @@ _BYTE = re.compile(r"<0x([0-9A-F]{2})>\Z")
 class Pieces:
     """The tokens of a GGUF file whose bytes are no whole characters."""
 
-    def __init__(self, reader: gguf.GGUFReader) -> None:
-        """Read the vocabulary."""
+    def __init__(self, path: Path) -> None:
+        """Note the file; its vocabulary is read when first needed, because that takes seconds."""
+        self._path = path
+        self._lock = threading.Lock()
+
+    @cached_property
+    def _by_bytes(self) -> dict[bytes, int]:
+        reader = gguf.GGUFReader(self._path)
         model = str(reader.get_field("tokenizer.ggml.model").contents())
-        texts = reader.get_field("tokenizer.ggml.tokens").contents()
         decode = _byte_level() if model == "gpt2" else _sentence_piece
-        self._by_bytes: dict[bytes, int] = {}
-        for index, text in enumerate(texts):
+        found: dict[bytes, int] = {}
+        for index, text in enumerate(reader.get_field("tokenizer.ggml.tokens").contents()):
             data = decode(text)
             if data is not None and not _whole(data):
-                self._by_bytes.setdefault(data, index)
-        self._longest = max(map(len, self._by_bytes), default=1)
+                found.setdefault(data, index)
+        return found
 
     def tokens(self, chunk: dict[str, Any]) -> list[tuple[int, float]]:
         """Return ids and log probabilities of one streamed chunk; held tokens have the log probability 0."""
@@ -37,13 +45,16 @@ class Pieces:
         last = content[-1]
         text = choice["text"].encode()
         held = text[: len(text) - len(last["bytes"])]
-        return [*((token, 0.0) for token in self.split(held)), (last["id"], last["logprob"])]
+        found = [(token, 0.0) for token in self.split(held)] if held else []
+        return [*found, (last["id"], last["logprob"])]
 
     def split(self, data: bytes) -> list[int]:
         """Return tokens with these bytes, longest first; bytes that begin no partial token are left out."""
+        with self._lock:
+            longest = max(map(len, self._by_bytes), default=1)
         found, start = [], 0
         while start < len(data):
-            ends = range(min(len(data), start + self._longest), start, -1)
+            ends = range(min(len(data), start + longest), start, -1)
             end = next((end for end in ends if data[start:end] in self._by_bytes), None)
             if end is not None:
                 found.append(self._by_bytes[data[start:end]])
