@@ -59,7 +59,7 @@ class Patience:
             )
 
     def delay(self, attempt: int, asked: float | None) -> float:
-        """Return the seconds to wait before try ``attempt`` (from 1): jittered doubling or the server's wish."""
+        """Return the seconds to wait before try ``attempt`` (from 1): jittered doubling or what is asked."""
         doubled = self.base_s * 2 ** min(attempt - 1, 16)
         jittered = random.uniform(doubled / 2, doubled)  # noqa: S311  -- spreads retries, guards nothing
         return min(max(jittered, asked or 0.0), self.cap_s)

@@ -48,7 +48,7 @@ LIST_HELP = """List models, revisions and what `current` names.
 Example:\n
   model-loader list --store /srv/models --json
 """
-PRUNE_HELP = """Remove revisions that neither `current` nor `previous` names, and dead runs' partial downloads.
+PRUNE_HELP = """Remove revisions that neither `current` nor `previous` names, and dead runs' leftovers.
 
 Example:\n
   model-loader prune --store /srv/models --dry-run

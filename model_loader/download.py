@@ -1,4 +1,4 @@
-"""Takes files from a source into part files: ranges in parallel, resumed, hashed on the way, judged at the end."""
+"""Takes files from a source into part files: ranges in parallel, resumed, hashed on the way."""
 
 import os
 from collections import deque
@@ -30,9 +30,9 @@ class FileDownload:
         self._lanes = lanes
 
     def run(self) -> WantedFile:
-        """Return the file's facts once its bytes are proved; refused bytes are taken once more, then given up.
+        """Return the file's facts once its bytes are proved; refused bytes are taken once more.
 
-        Raises IntegrityError, SourceError, TransientError, StoreError or Stopped; the part file stays for a resume.
+        Raises a LoaderError; the part file stays for a resume unless its bytes were refused.
         """
         try:
             return self._settle()

@@ -1,4 +1,4 @@
-"""The few file operations whose order decides what a power cut leaves. Everything that must last goes through here.
+"""The few file operations whose order decides what a power cut leaves.
 
 POSIX promises nothing about unsynced data: a file is synced before its name is published, then its folder.
 """
@@ -43,7 +43,7 @@ def guarded(doing: str) -> Iterator[None]:
 
 
 def make_folder(path: Path) -> None:
-    """Create ``path`` and its parents; an existing symbolic link in its place is refused. Raises StoreError."""
+    """Create ``path`` and its parents; an existing symbolic link there is refused. Raises StoreError."""
     with guarded(f"cannot create {path.name}"):
         path.mkdir(parents=True, exist_ok=True, mode=FOLDER_MODE)
         if not stat.S_ISDIR(path.lstat().st_mode):
@@ -92,7 +92,7 @@ def write_file(path: Path, data: bytes, mode: int = FILE_MODE) -> None:
 
 
 def point(link: Path, target: str) -> None:
-    """Make ``link`` a symbolic link to ``target`` in one step: readers see the old or the new one, never none."""
+    """Make ``link`` a symbolic link to ``target`` in one step: readers see the old or the new one."""
     temporary = link.with_name(f".{link.name}.{secrets.token_hex(4)}")
     with guarded(f"cannot switch {link.name}"):
         temporary.symlink_to(target)

@@ -1,4 +1,6 @@
-"""Everything that can go wrong, as one tree::
+"""Everything that can go wrong, as one tree.
+
+::
 
     LoaderError
     ├── PlanError         the wanted set itself is refused (name, format, missing checksum)

@@ -1,4 +1,4 @@
-"""From a plan to a published revision: look, check, download, verify, publish. The old one serves throughout."""
+"""From a plan to a published revision: look, check, download, verify, publish."""
 
 import dataclasses
 import functools
@@ -49,9 +49,9 @@ class Run:
 
 
 def fetch(plan: Plan, source: Source, run: Run) -> Path:
-    """Return the folder of the published revision; one that is already there costs no contact with the source.
+    """Return the folder of the published revision; one already there costs no contact with the source.
 
-    A damaged one is mended file by file. Raises a LoaderError; ``current`` then still names what it named before.
+    A damaged one is mended file by file. Raises a LoaderError; ``current`` is then as it was.
     """
     options = run.options
     plans.check(plan, allow_unpinned=options.allow_unpinned, extra_formats=options.extra_formats)
@@ -117,7 +117,7 @@ def part_of(work: staging.Workspace, file: WantedFile) -> Path:
 def download_all(
     files: tuple[WantedFile, ...], work: staging.Workspace, context: Context
 ) -> list[WantedFile]:
-    """Bring every file into its part, largest first, big ones over several connections; return proved facts."""
+    """Bring every file into its part, largest first, big ones over several connections."""
     limits = context.limits
     context.reporter.expect(sum(f.size or 0 for f in files))
     big = sum(1 for f in files if (f.size or 0) >= 2 * limits.segment)
@@ -147,8 +147,9 @@ def check_space(plan: Plan, work: staging.Workspace, run: Run) -> None:
     free = facts.f_bavail * facts.f_frsize
     if need > free:
         raise StoreError(
-            f"not enough space in {run.store.root}: {need / MIB:.0f} MiB needed ({run.options.margin / MIB:.0f} of it"
-            f" margin), {free / MIB:.0f} MiB free, {(need - free) / MIB:.0f} MiB missing. Nothing was downloaded.",
+            f"not enough space in {run.store.root}: {need / MIB:.0f} MiB needed, of it"
+            f" {run.options.margin / MIB:.0f} margin; {free / MIB:.0f} MiB free,"
+            f" {(need - free) / MIB:.0f} MiB missing.",
             full=not have,
         )
     if facts.f_files and facts.f_favail < 2 * len(plan.files) + 8:

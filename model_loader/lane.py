@@ -16,7 +16,7 @@ from model_loader.sources import Body, Source
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """``segment`` in bytes; a connection below ``min_rate`` bytes/s over ``window_s`` seconds is cut and retried."""
+    """``segment`` in bytes; a connection below ``min_rate`` bytes/s over ``window_s`` seconds is cut."""
 
     connections: int = 8
     segment: int = 32 * 1024 * 1024

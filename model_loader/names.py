@@ -68,8 +68,8 @@ def check_format(name: str, *, pinned: bool, extra: frozenset[str] = frozenset()
         return
     if path.suffix.lower() not in extra:
         raise PlanError(
-            f"{name!r}: format {path.suffix or path.name!r} is not on the allow-list (pickled weights and programs"
-            " run code when loaded). Choose a safetensors or GGUF revision, or pass --allow-format with a checksum."
+            f"{name!r}: format {path.suffix or path.name!r} is not on the allow-list (pickled weights and"
+            " programs run code when loaded). Choose a safetensors or GGUF revision, or use --allow-format."
         )
     if not pinned:
         raise PlanError(

@@ -1,7 +1,7 @@
 """A file on its way: bytes in ``<name>.part``, how far each segment got in ``<name>.progress``.
 
 The progress file is mapped into memory, so a mark costs no system call and survives SIGKILL. After a power
-cut a mark may be ahead of its bytes: the checksum finds that, and a file without checksum is not resumed then.
+cut a mark may be ahead of its bytes: the checksum finds that; without one nothing is resumed then.
 """
 
 import contextlib
@@ -124,7 +124,7 @@ class Partial:
         return start
 
     def rewind(self) -> None:
-        """Forget the last byte of every full segment, so that the source must confirm the version once more."""
+        """Forget the last byte of every full segment, so that the source must confirm the version."""
         for index in range(self.shape.count):
             start, end = self.shape.bounds(index)
             if self._marks[index] == end - start > 0:
@@ -166,7 +166,7 @@ def discard(part: Path) -> None:
 def resume(part: Path, size: int | None, *, pinned: bool) -> Partial | None:
     """Reopen what an earlier run left, or return None (and remove it) when it cannot be trusted or fits not.
 
-    Without a checksum only the version the source confirms is evidence, so a version and the same boot are needed.
+    Without a checksum only the version the source confirms is evidence; it and the same boot are needed.
     """
     progress = part.with_suffix(".progress")
     try:

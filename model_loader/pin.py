@@ -1,6 +1,6 @@
 """Asks a source what a model's files are, so that `assist models pin` can record it for review.
 
-A hub tells the commit, sizes and the SHA-256 of its LFS files; small other files are downloaded and hashed here.
+A hub tells the commit, sizes and the SHA-256 of its LFS files; other files are downloaded and hashed here.
 """
 
 import dataclasses
@@ -44,7 +44,8 @@ def resolve(source: Source, paths: Sequence[str], revision: str, patience: Patie
     commit, listed = retrying(patience, source.listing)
     if missing := [path for path in paths if path not in listed]:
         raise SourceError(
-            f"{source.name}@{commit[:12]} has no {', '.join(missing)}; it has {', '.join(sorted(listed)[:20])}."
+            f"{source.name}@{commit[:12]} has no {', '.join(missing)};"
+            f" it has {', '.join(sorted(listed)[:20])}."
         )
     at = source.at(commit)
     return Pinned(commit, [_known_or_measured(at, listed[path], patience) for path in paths])

@@ -15,7 +15,7 @@ _SHA256 = re.compile(r"^[0-9a-f]{64}$")
 
 @dataclass(frozen=True, slots=True)
 class WantedFile:
-    """One file: ``path`` relative to the model, ``size`` in bytes, ``sha256`` lower-case hex; None = unknown."""
+    """One file: ``path`` relative to the model, ``size`` in bytes, ``sha256`` lower case; None = unknown."""
 
     path: str
     size: int | None = None
@@ -57,8 +57,8 @@ def check(plan: Plan, *, allow_unpinned: bool, extra_formats: frozenset[str] = f
             raise PlanError(f"{file.path}: size {file.size} is negative.")
     if plan.unpinned and not allow_unpinned:
         raise PlanError(
-            f"{plan.model}: no checksum for {', '.join(plan.unpinned[:5])}. Run `assist models pin {plan.model}`"
-            " to record them, or pass --allow-unpinned to trust the source this once."
+            f"{plan.model}: no checksum for {', '.join(plan.unpinned[:5])}."
+            f" Run `assist models pin {plan.model}` to record them, or pass --allow-unpinned."
         )
 
 
@@ -92,7 +92,7 @@ def read_manifest(path: Path) -> Plan:
 
 
 def from_catalogue(model: str, revision: str | None = None) -> Plan:
-    """Return the catalogue's plan for ``model``; another ``revision`` than the recorded one drops the checksums.
+    """Return the catalogue's plan for ``model``; another ``revision`` than its own drops the checksums.
 
     Raises PlanError for an unknown model.
     """

@@ -85,9 +85,8 @@ class Bar:
     """A progress bar; use it as a context manager."""
 
     def __init__(self) -> None:
-        columns = (
-            TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(),
-        )  # fmt: skip
+        shown = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+        columns = (*shown, TransferSpeedColumn(), TimeRemainingColumn())
         self._console = Console(stderr=True)
         self._progress = Progress(*columns, console=self._console, transient=True)
         self._task = self._progress.add_task("fetching", total=None)

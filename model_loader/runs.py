@@ -75,8 +75,8 @@ def wanted_of_bundle(
     plan = Plan(model, revision or plan.revision, plan.files)
     if not trust:
         raise PlanError(
-            f"nothing here vouches for {bundle.name}: pin {model!r} in the catalogue, pass --manifest with checksums"
-            " from somebody you trust, or --allow-unpinned."
+            f"nothing here vouches for {bundle.name}: pin {model!r} in the catalogue, pass --manifest"
+            " with checksums from somebody you trust, or --allow-unpinned."
         )
     return plan
 

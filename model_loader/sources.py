@@ -1,4 +1,4 @@
-"""Where files come from. Every source answers ``open`` with a ``Body``; the transfer knows no other difference."""
+"""Where files come from. Every source answers ``open`` with a ``Body``."""
 
 import contextlib
 import json
@@ -46,7 +46,7 @@ class Source(Protocol):
     name: str
 
     def open(self, path: str, start: int, end: int | None, etag: str | None) -> Body:
-        """Open ``path`` at bytes [start, end); ``end`` None means the whole file, ``etag`` the version wanted."""
+        """Open ``path`` at bytes [start, end); ``end`` None means the whole file, ``etag`` the version."""
 
 
 class HttpBody:
@@ -93,7 +93,7 @@ def _extent(response: BaseHTTPResponse, url: str) -> tuple[int, int | None]:
 
 
 class HttpSource:
-    """Files under a plain base address: ``<base>/<path>``. A mirror for an air-gapped site is one of these."""
+    """Files under a plain base address: ``<base>/<path>``. A mirror for an air-gap is one of these."""
 
     def __init__(self, base: str, transport: Transport) -> None:
         self._base = base.rstrip("/")

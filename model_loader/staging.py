@@ -1,8 +1,7 @@
 """Each run works in a folder of its own, ``<store>/.staging/<plan-digest>/<owner>/``.
 
-The folder's name *is* the owner file: boot, process namespace, process and its start time, and a random part.
-Taking over a dead run's bytes is one rename, which only one taker can win; the flock merely keeps two live runs
-from doing the work twice, because flock is a silent no-op on some NFS and Lustre mounts (huggingface_hub#4306).
+Taking over a dead run's bytes is one rename, which only one taker can win; the flock merely keeps two live
+runs from doing the work twice, because it is a silent no-op on some NFS and Lustre (huggingface_hub#4306).
 """
 
 import contextlib
@@ -20,49 +19,12 @@ from pathlib import Path
 from model_loader import durable
 from model_loader.backoff import Patience
 from model_loader.errors import Stopped, StoreError
-from model_loader.partial import boot_id
+from model_loader.owners import is_alive, owner_name
 
 BEAT_S = 10.0
-DEAD_AFTER_S = 120.0  # silence after which an owner on another machine counts as dead
 POLL_S = 0.1
 STAGING = ".staging"
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS}
-
-
-def _namespace() -> str:
-    try:
-        return Path("/proc/self/ns/pid").readlink().name.strip("pid:[]")
-    except OSError:
-        return "0"
-
-
-def _started(pid: int) -> str | None:
-    try:
-        return (
-            Path(f"/proc/{pid}/stat")
-            .read_text(encoding="utf-8", errors="replace")
-            .rpartition(")")[2]
-            .split()[19]
-        )
-    except (OSError, IndexError):
-        return None
-
-
-def _owner_name() -> str:
-    pid = os.getpid()
-    return ".".join((boot_id()[:8], _namespace(), str(pid), _started(pid) or "0", secrets.token_hex(4)))
-
-
-def is_alive(folder: Path) -> bool:
-    """Say whether the run that owns ``folder`` may still be working in it."""
-    fields = folder.name.split(".")
-    if len(fields) != 5 or fields[0] == "free":
-        return False
-    if fields[0] == boot_id()[:8] and fields[1] == _namespace():
-        return fields[2].isdigit() and _started(int(fields[2])) == fields[3]
-    with contextlib.suppress(OSError):
-        return time.time() - folder.stat().st_mtime < DEAD_AFTER_S
-    return False
 
 
 @dataclass
@@ -89,7 +51,7 @@ class Workspace:
         self.empty_tree()
 
     def place(self, part: Path, path: str) -> None:
-        """Give a finished part its name in the tree; it stays a part too, so a crash from here on loses nothing."""
+        """Give a finished part its name in the tree; it stays a part too, so a crash loses nothing."""
         target = self.tree / path
         with durable.guarded(f"cannot place {path}"):
             target.parent.mkdir(parents=True, exist_ok=True, mode=durable.FOLDER_MODE)
@@ -135,7 +97,7 @@ def remove_tree(folder: Path) -> None:
 
 
 def _adopt_or_create(home: Path) -> Workspace:
-    mine = home / _owner_name()
+    mine = home / owner_name()
     for other in sorted(home.iterdir()):
         if other.is_symlink() or not other.is_dir() or is_alive(other):
             continue

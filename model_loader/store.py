@@ -1,4 +1,6 @@
-"""The model store::
+"""The model store.
+
+::
 
     <store>/<model>/<revision>/                     complete, immutable, with manifest.json
     <store>/<model>/<revision>.<runtime>-<precision>/   the same, converted
@@ -108,7 +110,7 @@ class Store:
         return found
 
     def find(self, plan: Plan) -> tuple[Path, Manifest] | None:
-        """Return the revision folder whose manifest says it holds what ``plan`` wants; its bytes are not read."""
+        """Return the revision folder whose manifest says it holds what ``plan`` wants, unread."""
         for folder in self.revisions(plan.model):
             manifest = read(folder)
             if manifest and not manifest.extra and _fulfils(manifest, plan):
@@ -154,7 +156,7 @@ class Store:
         return existing is not None and existing.digest == manifest.digest and is_whole(target, existing)
 
     def switch(self, model: str, name: str, variant: str | None = None) -> None:
-        """Point ``current`` (of ``variant``) to revision folder ``name``; what it was becomes ``previous``."""
+        """Point ``current`` (of ``variant``) to ``name``; what it was becomes ``previous``."""
         suffix = f".{variant}" if variant else ""
         home = self.folder(model)
         before = self.links(model).get(f"current{suffix}")

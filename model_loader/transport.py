@@ -32,7 +32,7 @@ Origin = tuple[str, str, int]
 
 @dataclass(frozen=True)
 class HttpOptions:
-    """``ca``: file of extra trusted certificates; ``hosts``: redirect targets allowed (None = any, without token).
+    """``ca``: file of extra trusted certificates; ``hosts``: allowed redirect targets (None = any).
 
     Times in seconds. ``stall_s`` is the longest silence of a connection.
     """
@@ -206,8 +206,8 @@ class Transport:
             return RangesError(f"{safe(url)}: answered 416")
         if status in {401, 403}:
             return SourceError(
-                f"{safe(url)}: access refused ({status}). Set HF_TOKEN or --token-file to a token that may read it,"
-                " and accept the model's licence on the hub if it is gated."
+                f"{safe(url)}: access refused ({status}). Set HF_TOKEN or --token-file to a token that may"
+                " read it, and accept the model's licence on the hub if it is gated."
             )
         if status in {404, 410}:
             return SourceError(

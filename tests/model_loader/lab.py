@@ -15,7 +15,6 @@ from model_loader.plan import Plan, WantedFile
 from model_loader.sources import FolderSource, HttpSource, HubSource, Source
 from model_loader.store import Store
 from model_loader.transport import HttpOptions, Transport
-
 from tests.model_loader.hub import REPOSITORY, Hub
 
 TOKEN = "hf_canary0123456789"
@@ -113,7 +112,7 @@ class Lab:
         (home / "current").symlink_to("v1")
 
     def verdict(self, serves: str, *, staging: bool | None = None) -> None:
-        """What every row ends with: the right version is served whole, no token strayed, no byte is an orphan."""
+        """Check what every row ends with: version served whole, no token strayed, no orphan bytes."""
         current = self.root / MODEL / "current"
         assert current.readlink().name == serves
         for folder in Store(self.root).revisions(MODEL):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from model_loader import durable, staging, verify
+from model_loader import durable, owners, verify
 from model_loader import store as stores
 from model_loader.errors import LoaderError, StoreError
 from model_loader.lane import Limits
@@ -160,7 +160,7 @@ def test_L18_power_loss_at_any_durable_step_never_publishes_a_bad_file(
             assert manifest is not None
             assert verify.check(folder, manifest) == [], f"{folder} after cut {copy.name}"
     for copy in copies[:: max(1, len(copies) // 5)]:
-        monkeypatch.setattr(staging, "_started", lambda _pid: "another-boot")
+        monkeypatch.setattr(owners, "_started", lambda _pid: "another-boot")
         after = Lab(copy, lab.hub, lab.files)
         after.fetch()
         after.verdict("v2")
