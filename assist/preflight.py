@@ -14,7 +14,6 @@ import psutil
 from assist import processes
 from assist.deployment import Deployment
 from assist.findings import Finding, ok, problem
-from assist.layout import Layout
 from assist.mirrors import unreachable
 
 _GIB = 2**30
@@ -160,12 +159,12 @@ def _ports(deployment: Deployment) -> list[Finding]:
             cause = f"port {port} is to be both {seen[port]} and {use}"
             findings.append(problem(f"port {port}", cause, "Give each its own port in the stack file"))
         elif not (port in holders and holders[port] in mine):
-            findings.append(_port(deployment.layout, use, host, port, holders.get(port)))
+            findings.append(_port(use, host, port, holders.get(port)))
         seen[port] = use
     return findings
 
 
-def _port(layout: Layout, use: str, host: str, port: int, holder: int | None) -> Finding:
+def _port(use: str, host: str, port: int, holder: int | None) -> Finding:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -179,7 +178,9 @@ def _port(layout: Layout, use: str, host: str, port: int, holder: int | None) ->
             )
         except OSError as error:
             choice = (
-                "make up PORT=5100" if use == "gateway" else f"another port in {layout.source / 'stacks'}"
+                "make up PORT=5100"
+                if use == "gateway"
+                else "in the stack file, such as triton: {http_port: 8010}"
             )
             remedy = f"Stop it, or choose another port: {choice}"
             return problem(
