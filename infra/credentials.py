@@ -1,0 +1,65 @@
+"""The secrets of a stack, from Pulumi's encrypted configuration. Stack files never hold one."""
+
+from dataclasses import dataclass
+
+import pulumi
+
+from spec import Service
+
+Secret = pulumi.Output[str] | None
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """Every secret a deployment may need; None for those that this stack does not use."""
+
+    deploy_token_user: Secret = None
+    deploy_token: Secret = None
+    keys: Secret = None
+    redis_password: Secret = None
+    engine_key: Secret = None
+    hub_token: Secret = None
+
+
+class MissingError(Exception):
+    """Secrets that the stack needs and nobody has set; the message holds the commands that set them."""
+
+
+_HOW = {
+    "deploy_token_user": "deployTokenUser -- USERNAME   (GitLab: Settings > Repository > Deploy tokens)",
+    "deploy_token": "deployToken   (the token of that deploy token, scope read_registry)",
+    "keys": "keys < keys.json   (made by: assist keys add USER --file keys.json)",
+    "redis_password": 'redisPassword -- "$(openssl rand -hex 24)"',
+}
+_NAMES = {
+    "deploy_token_user": "deployTokenUser",
+    "deploy_token": "deployToken",
+    "keys": "keys",
+    "redis_password": "redisPassword",
+    "engine_key": "engineKey",
+    "hub_token": "hubToken",
+}
+
+
+def read(service: Service, config: pulumi.Config) -> Secrets:
+    """Return this stack's secrets. Raises MissingError with each that is not set, and its command.
+
+    They are read with ``get_secret`` alone: ``require`` would put the plain value into the state for good.
+    """
+    values = {field: config.get_secret(name) for field, name in _NAMES.items()}
+    missing = [field for field in _needed(service) if values[field] is None]
+    if missing:
+        commands = "\n".join(f"  pulumi config set --secret {_HOW[field]}" for field in missing)
+        raise MissingError(f"secrets are missing; nothing was changed. Set them with:\n{commands}")
+    return Secrets(**values)
+
+
+def _needed(service: Service) -> list[str]:
+    needed = []
+    if service.kubernetes and service.kubernetes.registry:
+        needed += ["deploy_token_user", "deploy_token"]
+    if service.auth.mode == "keys":
+        needed.append("keys")
+    if service.cache.kind == "redis":
+        needed.append("redis_password")
+    return needed

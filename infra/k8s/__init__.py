@@ -1,0 +1,1 @@
+"""The workloads on any Kubernetes cluster: one component a file, composed by ``workloads.py``."""

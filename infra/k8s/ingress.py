@@ -1,0 +1,46 @@
+"""The way in from outside the cluster, over TLS."""
+
+import pulumi
+from pulumi_kubernetes.networking.v1 import (
+    HTTPIngressPathArgs,
+    HTTPIngressRuleValueArgs,
+    Ingress,
+    IngressBackendArgs,
+    IngressRuleArgs,
+    IngressServiceBackendArgs,
+    IngressSpecArgs,
+    IngressTLSArgs,
+    ServiceBackendPortArgs,
+)
+
+from infra.k8s import gateway
+from infra.k8s.scope import Scope
+from spec.kubernetes import Ingress as Settings
+
+
+class PublicEntry(pulumi.ComponentResource):
+    """The Ingress in front of the gateway. ``url`` is what editors are told."""
+
+    def __init__(
+        self, name: str, scope: Scope, settings: Settings, opts: pulumi.ResourceOptions | None = None
+    ) -> None:
+        super().__init__("codecomplete:k8s:PublicEntry", name, None, opts)
+        self.ingress = Ingress(
+            name,
+            metadata=scope.metadata(gateway.NAME, gateway.NAME, dict(settings.annotations)),
+            spec=IngressSpecArgs(
+                ingress_class_name=settings.class_name,
+                rules=[_rule(settings.host)],
+                tls=[IngressTLSArgs(hosts=[settings.host], secret_name=settings.tls_secret)],
+            ),
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        self.url = f"https://{settings.host}"
+        self.register_outputs({"url": self.url})
+
+
+def _rule(host: str) -> IngressRuleArgs:
+    port = ServiceBackendPortArgs(name="http")
+    backend = IngressBackendArgs(service=IngressServiceBackendArgs(name=gateway.NAME, port=port))
+    path = HTTPIngressPathArgs(path="/", path_type="Prefix", backend=backend)
+    return IngressRuleArgs(host=host, http=HTTPIngressRuleValueArgs(paths=[path]))

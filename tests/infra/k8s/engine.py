@@ -1,0 +1,127 @@
+"""The real Pulumi engine on a copy of the project, with a state, a home and a kubeconfig of its own."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from spec.catalogue import ROOT
+
+PARTS = ("infra", "spec", "serving", "catalogue", "stacks", "Pulumi.yaml")
+LABEL = "app.kubernetes.io/part-of=ai-assist"
+KINDS = (
+    "namespaces,persistentvolumes,priorityclasses,deployments,jobs,services,secrets,persistentvolumeclaims,"
+    "networkpolicies,poddisruptionbudgets,horizontalpodautoscalers,resourcequotas,limitranges,ingresses"
+)
+
+
+@dataclass
+class Workspace:
+    """A copy of the project in ``folder`` and a Pulumi backend beside it."""
+
+    folder: Path
+    kubeconfig: Path
+    variables: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        project = self.folder / "project"
+        ignore = shutil.ignore_patterns("__pycache__", "Pulumi.*.yaml")
+        for part in PARTS:
+            source = ROOT / part
+            if source.is_dir():
+                shutil.copytree(source, project / part, ignore=ignore)
+            else:
+                project.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source, project / part)
+        environment = project / ".run/venvs/infra"
+        environment.parent.mkdir(parents=True)
+        environment.symlink_to(sys.prefix)
+        self.backend.mkdir()
+
+    @property
+    def project(self) -> Path:
+        return self.folder / "project"
+
+    @property
+    def backend(self) -> Path:
+        return self.folder / "state"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return os.environ | {
+            "KUBECONFIG": str(self.kubeconfig),
+            "PULUMI_BACKEND_URL": f"file://{self.backend}",
+            "PULUMI_HOME": str(self.folder / "home"),
+            "PULUMI_CONFIG_PASSPHRASE": "test",
+            "PULUMI_SKIP_UPDATE_CHECK": "true",
+            "PULUMI_ERROR_OUTPUT_STRING": "1",
+            **self.variables,
+        }
+
+    def stack(self, name: str, secrets: dict[str, str] | None = None, **settings: Any) -> None:
+        """Write ``stacks/<name>.yaml`` where settings are given, make the stack and set its secrets."""
+        if settings:
+            document = {"name": name, "target": "kubernetes", "model": "tiny-codegen"} | settings
+            (self.project / f"stacks/{name}.yaml").write_text(yaml.safe_dump(document))
+        disabled = {"config": {"pulumi:disable-default-providers": ["gcp", "kubernetes"]}}
+        (self.project / f"stacks/Pulumi.{name}.yaml").write_text(yaml.safe_dump(disabled))
+        assert self.pulumi("stack", "init", name).returncode == 0
+        for key, value in ({"keys": '{"keys":[]}'} if secrets is None else secrets).items():
+            done = self.pulumi("config", "set", "--secret", key, "--stack", name, given=value)
+            assert done.returncode == 0, done.stderr
+
+    def pulumi(self, *arguments: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["pulumi", *arguments, "--non-interactive"],
+            cwd=self.project,
+            env=self.environment,
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+
+    def killed_up(self, name: str, after: str, patience_s: float = 120) -> None:
+        """Start ``pulumi up`` and SIGKILL it and its children as soon as its output has ``after``."""
+        log = self.folder / "killed.log"
+        with log.open("w") as output:
+            process = subprocess.Popen(
+                ["pulumi", "up", "--yes", "--skip-preview", "--non-interactive", "--stack", name],
+                cwd=self.project,
+                env=self.environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            deadline = time.monotonic() + patience_s
+            while after not in log.read_text() and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.05)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(timeout=10)
+        assert after in log.read_text(), log.read_text()
+
+    def kubectl(self, *arguments: str) -> str:
+        done = subprocess.run(
+            ["kubectl", *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        return done.stdout
+
+    def left(self) -> list[str]:
+        """Return every object of ours that the cluster still has, and every volume of its claims."""
+        found = self.kubectl("get", KINDS, "-A", "-l", LABEL, "-o", "name").split()
+        volumes = json.loads(self.kubectl("get", "persistentvolumes", "-o", "json"))["items"]
+        return found + [item["metadata"]["name"] for item in volumes]

@@ -1,0 +1,107 @@
+"""A setting that reaches no resource is a promise nobody keeps: every one is changed in turn and looked for."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from spec import Service
+from tests.infra.k8s.recorder import deploy, stack
+
+# What the workloads have no part in: `gke` is the cluster's (tests/infra/gcp), `target` chooses the program's branch.
+SECTIONS = ("engine", "serving", "triton", "gateway", "limits", "auth", "cache", "kubernetes")
+SINGLE = ("name", "runtime", "precision", "context_length", "model.id", "model.revision", "accelerator.count")
+# Read in another mode only, so tried on a stack in that mode.
+OPENAI = {"engine": {"kind": "openai", "url": "https://llm.example/v1"}}
+VOLUME = {"kubernetes": {"store": {"storage_class": "fast"}}}
+EVERYTHING = {
+    "auth": {"mode": "gitlab"},
+    "cache": {"kind": "redis"},
+    "model": "codegen-350M-mono",
+    "accelerator": {"kind": "t4", "count": 2, "split": "replicate"},
+    "kubernetes": {
+        "registry": "registry.example",
+        "store": {"kind": "host_path", "path": "/srv"},
+        "triton": {"node_selector": {"gpu": "t4"}, "replicas": 2},
+        "loader": {"https_proxy": "http://proxy.example:3128", "no_proxy": "localhost"},
+        "ingress": {
+            "host": "code.example",
+            "class_name": "nginx",
+            "tls_secret": "tls",
+            "annotations": {"a": "b"},
+        },
+        "monitoring": {"service_monitor": True},
+    },
+}
+SECRETS = {"deploy_token_user": "u", "deploy_token": "t", "redis_password": "p", "engine_key": "k"}
+OTHER = {
+    "kubernetes.store.kind": "pvc",
+    "kubernetes.store.access_mode": "ReadWriteMany",
+    "kubernetes.triton.spare_gpus": 2,
+    "kubernetes.loader.https_proxy": "http://proxy.example:3129",
+    "engine.kind": "openai",
+    "auth.mode": "keys",
+    "cache.kind": "local",
+    "runtime": "llama_cpp",
+    "serving.intra_threads": 7,
+}
+
+
+def leaves(value: Any, path: str) -> Iterator[str]:
+    if isinstance(value, dict) and value and not path.endswith(("annotations", "node_selector")):
+        for key, inner in value.items():
+            yield from leaves(inner, f"{path}.{key}" if path else key)
+    else:
+        yield path
+
+
+def changed(service: Service, path: str) -> Service:
+    document = service.model_dump(mode="json")
+    *parents, last = path.split(".")
+    place = document
+    for part in parents:
+        place = place[part]
+    place[last] = OTHER.get(path, _another(place[last]))
+    return Service.model_validate_json(json.dumps(document))
+
+
+def _another(value: Any) -> Any:
+    match value:
+        case bool():
+            return not value
+        case int() | float():
+            return value + 1
+        case str() if ":" in value and "://" not in value:
+            return value + "1"
+        case str():
+            return value + "x"
+        case dict():
+            return {"another": "one"}
+    return "other"
+
+
+def registered(service: Service) -> str:
+    resources = deploy(service, SECRETS).resources
+    return json.dumps(sorted(((r.typ, r.name, r.inputs) for r in resources), key=str), default=str)
+
+
+@pytest.fixture
+def services(tmp_path) -> list[tuple[Service, str]]:
+    found = []
+    for settings in (EVERYTHING, OPENAI, VOLUME):
+        service = stack(tmp_path, **settings)
+        found.append((service, registered(service)))
+    return found
+
+
+def test_every_setting_of_a_stack_changes_what_is_registered(services):
+    document = services[0][0].model_dump(mode="json")
+    paths = [path for part in SECTIONS for path in leaves(document[part], part)]
+    assert len(paths) > 60
+    dead = []
+    for path in [*SINGLE, *paths]:
+        tried = (registered(changed(service, path)) != before for service, before in services)
+        if not any(tried):
+            dead.append(path)
+    assert dead == []

@@ -1,0 +1,300 @@
+"""What the components register, looked at without an engine."""
+
+import base64
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from infra.k8s import pods
+from model_loader import cli as loader_cli
+from serving import repository, triton
+from tests.infra.k8s.recorder import T4, Recorder, deploy, stack
+
+REGISTRY = {"kubernetes": {"registry": "registry.example"}}
+
+
+@pytest.fixture
+def plain(tmp_path) -> Recorder:
+    return deploy(stack(tmp_path), {})
+
+
+def test_every_object_has_an_explicit_provider_and_its_component_as_parent(plain):
+    objects = {key: urn for key, urn in plain.urns.items() if key.startswith("kubernetes:")}
+    assert len(objects) > 15
+    for urn in objects.values():
+        # A child that got its component's own options would be a child of Workloads, or of nothing.
+        component = urn.split("::")[2].split("$")[0]
+        assert component.startswith("codecomplete:k8s:"), urn
+        assert component != "codecomplete:k8s:Workloads", urn
+    registered = [r for r in plain.resources if r.typ.startswith("kubernetes:")]
+    assert all("cluster" in r.provider for r in registered)
+
+
+def test_every_object_is_in_the_namespace_and_labelled_for_teardown_and_cost(plain):
+    for item in plain.objects():
+        assert item["metadata"]["labels"]["app.kubernetes.io/part-of"] == "ai-assist"
+        assert item["metadata"]["labels"]["app.kubernetes.io/instance"] == "s"
+        if item["kind"] not in {"Namespace", "PriorityClass", "PersistentVolume"}:
+            assert item["metadata"]["namespace"] == "ai-assist", item["kind"]
+
+
+def test_the_namespace_enforces_the_restricted_pod_security_standard(plain):
+    labels = plain.all("Namespace")["ai-assist"]["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_a_shared_cluster_gets_no_object_that_its_owner_makes(tmp_path):
+    kinds = {i["kind"] for i in deploy(stack(tmp_path, kubernetes={"shared_cluster": True}), {}).objects()}
+    assert not kinds & {"Namespace", "PriorityClass", "ResourceQuota", "LimitRange", "PersistentVolume"}
+    assert {"Deployment", "Job", "NetworkPolicy"} <= kinds
+
+
+def test_the_pull_secret_is_made_from_the_deploy_token_and_every_pod_uses_it(tmp_path):
+    recorder = deploy(stack(tmp_path, **REGISTRY), {"deploy_token_user": "bot", "deploy_token": "t0ken"})
+    secret = recorder.all("Secret")["gitlab-registry"]
+    assert secret["type"] == "kubernetes.io/dockerconfigjson"
+    login = json.loads(secret["stringData"][".dockerconfigjson"])["auths"]["registry.example"]
+    assert base64.b64decode(login["auth"]) == b"bot:t0ken"
+    for name in ("triton", "gateway", "model-loader-job"):
+        assert recorder.pod(name)["imagePullSecrets"] == [{"name": "gitlab-registry"}]
+
+
+def test_without_a_registry_there_is_no_pull_secret(plain):
+    assert "gitlab-registry" not in plain.all("Secret")
+    assert "imagePullSecrets" not in plain.pod("gateway")
+
+
+def test_the_store_is_a_claim_of_the_clusters_default_class(plain):
+    spec = plain.all("PersistentVolumeClaim")["model-store"]["spec"]
+    assert spec["resources"]["requests"]["storage"] == "20Gi"
+    assert "storageClassName" not in spec
+
+
+def test_a_host_path_is_a_volume_of_its_own_and_no_pod_mounts_it_directly(tmp_path):
+    store = {"kind": "host_path", "path": "/var/lib/ai-assist"}
+    recorder = deploy(stack(tmp_path, kubernetes={"store": store}), {})
+    (volume,) = recorder.all("PersistentVolume").values()
+    assert volume["spec"]["hostPath"]["path"] == "/var/lib/ai-assist"
+    assert (
+        recorder.all("PersistentVolumeClaim")["model-store"]["spec"]["volumeName"]
+        == volume["metadata"]["name"]
+    )
+    assert "hostPath" not in json.dumps(
+        [recorder.pod(name) for name in ("triton", "gateway", "model-loader")]
+    )
+
+
+def test_the_loader_runs_a_command_that_the_loader_understands(plain, tmp_path):
+    program, *arguments = plain.container("model-loader")["command"]
+    assert program == "model-loader"
+    here = [str(tmp_path / "store") if part == pods.STORE_PATH else part for part in arguments]
+    ran = CliRunner().invoke(loader_cli.app, [*here, "--dry-run"])
+    assert ran.exit_code == 0, ran.output
+    assert "tiny-codegen" in ran.output
+
+
+def test_the_loader_resumes_in_place_and_a_failed_job_does_not_block_the_next_up(plain):
+    (job,) = plain.all("Job").values()
+    assert job["spec"]["backoffLimit"] == 10
+    assert "ttlSecondsAfterFinished" not in job["spec"], "its absence would look like drift"
+    assert plain.pod("model-loader")["restartPolicy"] == "OnFailure"
+    assert job["metadata"]["annotations"]["pulumi.com/replaceUnready"] == "true"
+
+
+def test_another_model_is_another_job_and_the_same_model_the_same(tmp_path):
+    names = [
+        next(iter(deploy(stack(tmp_path, model=model), {}).all("Job")))
+        for model in ("tiny-codegen", "tiny-codegen", "codegen-350M-mono")
+    ]
+    assert names[0] == names[1] != names[2]
+
+
+def test_only_the_loader_can_write_to_the_store(plain):
+    for name, expected in (("triton", True), ("gateway", True), ("model-loader", False)):
+        mounts = {mount["name"]: mount for mount in plain.container(name)["volumeMounts"]}
+        assert mounts["store"]["readOnly"] is expected
+
+
+def test_triton_serves_what_the_init_container_prepares_with_options_that_it_knows(plain):
+    waiting, preparing = plain.pod("triton")["initContainers"]
+    assert "/models/tiny-codegen/current.ctranslate2-int8/manifest.json" in waiting["command"][-1]
+    known = {f"--{field.replace('_', '-')}" for field in repository.Repository.__dataclass_fields__}
+    given = [part.split("=")[0] for part in preparing["command"][4:]]
+    assert set(given) <= known
+    assert len(given) >= 9
+
+
+def test_tritons_command_is_one_that_the_server_module_parses(plain, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(triton, "prepare", lambda python: None)
+    monkeypatch.setattr(triton, "sweep", lambda port: 0)
+    monkeypatch.setattr(triton, "command", lambda **options: seen.update(options) or (["x"], {}))
+    monkeypatch.setattr(triton.os, "execve", lambda *args: None)
+    triton.main(plain.container("triton")["command"][3:])
+    assert (seen["grpc_port"], seen["http_port"], seen["metrics_port"]) == (8001, 8000, 8002)
+    assert seen["gpu"] is False
+
+
+def test_triton_has_20_minutes_to_start_and_leaves_the_endpoints_before_it_ends(plain):
+    pod, container = plain.pod("triton"), plain.container("triton")
+    probe = container["startupProbe"]
+    assert probe["periodSeconds"] * probe["failureThreshold"] == 1200
+    leave = container["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert pod["terminationGracePeriodSeconds"] > leave + 30
+    assert container["livenessProbe"]["httpGet"]["path"] == "/v2/health/live"
+
+
+def test_triton_is_found_through_a_headless_service_by_the_name_the_gateway_is_told(plain):
+    service = plain.all("Service")["triton"]
+    assert service["spec"]["clusterIP"] == "None"
+    told = {item["name"]: item.get("value") for item in plain.container("gateway")["env"]}
+    assert (told["TRITON_HOST"], told["TRITON_PORT"]) == ("triton", "8001")
+
+
+def test_triton_has_shared_memory_that_counts_as_memory(plain):
+    volumes = {volume["name"]: volume for volume in plain.pod("triton")["volumes"]}
+    assert volumes["shm"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "256Mi"}
+    assert {"name": "shm", "mountPath": "/dev/shm"} in plain.container("triton")["volumeMounts"]
+
+
+def test_the_priority_class_is_used_by_what_serves(plain):
+    (name,) = plain.all("PriorityClass")
+    assert plain.pod("triton")["priorityClassName"] == plain.pod("gateway")["priorityClassName"] == name
+
+
+def test_a_gpu_is_asked_for_tolerated_and_selected(tmp_path):
+    recorder = deploy(stack(tmp_path, **T4), {})
+    pod = recorder.pod("triton")
+    assert recorder.container("triton")["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    assert pod["nodeSelector"] == {"cloud.google.com/gke-accelerator": "nvidia-tesla-t4"}
+    assert pod["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
+    assert "--gpu" in recorder.container("triton")["command"]
+    assert "--gpus=1" in pod["initContainers"][1]["command"]
+
+
+def test_only_triton_is_on_the_gpu_nodes_when_the_store_can_be_mounted_by_many(tmp_path):
+    kubernetes = T4["kubernetes"] | {"store": {"access_mode": "ReadWriteMany"}}
+    recorder = deploy(stack(tmp_path, **T4 | {"kubernetes": kubernetes}), {})
+    for name in ("gateway", "model-loader"):
+        assert not {"nodeSelector", "tolerations", "affinity"} & set(recorder.pod(name))
+
+
+def test_a_volume_for_one_node_keeps_its_readers_together(plain):
+    for name in ("triton", "gateway", "model-loader"):
+        (term,) = plain.pod(name)["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        assert term["labelSelector"]["matchLabels"] == pods.STORE_LABEL
+
+
+@pytest.mark.parametrize(
+    ("count", "replicas", "spare", "expected"),
+    [
+        (1, 1, 0, {"type": "Recreate"}),
+        (1, 2, 0, {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}),
+        (1, 2, 1, {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}),
+        (2, 1, 1, {"type": "Recreate"}),
+        (2, 1, 2, {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}),
+    ],
+)
+def test_triton_rolls_with_the_gpus_that_are_free(tmp_path, count, replicas, spare, expected):
+    accelerator = {"kind": "t4", "count": count} | ({"split": "replicate"} if count > 1 else {})
+    triton_pods = T4["kubernetes"]["triton"] | {"replicas": replicas, "spare_gpus": spare}
+    settings = T4 | {"accelerator": accelerator, "kubernetes": {"triton": triton_pods}}
+    recorder = deploy(stack(tmp_path, **settings), {})
+    assert recorder.all("Deployment")["triton"]["spec"]["strategy"] == expected
+
+
+def test_the_autoscaler_alone_sets_the_gateways_replicas(plain):
+    assert "replicas" not in plain.all("Deployment")["gateway"]["spec"]
+    scaler = plain.all("HorizontalPodAutoscaler")["gateway"]["spec"]
+    assert (scaler["minReplicas"], scaler["maxReplicas"]) == (2, 6)
+    assert scaler["metrics"][0]["resource"]["target"]["averageUtilization"] == 80
+
+
+def test_a_fixed_number_of_gateways_needs_no_autoscaler(tmp_path):
+    recorder = deploy(stack(tmp_path, kubernetes={"gateway": {"replicas": 3, "max_replicas": 3}}), {})
+    assert recorder.all("Deployment")["gateway"]["spec"]["replicas"] == 3
+    assert not recorder.all("HorizontalPodAutoscaler")
+
+
+def test_the_gateway_has_time_to_drain_and_is_spread(plain):
+    pod = plain.pod("gateway")
+    assert pod["terminationGracePeriodSeconds"] >= 5 + 30
+    assert {c["topologyKey"] for c in pod["topologySpreadConstraints"]} == {
+        "kubernetes.io/hostname",
+        "topology.kubernetes.io/zone",
+    }
+
+
+def test_no_container_may_write_to_its_root_or_gain_a_privilege(tmp_path):
+    recorder = deploy(stack(tmp_path, cache={"kind": "redis"}), {"redis_password": "x"})
+    for name in ("triton", "gateway", "model-loader", "redis"):
+        pod = recorder.pod(name)
+        assert pod["automountServiceAccountToken"] is False
+        for container in [*pod["containers"], *pod.get("initContainers", [])]:
+            security = container["securityContext"]
+            assert security["readOnlyRootFilesystem"] is True
+            assert security["allowPrivilegeEscalation"] is False
+            assert security["capabilities"] == {"drop": ["ALL"]}
+            assert container["resources"]["limits"]["memory"]
+
+
+def test_redis_and_its_secret_address_exist_only_where_the_stack_asks(tmp_path, plain):
+    assert "redis" not in plain.all("Deployment")
+    recorder = deploy(stack(tmp_path, cache={"kind": "redis"}), {"redis_password": "pw"})
+    assert "user default on >pw " in recorder.all("Secret")["redis-config"]["stringData"]["redis.conf"]
+    url = recorder.all("Secret")["gateway-settings"]["stringData"]["ASSIST_REDIS_URL"]
+    assert url == "redis://:pw@redis:6379/0"
+    (reference,) = [e for e in recorder.container("gateway")["env"] if e["name"] == "ASSIST_REDIS_URL"]
+    assert reference["valueFrom"]["secretKeyRef"]["name"] == "gateway-settings"
+
+
+def test_without_our_secrets_the_pods_refer_to_those_that_others_make(tmp_path):
+    recorder = deploy(stack(tmp_path, cache={"kind": "redis"}), None)
+    assert not recorder.all("Secret")
+    assert "redis" in recorder.all("Deployment")
+    assert any(e["name"] == "ASSIST_REDIS_URL" for e in recorder.container("gateway")["env"])
+
+
+def test_an_ingress_has_tls_always_and_appears_only_when_asked_for(tmp_path, plain):
+    assert not plain.all("Ingress")
+    settings = {"host": "code.example", "class_name": "nginx", "tls_secret": "code-tls"}
+    recorder = deploy(stack(tmp_path, kubernetes={"ingress": settings}), {})
+    spec = recorder.all("Ingress")["gateway"]["spec"]
+    assert spec["tls"] == [{"hosts": ["code.example"], "secretName": "code-tls"}]
+
+
+def test_service_monitors_are_made_only_when_the_stack_says_that_the_crds_are_there(tmp_path, plain):
+    assert not plain.all("ServiceMonitor")
+    recorder = deploy(stack(tmp_path, kubernetes={"monitoring": {"service_monitor": True}}), {})
+    assert set(recorder.all("ServiceMonitor")) == {"gateway", "triton"}
+
+
+def test_the_openai_engine_needs_no_triton(tmp_path):
+    engine = {"kind": "openai", "url": "https://llm.example/v1"}
+    recorder = deploy(stack(tmp_path, engine=engine), {"engine_key": "sk"})
+    assert "triton" not in recorder.all("Deployment")
+    assert recorder.all("Secret")["gateway-settings"]["stringData"] == {"ASSIST_ENGINE_KEY": "sk"}
+
+
+def test_the_quota_holds_everything_at_its_largest(tmp_path):
+    kubernetes = {"gateway": {"replicas": 2, "max_replicas": 4, "cpu_m": 100, "memory_mib": 100}}
+    kubernetes |= {"triton": {"cpu_m": 1000, "memory_mib": 1000}, "loader": {"cpu_m": 10, "memory_mib": 10}}
+    hard = deploy(stack(tmp_path, kubernetes=kubernetes), {}).all("ResourceQuota")["ai-assist"]["spec"][
+        "hard"
+    ]
+    assert hard["requests.cpu"] == f"{5 * 100 + 2 * 10 + 2 * 1000}m"
+    assert hard["requests.memory"] == f"{5 * 100 + 2 * 10 + 2 * 1000}Mi"
+    assert hard["pods"] == str(5 + 2 + 2)
+
+
+def test_the_policies_deny_all_and_let_only_the_gateway_reach_triton(plain):
+    policies = plain.all("NetworkPolicy")
+    deny = policies["default-deny"]["spec"]
+    assert deny["podSelector"] == {}
+    assert set(deny["policyTypes"]) == {"Ingress", "Egress"}
+    grpc, metrics = policies["triton"]["spec"]["ingress"]
+    (peer,) = grpc["from"]
+    assert peer["podSelector"]["matchLabels"]["app.kubernetes.io/name"] == "gateway"
+    assert [port["port"] for port in grpc["ports"]] == [8001]
+    assert [port["port"] for port in metrics["ports"]] == [8002]
