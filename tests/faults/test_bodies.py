@@ -1,5 +1,6 @@
 """G10, G11: bodies that are too big, compressed, lying or malformed; memory stays flat and nothing is a 5xx."""
 
+import contextlib
 import gzip
 import json
 import socket
@@ -94,7 +95,8 @@ def test_a_lying_head_is_a_4xx_and_the_connection_ends(gateway: Gateway, head: b
     connection = gateway.connect()
     connection.settimeout(15)
     connection.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n{}\r\n\r\n")
-    connection.shutdown(socket.SHUT_WR)
+    with contextlib.suppress(OSError):  # the gateway may have hung up already
+        connection.shutdown(socket.SHUT_WR)
     answer = read_all(connection)
     assert answer == b"" or answer.startswith(b"HTTP/1.1 4")
     assert answer.count(b"HTTP/1.1 ") <= 1

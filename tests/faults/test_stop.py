@@ -49,6 +49,7 @@ def test_sigterm_loses_nothing_under_way_and_waits_for_no_half_body(
         gateway.signal()
         until(lambda: gateway.status("/ready") == 503, 2)
         assert gateway.status("/health") == 200
+        time.sleep(0.5)  # the main loop looks at the signal ten times a second; until then it serves
         late = gateway.complete()
         assert (late.status_code, late.headers["connection"]) == (503, "close")
         assert int(late.headers["retry-after"]) >= 1

@@ -21,6 +21,10 @@ from tests.support.triton import ROOT, free_ports
 _START_S = 30.0
 MODEL_DIR = ROOT / "models" / "tiny-codegen"
 COMPLETIONS = "/v1/completions"
+# One client for all: each new one loads the certificate store. No kept connections: servers are killed here.
+_CLIENT = httpx.Client(
+    limits=httpx.Limits(max_connections=None, max_keepalive_connections=0), trust_env=False
+)
 
 
 class Gateway:
@@ -54,7 +58,7 @@ class Gateway:
         end = time.monotonic() + _START_S
         while time.monotonic() < end and self._process.poll() is None:
             with contextlib.suppress(httpx.HTTPError):
-                if httpx.get(self.url + wait_for, timeout=2).status_code == 200:
+                if _CLIENT.get(self.url + wait_for, timeout=2).status_code == 200:
                     return
             time.sleep(0.05)
         self.kill()
@@ -81,14 +85,14 @@ class Gateway:
         """Ask for a completion and wait for the answer."""
         headers = fields.pop("headers", {})
         body = {"prompt": prompt, "max_tokens": 8, "temperature": 0, **fields}
-        return httpx.post(self.url + COMPLETIONS, json=body, headers=headers, timeout=40)
+        return _CLIENT.post(self.url + COMPLETIONS, json=body, headers=headers, timeout=40)
 
     def status(self, path: str) -> int:
-        return httpx.get(self.url + path, timeout=5).status_code
+        return _CLIENT.get(self.url + path, timeout=5).status_code
 
     def metric(self, sample: str) -> float:
         """Return one sample's value, 0 when it does not exist yet."""
-        for line in httpx.get(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=5).text.splitlines():
+        for line in _CLIENT.get(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=5).text.splitlines():
             if line.startswith(sample + " "):
                 return float(line.rpartition(" ")[2])
         return 0.0
