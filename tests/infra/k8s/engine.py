@@ -109,6 +109,14 @@ class Workspace:
             process.wait(timeout=10)
         assert after in log.read_text(), log.read_text()
 
+    def restore_state(self, name: str) -> None:
+        """Put the last whole state back where the kill came in the middle of writing it, as the runbook says."""
+        state = self.backend / f".pulumi/stacks/ai-assist/{name}.json"
+        try:
+            json.loads(state.read_text())
+        except json.JSONDecodeError:
+            shutil.copy2(state.with_name(f"{name}.json.bak"), state)
+
     def kubectl(self, *arguments: str) -> str:
         done = subprocess.run(
             ["kubectl", *arguments],

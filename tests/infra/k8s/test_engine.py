@@ -81,6 +81,7 @@ def test_after_a_killed_up_nothing_is_made_twice_and_adopting_what_is_there_fini
     workspace.stack("kube-local")
     workspace.killed_up("kube-local", "kubernetes:core/v1:LimitRange kube-local created")
     assert workspace.pulumi(*UP, "kube-local").returncode != 0, "the dead run still holds the lock"
+    workspace.restore_state("kube-local")
     done(workspace.pulumi("cancel", "--yes", "--stack", "kube-local"))
     refused = workspace.pulumi(*UP, "kube-local")
     if refused.returncode != 0:
