@@ -72,8 +72,7 @@ class Gke(Strict):
     """The cluster. ``zones`` are tried in any order for GPUs; a zonal control plane stands in the first one.
 
     ``endpoint``: ``dns`` reaches the API server by name with IAM deciding, from anywhere; ``public`` by
-    address from ``authorised_networks`` alone; ``private`` from inside the network alone. ``kubeconfig``
-    names a file to use for the workloads instead of the cluster's own, e.g. for one behind a gateway.
+    address from ``authorised_networks`` alone; ``private`` from inside the network alone.
     """
 
     zones: Annotated[tuple[Zone, ...], Field(min_length=1)]
@@ -88,7 +87,6 @@ class Gke(Strict):
     autopilot: bool = False
     cpu_pool: CpuPool = CpuPool()
     gpu_pool: GpuPool = GpuPool()
-    kubeconfig: str | None = None
 
     @property
     def region(self) -> str:

@@ -1,0 +1,1 @@
+"""Google Cloud: the network, the nodes and the GKE cluster that the service runs on."""

@@ -1,0 +1,24 @@
+"""The Google APIs that the cluster needs."""
+
+import pulumi
+import pulumi_gcp as gcp
+
+# Enabling container enables what GKE depends on with it: IAM, Logging, Monitoring, Artifact Registry.
+NEEDED = ("compute.googleapis.com", "container.googleapis.com")
+
+
+class Apis(pulumi.ComponentResource):
+    """Enables what is needed and never disables it: other things in the project may use the same APIs."""
+
+    def __init__(self, name: str, *, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("codecomplete:gcp:Apis", name, None, opts)
+        self.services: list[pulumi.Resource] = [
+            gcp.projects.Service(
+                f"{name}-{api.partition('.')[0]}",
+                service=api,
+                disable_on_destroy=False,
+                opts=pulumi.ResourceOptions(parent=self),
+            )
+            for api in NEEDED
+        ]
+        self.register_outputs({})

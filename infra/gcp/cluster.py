@@ -1,0 +1,57 @@
+"""The GKE cluster itself: the control plane, and for Autopilot all there is."""
+
+import pulumi
+import pulumi_gcp as gcp
+
+from infra.gcp import cluster_settings
+from infra.gcp.network import Network
+from infra.gcp.project import Project, labels
+from spec.gke import Gke
+
+# A control plane takes 5 to 15 minutes; a repair that Google makes first holds it up.
+PATIENCE = pulumi.CustomTimeouts(create="45m", update="60m", delete="45m")
+
+
+class Cluster(pulumi.ComponentResource):
+    """A private, VPC-native cluster with Workload Identity. Node pools are resources of their own.
+
+    Its name is fixed: a second creation after a crash is then refused by Google instead of paid for.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        gke: Gke,
+        *,
+        project: Project,
+        network: Network,
+        node_account: pulumi.Input[str],
+        depends_on: list[pulumi.Resource],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        super().__init__("codecomplete:gcp:Cluster", name, None, opts)
+        mode = (
+            cluster_settings.autopilot(node_account)
+            if gke.autopilot
+            else cluster_settings.standard(gke, node_account)
+        )
+        self.cluster = gcp.container.Cluster(
+            name,
+            name=name,
+            network=network.vpc.self_link,
+            subnetwork=network.subnetwork.self_link,
+            resource_labels=labels(name),
+            workload_identity_config={"workload_pool": f"{project.id}.svc.id.goog"},
+            **cluster_settings.shared(gke),
+            **mode,
+            opts=pulumi.ResourceOptions(
+                parent=self,
+                depends_on=depends_on,
+                protect=gke.deletion_protection,
+                custom_timeouts=PATIENCE,
+                # Both describe the default pool, which is removed at once and never comes back.
+                ignore_changes=[] if gke.autopilot else ["nodeConfig", "initialNodeCount"],
+            ),
+        )
+        self.name = self.cluster.name
+        self.register_outputs({"name": self.name})

@@ -1,0 +1,74 @@
+"""How to reach the cluster: a kubeconfig that asks gcloud for a short-lived token, and holds none itself."""
+
+import json
+from pathlib import Path
+
+import pulumi
+
+from infra.gcp.cluster import Cluster
+from infra.gcp.project import Project
+from spec.gke import Gke
+
+INSTALL = "install gke-gcloud-auth-plugin: gcloud components install gke-gcloud-auth-plugin"
+
+
+def for_workloads(own: pulumi.Output[str], config: pulumi.Config) -> pulumi.Output[str]:
+    """Return what the workloads' provider uses: the file that ``kubeconfig`` in ``config`` names, or ``own``.
+
+    Another file serves a private cluster that is reached through a gateway. Its path is returned, so that no
+    credential in it enters the state. Raises ``pulumi.RunError`` where it is no file.
+    """
+    named = config.get("kubeconfig")
+    if named is None:
+        return own
+    path = Path(named).expanduser()
+    if not path.is_file():
+        raise pulumi.RunError(
+            f"kubeconfig {path} is no file; write it, or use the cluster's own: pulumi config rm kubeconfig"
+        )
+    return pulumi.Output.from_input(str(path))
+
+
+def of_cluster(cluster: Cluster, gke: Gke) -> pulumi.Output[str]:
+    """Return the cluster's own kubeconfig. By name its certificate is public; by address, of its own CA."""
+    google = cluster.cluster
+    if gke.endpoint == "dns":
+        server = google.control_plane_endpoints_config.dns_endpoint_config.endpoint
+        return pulumi.Output.all(google.name, server).apply(lambda known: render(known[0], known[1], None))
+    private = gke.endpoint == "private"
+    server = google.private_cluster_config.private_endpoint if private else google.endpoint
+    authority = google.master_auth.cluster_ca_certificate
+    return pulumi.Output.all(google.name, server, authority).apply(lambda known: render(*known))
+
+
+def render(name: str, host: str, authority: str | None) -> str:
+    """Return a kubeconfig as JSON, which is YAML. ``authority``: the CA certificate in base64."""
+    trust = {"certificate-authority-data": authority} if authority else {}
+    plugin = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "command": "gke-gcloud-auth-plugin",
+        "installHint": INSTALL,
+        "interactiveMode": "Never",
+        "provideClusterInfo": True,
+    }
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": name, "cluster": {"server": f"https://{host}", **trust}}],
+        "users": [{"name": name, "user": {"exec": plugin}}],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+        "current-context": name,
+    }
+    return json.dumps(document, indent=2, sort_keys=True)
+
+
+def command(cluster: Cluster, gke: Gke, project: Project) -> pulumi.Output[str]:
+    """Return the command that lets kubectl reach the cluster."""
+    flag = {"dns": " --dns-endpoint", "private": " --internal-ip", "public": ""}[gke.endpoint]
+    return pulumi.Output.format(
+        "gcloud container clusters get-credentials {0} --location {1} --project {2}{3}",
+        cluster.name,
+        gke.location,
+        project.id,
+        flag,
+    )
