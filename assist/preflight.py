@@ -15,6 +15,7 @@ from assist import processes
 from assist.deployment import Deployment
 from assist.findings import Finding, ok, problem
 from assist.mirrors import unreachable
+from spec.checks import model_copies
 
 _GIB = 2**30
 _ENVIRONMENTS_GIB = 1.5  # measured: 0.9 for the three environments, and what uv unpacks on the way
@@ -92,19 +93,24 @@ def _disk(deployment: Deployment) -> Finding:
 
 
 def _memory(deployment: Deployment) -> Finding:
-    service, cause = (
-        deployment.service,
-        f"{psutil.virtual_memory().available / _GIB:.1f} GiB of memory available",
-    )
-    weights = 0.0 if service.accelerator.is_gpu else service.model.memory_gib.get(service.precision, 0.0)
-    needed = (weights * service.serving.instances if deployment.needs_triton else 0.0) + _OVERHEAD_GIB
-    if processes.programs(deployment.layout) or psutil.virtual_memory().available / _GIB >= needed:
+    available = psutil.virtual_memory().available / _GIB
+    needed = _OVERHEAD_GIB + _weights_gib(deployment)
+    cause = f"{available:.1f} GiB of memory available"
+    if processes.programs(deployment.layout) or available >= needed:
         return ok("memory", cause)
     return problem(
         "memory",
         f"{cause}, {needed:.1f} needed",
         "Stop other programs, or choose a smaller model or precision",
     )
+
+
+def _weights_gib(deployment: Deployment) -> float:
+    """Return what the model's copies take of this machine's memory."""
+    service = deployment.service
+    if service.accelerator.is_gpu or not deployment.needs_triton:
+        return 0.0
+    return service.model.memory_gib.get(service.precision, 0.0) * model_copies(service)
 
 
 def _shared_memory(deployment: Deployment) -> Finding:

@@ -1,0 +1,1 @@
+"""The benchmarks: each prints a table and ratios against a named peer."""

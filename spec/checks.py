@@ -8,12 +8,15 @@ from spec.catalogue import AcceleratorFacts, ModelFacts
 from spec.document import Location
 from spec.gke_checks import findings as gke_findings
 from spec.kubernetes_checks import findings as kubernetes_findings
+from spec.service import Service
 from spec.stack import Stack
 
 # Share of a device's memory that the runtime, activations and the CUDA context leave to weights and KV cache.
 USABLE_SHARE = 0.92
 # Rows that must fit at full context for the service to be of use; batches of short prompts are far larger.
 ROWS_AT_FULL_CONTEXT = 1
+# Triton serves a unary model and its decoupled twin, two processes that each load the weights.
+MODELS_IN_TRITON = 2
 
 Finding = tuple[Location, str]
 
@@ -94,20 +97,27 @@ def _memory(choice: Choice) -> Iterator[Finding]:
     weights = choice.model.memory_gib.get(choice.precision)
     if choice.device.memory_gib is None or weights is None:
         return
-    devices = choice.stack.accelerator.count if choice.stack.accelerator.split == "tensor" else 1
+    stack = choice.stack
+    devices = stack.accelerator.count if stack.accelerator.split == "tensor" else 1
+    usable = choice.device.memory_gib * USABLE_SHARE * devices
+    copies = model_copies(stack)
     cached = 4 if choice.precision in {"float32", "F32"} else 2
     cache = choice.model.kv_cache_gib(_context_length(choice) * ROWS_AT_FULL_CONTEXT, cached)
-    usable = choice.device.memory_gib * USABLE_SHARE * devices
-    if weights + cache <= usable:
+    if copies * weights + cache <= usable:
         return
-    smaller = [name for name in _offered(choice) if choice.model.memory_gib[name] + cache <= usable]
+    smaller = [name for name in _offered(choice) if copies * choice.model.memory_gib[name] + cache <= usable]
     remedy = f"set precision: {smaller[0]}" if smaller else "choose a smaller model or a larger accelerator"
     yield (
         ("model",),
-        f"{choice.stack.model} needs {weights:.1f} GiB of weights as {choice.precision}"
-        f" and {cache:.1f} GiB of KV cache, but {choice.stack.accelerator.kind} offers {usable:.1f} GiB;"
+        f"{stack.model} needs {copies} x {weights:.1f} GiB of weights as {choice.precision} (unary, stream)"
+        f" and {cache:.1f} GiB of KV cache, but {stack.accelerator.kind} offers {usable:.1f} GiB;"
         f" {remedy}, or lower context_length",
     )
+
+
+def model_copies(stack: Stack | Service) -> int:
+    """Return how often one device holds the weights."""
+    return stack.serving.instances * (MODELS_IN_TRITON if stack.engine.kind == "triton" else 1)
 
 
 def _split(choice: Choice) -> Iterator[Finding]:

@@ -69,9 +69,10 @@ triton: {grpc_port: 8000}
         ({"model": "tiny-codgen"}, "did you mean 'tiny-codegen'?"),
         ({"accelerator": {"kind": "l44"}}, "did you mean 'l4'?"),
         (
-            {"model": "codegen-6B-multi", "accelerator": {"kind": "t4"}, "precision": "float16"},
+            {"model": "codegen-2B-multi", "accelerator": {"kind": "t4"}, "precision": "float32"},
             "int8_float16",
         ),
+        ({"model": "codegen-6B-multi", "accelerator": {"kind": "t4"}}, "choose a smaller model"),
         ({"accelerator": {"kind": "t4", "count": 2}}, "set split: replicate"),
         ({"accelerator": {"kind": "t4", "count": 2, "split": "tensor"}}, "set split: replicate"),
         ({"accelerator": {"kind": "cpu", "count": 2}}, "serving.instances"),
