@@ -42,10 +42,17 @@ def unauthenticated(message: str) -> ApiError:
     )
 
 
+def forbidden(message: str) -> ApiError:
+    """Return a 403: the caller is known and may not do this."""
+    return ApiError(403, message, "permission_error", "insufficient_permissions")
+
+
 def too_large(limit_bytes: int) -> ApiError:
     """Return a 413 that names the limit in bytes."""
     return ApiError(
-        413, f"The request body is larger than {limit_bytes} bytes. Send less context.", code="request_too_large"
+        413,
+        f"The request body is larger than {limit_bytes} bytes. Send less context.",
+        code="request_too_large",
     )
 
 
