@@ -12,11 +12,13 @@ from api.edge.cache import LocalCache, RedisCache, salt_or_random
 from api.edge.drain import Drain
 from api.edge.gitlab import GitLab
 from api.edge.health import Readiness, routes
+from api.edge.jwks import SigningKeys
 from api.edge.key_store import KeyStore
 from api.edge.limits import LocalLimiter, RedisLimiter
 from api.edge.metrics import Metrics
 from api.edge.metrics_server import MetricsPortError, MetricsServer, serve
 from api.edge.middleware.install import install
+from api.edge.oidc import Oidc
 from api.edge.redis_link import RedisLink
 from api.edge.settings import EdgeSettings
 
@@ -36,7 +38,10 @@ class Edge:
         self._redis = self._link()
         limiter = LocalLimiter() if self._redis is None else RedisLimiter(self._redis, LocalLimiter())
         self.admission = Admission(settings, self.metrics, limiter)
-        self._gitlab = self._token_check() if settings.auth_mode == "gitlab" else None
+        self._gitlab: GitLab | None = None
+        self._oidc: Oidc | None = None
+        if settings.auth_mode == "gitlab":
+            self._gitlab, self._oidc = self._token_checks()
         self.authenticator = self._authenticator()
         self.metrics_server: MetricsServer | None = None
 
@@ -53,8 +58,9 @@ class Edge:
         async with AsyncExitStack() as stack:
             if self._redis is not None:
                 stack.push_async_callback(self._redis.close)
-            if self._gitlab is not None:
-                stack.push_async_callback(self._gitlab.close)
+            for check in (self._gitlab, self._oidc):
+                if check is not None:
+                    stack.push_async_callback(check.close)
             if settings.metrics_port is not None:
                 self.metrics_server = self._serve_metrics(settings.metrics_host, settings.metrics_port)
                 stack.callback(self.metrics_server.close)
@@ -75,7 +81,7 @@ class Edge:
             return None
         return RedisLink(url, self.settings.redis_timeout_s, on_error=self.metrics.redis_failed)
 
-    def _token_check(self) -> GitLab:
+    def _token_checks(self) -> tuple[GitLab, Oidc]:
         settings = self.settings
         configured = settings.cache_salt.get_secret_value() if settings.cache_salt else None
         salt = salt_or_random(configured)
@@ -83,12 +89,13 @@ class Edge:
         cache = (
             local if self._redis is None else RedisCache(self._redis, local, salt, settings.gitlab_cache_s)
         )
-        return GitLab.from_settings(settings, cache, salt, self.metrics)
+        oidc = Oidc(settings, SigningKeys(settings, self.metrics), salt, self.metrics)
+        return GitLab.from_settings(settings, cache, salt, self.metrics), oidc
 
     def _authenticator(self) -> Authenticator:
         settings = self.settings
-        if self._gitlab is not None:
-            return ByGitLab(settings, self._gitlab, self.metrics)
+        if self._gitlab is not None and self._oidc is not None:
+            return ByGitLab(settings, self._gitlab, self._oidc, self.metrics)
         if settings.auth_mode == "keys" and settings.keys_file is not None:
             return ByKey(settings, KeyStore(settings.keys_file), self.metrics)
         return Anonymous(settings)

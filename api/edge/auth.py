@@ -19,10 +19,12 @@ if TYPE_CHECKING:
     from api.edge.gitlab import GitLab
     from api.edge.key_store import KeyStore
     from api.edge.metrics import Metrics
+    from api.edge.oidc import Oidc
     from api.edge.settings import EdgeSettings
 
 MISSING = "No authorization header presented"
 INVALID = "Invalid authorization header"
+ONLY_OIDC = "Invalid authentication token type - only OIDC is supported"
 _SCHEMES = ("bearer", "token")
 _KEY_HEADERS = ("x-api-key", "api-key")
 _MAX_SECRET = 8192
@@ -89,10 +91,10 @@ class ByKey:
 
 
 class ByGitLab:
-    """A GitLab server's token check."""
+    """A GitLab server's word: its signature on an OIDC token, or its answer to a question about the token."""
 
-    def __init__(self, settings: "EdgeSettings", gitlab: "GitLab", metrics: "Metrics") -> None:
-        self._settings, self._gitlab, self._metrics = settings, gitlab, metrics
+    def __init__(self, settings: "EdgeSettings", gitlab: "GitLab", oidc: "Oidc", metrics: "Metrics") -> None:
+        self._settings, self._gitlab, self._oidc, self._metrics = settings, gitlab, oidc, metrics
 
     async def caller(self, request: Request) -> Caller:
         """Return the token's caller under a salted id; only ``Bearer`` is understood, as upstream."""
@@ -102,9 +104,19 @@ class ByGitLab:
             raise errors.unauthenticated(MISSING)
         token = _after_scheme(header, ("bearer",))
         if token is None:
-            self._metrics.auth("denied")
-            raise errors.unauthenticated(INVALID)
-        return _with_defaults(self._settings, f"gl-{(await self._gitlab.verify(token))[:16]}", "gitlab")
+            raise self._denied(INVALID)
+        if request.headers.get("x-gitlab-authentication-type", "").lower() == "oidc":
+            return self._known(await self._oidc.verify(token, request.headers))
+        if not self._settings.gitlab_check_path:
+            raise self._denied(ONLY_OIDC)
+        return self._known(await self._gitlab.verify(token))
+
+    def _known(self, salted_id: str) -> Caller:
+        return _with_defaults(self._settings, f"gl-{salted_id[:16]}", "gitlab")
+
+    def _denied(self, message: str) -> errors.ApiError:
+        self._metrics.auth("denied")
+        return errors.unauthenticated(message)
 
 
 def credential(headers: Headers) -> str | None:

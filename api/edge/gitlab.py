@@ -15,6 +15,7 @@ from urllib.parse import urljoin
 import httpx
 
 from api import errors
+from api.edge import fetch
 from api.edge.cache import AllowCache, salted_key
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from api.edge.settings import EdgeSettings
 
 FORBIDDEN = "Forbidden by auth provider"
-_MAX_ANSWER_BYTES = 64 * 1024
 _MAX_PENDING = 256
 _RETRY_AFTER_S = 2.0
 
@@ -99,7 +99,9 @@ class GitLab:
             async with asyncio.timeout(
                 self._check.timeout_s
             ):  # httpx's own limits are per read, not in total
-                status, body = await self._get(token)
+                status, body = await fetch.get(
+                    self._client, self._check.url, {"Authorization": f"Bearer {token}"}
+                )
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError, OSError) as error:
             raise self._no_answer(type(error).__name__) from None
         finally:
@@ -111,16 +113,6 @@ class GitLab:
         if allowed:
             await self._cache.allow(key)
         return allowed
-
-    async def _get(self, token: str) -> tuple[int, bytes]:
-        headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
-        async with self._client.stream("GET", self._check.url, headers=headers) as response:
-            body = b""
-            async for part in response.aiter_bytes():
-                body += part
-                if len(body) > _MAX_ANSWER_BYTES:
-                    return 502, b""
-            return response.status_code, body
 
     def _no_answer(self, why: str) -> errors.ApiError:
         self._metrics.auth("unavailable")

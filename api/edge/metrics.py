@@ -16,7 +16,18 @@ _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 _TOKENS = (1, 4, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _FINISHES = frozenset({"stop", "length", "abort", "error"})
-_FAILURES = frozenset({"ConnectError", "ConnectTimeout", "ReadTimeout", "TimeoutError", "ReadError"})
+_FAILURES = frozenset(
+    {
+        "ConnectError",
+        "ConnectTimeout",
+        "ReadTimeout",
+        "TimeoutError",
+        "ReadError",
+        "no JSON",
+        "no jwks_uri",
+        "no keys",
+    }
+)
 MAX_KEY_LABELS = 500
 OTHER = "other"
 

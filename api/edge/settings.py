@@ -37,12 +37,21 @@ class EdgeSettings(BaseSettings):
     gitlab_api_url: str = Field(
         "https://gitlab.com/api/v4/", validation_alias=_legacy("gitlab_api_url", "GITLAB_API_URL")
     )
-    gitlab_check_path: str = "ml/ai-assist"
+    gitlab_check_path: str = Field("ml/ai-assist", description="empty: only OIDC tokens are taken")
     gitlab_check_json: str = Field(
         "user_is_allowed", description="dotted key that must be true; empty: any 200"
     )
     gitlab_timeout_s: float = Field(1.0, gt=0, le=30)
     gitlab_cache_s: float = Field(3600.0, ge=0)
+    gitlab_url: str = Field("https://gitlab.com", description="signs the tokens of OIDC callers")
+    oidc_issuer: str | None = Field(None, description="their `iss`; unset: gitlab_url")
+    oidc_audience: str = Field("gitlab-code-suggestions", min_length=1)
+    oidc_scopes: str = Field(
+        "code_suggestions,complete_code", description="comma list; one of them is needed"
+    )
+    oidc_leeway_s: float = Field(10.0, ge=0, le=60, description="how far GitLab's clock may be off")
+    oidc_keys_s: float = Field(86_400.0, gt=0, description="how long GitLab's public keys are good")
+    oidc_refresh_s: float = Field(5.0, gt=0, description="the pause between questions for its keys")
     cache_salt: SecretStr | None = Field(None, description="shared by replicas that share a Redis")
     use_local_cache: bool = Field(
         default=True, validation_alias=_legacy("use_local_cache", "USE_LOCAL_CACHE")
@@ -81,7 +90,15 @@ class EdgeSettings(BaseSettings):
             )
         return url if url.endswith("/") else f"{url}/"
 
-    @field_validator("keys_file", "redis_url", "cache_salt", "auth", mode="before")
+    @field_validator("gitlab_url")
+    @classmethod
+    def _be_http_url(cls, url: str) -> str:
+        """Take the slash off: GitLab's issuer has none, and ``iss`` must match to the letter."""
+        if not url.startswith(("http://", "https://")):
+            raise ValueError("ASSIST_GITLAB_URL must be an http(s) URL such as https://gitlab.example.com")
+        return url.rstrip("/")
+
+    @field_validator("keys_file", "redis_url", "cache_salt", "auth", "oidc_issuer", mode="before")
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return None if value == "" else value
@@ -114,6 +131,11 @@ class EdgeSettings(BaseSettings):
         if self.keys_file is not None:
             return "keys"
         return "gitlab" if self.bypass_external_auth is False else "none"
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        """Return the scopes of which an OIDC token needs one."""
+        return frozenset(scope.strip() for scope in self.oidc_scopes.split(",") if scope.strip())
 
     @property
     def redis(self) -> str | None:
