@@ -38,7 +38,6 @@ class Settings(EdgeSettings):
 
     host: str = "127.0.0.1"
     port: int = Field(5000, ge=0, le=65535, validation_alias=_legacy("PORT", "API_EXTERNAL_PORT"))
-    workers: int = Field(1, ge=1)
     keep_alive_s: int = Field(75, ge=1)
 
     engine: Literal["triton", "openai"] = "triton"
@@ -96,11 +95,6 @@ class Settings(EdgeSettings):
         if self.engine == "openai" and not self.engine_url:
             raise ValueError(
                 "ASSIST_ENGINE=openai needs ASSIST_ENGINE_URL, for example http://127.0.0.1:8080/v1"
-            )
-        if self.workers > 1:
-            raise ValueError(
-                "ASSIST_WORKERS must be 1: limits and metrics belong to one process. "
-                "Run more gateways on other ports, behind NGINX or a Kubernetes Service."
             )
         if self.docs_url and not self.openapi_url:
             raise ValueError("DOCS_URL needs OPENAPI_URL as well, for example /openapi.json")

@@ -21,7 +21,6 @@ def gateway_environment(service: Service, paths: Paths) -> dict[str, str]:
     environment = {
         "API_EXTERNAL_PORT": gateway.port,
         "ASSIST_HOST": gateway.host,
-        "ASSIST_WORKERS": gateway.workers,
         "ASSIST_METRICS_HOST": gateway.metrics_host,
         "ASSIST_METRICS_PORT": gateway.metrics_port,
         "ASSIST_ENGINE": service.engine.kind,
@@ -34,6 +33,7 @@ def gateway_environment(service: Service, paths: Paths) -> dict[str, str]:
         "ASSIST_FIM_TEMPLATE": service.model.fim and service.model.fim.model_dump_json(),
         "ASSIST_AUTH": auth.mode,
         "ASSIST_KEYS_FILE": paths.keys_file,
+        "ASSIST_GITLAB_URL": auth.gitlab_url,
         "GITLAB_API_URL": auth.gitlab_api_url,
         "ASSIST_GITLAB_CHECK_PATH": auth.gitlab_check_path,
         "ASSIST_GITLAB_CHECK_JSON": auth.gitlab_check_json,

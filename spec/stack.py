@@ -53,13 +53,12 @@ class Triton(Strict):
 
 
 class Gateway(Strict):
-    """Where the gateway listens, and how many worker processes it runs."""
+    """Where the gateway listens."""
 
     host: str = "127.0.0.1"
     port: Port = 5000
     metrics_host: str = "127.0.0.1"
     metrics_port: Port = 8082
-    workers: Count = 1
 
 
 class Limits(Strict):
@@ -82,6 +81,7 @@ class Auth(Strict):
     """Who may ask: anybody, holders of our keys, or users of a GitLab instance."""
 
     mode: Literal["none", "keys", "gitlab"] = "keys"
+    gitlab_url: str = "https://gitlab.com"
     gitlab_api_url: str = "https://gitlab.com/api/v4/"
     gitlab_check_path: str = "ml/ai-assist"
     gitlab_check_json: str = "user_is_allowed"
