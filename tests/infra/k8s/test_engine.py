@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from spec.catalogue import ROOT
 from tests.infra.k8s.engine import Workspace
 
 pytestmark = [pytest.mark.kube, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -34,6 +35,18 @@ def test_up_is_complete_the_second_changes_nothing_and_destroy_leaves_nothing(wo
     done(workspace.pulumi("preview", "--refresh", "--expect-no-changes", "--stack", "kube-local"))
     done(workspace.pulumi("destroy", "--yes", "--skip-preview", "--stack", "kube-local"))
     assert workspace.left() == []
+
+
+@pytest.mark.skipif(
+    not (ROOT / ".run/venvs/policies/bin/python").exists(),
+    reason="the policy pack's environment is missing; scripts/bootstrap .run/venvs/policies requirements/policies.txt",
+)
+def test_the_policy_pack_has_nothing_against_the_program_but_advice(workspace: Workspace):
+    workspace.stack("kube-local")
+    pack = str(ROOT / "policies")
+    seen = done(workspace.pulumi("preview", "--stack", "kube-local", "--policy-pack", pack))
+    assert "image-by-digest" in seen
+    assert "[mandatory]" not in seen
 
 
 def test_triton_lands_on_the_t4_pool_and_nothing_else_does(workspace: Workspace):

@@ -26,7 +26,9 @@ def content(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize("folder", sorted(render.VARIANTS))
 def test_the_committed_manifests_are_what_the_components_render(folder, tmp_path):
     render.render(load_service(ROOT / f"stacks/{render.VARIANTS[folder]}.yaml"), tmp_path / "out")
-    assert content(tmp_path / "out") == content(MANIFESTS / folder), "run python -m infra.render and look at the diff"
+    assert content(tmp_path / "out") == content(MANIFESTS / folder), (
+        "run python -m infra.render and look at the diff"
+    )
 
 
 def test_there_is_a_folder_for_every_variant_and_for_nothing_else():

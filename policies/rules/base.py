@@ -1,0 +1,73 @@
+"""What a rule is. Rules import nothing of Pulumi's, so that they also judge manifests."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Resource:
+    """One resource: its Pulumi type token, its name, the stack it belongs to and its inputs."""
+
+    type: str
+    name: str
+    stack: str
+    props: Mapping[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """Return the last part of the type, e.g. ``Deployment``."""
+        return self.type.rpartition(":")[2]
+
+    @property
+    def production(self) -> bool:
+        """Say whether this is a production stack: its name says so, as ``gke-prod`` does."""
+        return self.stack == "prod" or self.stack.endswith("-prod")
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """Return a Kubernetes object's metadata, or nothing."""
+        return self.props.get("metadata") or {}
+
+
+Enforcement = Literal["mandatory", "advisory"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule on one resource. ``check`` yields what is wrong, each with its remedy."""
+
+    name: str
+    description: str
+    check: Callable[[Resource], Iterator[str]]
+    enforcement: Enforcement = "mandatory"
+
+
+@dataclass(frozen=True)
+class StackRule:
+    """A rule on all resources together. ``check`` yields what is wrong, each with its remedy."""
+
+    name: str
+    description: str
+    check: Callable[[Sequence[Resource]], Iterator[str]]
+    enforcement: Enforcement = "mandatory"
+
+
+def pod_spec(resource: Resource) -> Mapping[str, Any] | None:
+    """Return the pod of a workload, however deep it lies; None for what runs no pod."""
+    if not resource.type.startswith("kubernetes:"):
+        return None
+    spec = resource.props.get("spec") or {}
+    if resource.kind == "Pod":
+        return dict(spec)
+    if resource.kind == "CronJob":
+        spec = (spec.get("jobTemplate") or {}).get("spec") or {}
+    template = spec.get("template") if isinstance(spec, Mapping) else None
+    return template.get("spec") if isinstance(template, Mapping) else None
+
+
+def containers(resource: Resource) -> Iterator[Mapping[str, Any]]:
+    """Yield every container of a workload, those that prepare it first."""
+    pod = pod_spec(resource) or {}
+    yield from pod.get("initContainers") or ()
+    yield from pod.get("containers") or ()
