@@ -13,6 +13,10 @@ from api.settings import Settings
 from api.text.tokenizer import Tokenizer
 from tests.api.codegen_tokenizer import write_model_dir
 from tests.api.fake_triton import FakeTriton, Script
+from tests.support.fake_gitlab import gitlab
+from tests.support.fake_issuer import issuer
+
+__all__ = ["gitlab", "issuer"]
 
 TINY = Path(__file__).resolve().parents[2] / "models" / "tiny-codegen"
 
