@@ -11,6 +11,8 @@ from pydantic import AwareDatetime, Field
 
 from spec.validation import Strict
 
+# Enabling container enables what GKE depends on with it: IAM, Logging, Monitoring, Artifact Registry.
+APIS = ("compute.googleapis.com", "container.googleapis.com")
 Zone = Annotated[str, Field(pattern=r"^[a-z]+-[a-z]+[0-9]+-[a-z]$")]
 Nodes = Annotated[int, Field(ge=0, le=1000)]
 # Images of several GB are unpacked on the boot disk; GKE itself refuses less than 10 GiB.

@@ -3,8 +3,7 @@
 import pulumi
 import pulumi_gcp as gcp
 
-# Enabling container enables what GKE depends on with it: IAM, Logging, Monitoring, Artifact Registry.
-NEEDED = ("compute.googleapis.com", "container.googleapis.com")
+from spec.gke import APIS
 
 
 class Apis(pulumi.ComponentResource):
@@ -19,6 +18,6 @@ class Apis(pulumi.ComponentResource):
                 disable_on_destroy=False,
                 opts=pulumi.ResourceOptions(parent=self),
             )
-            for api in NEEDED
+            for api in APIS
         ]
         self.register_outputs({})
