@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -54,26 +55,30 @@ def preview(
     return pulumi("preview", "--policy-pack", str(ROOT / "policies"), "--stack", stack, *arguments)
 
 
+def reported(output: str) -> set[str]:
+    """Return the rules that the engine says were broken."""
+    return set(re.findall(r"\[(?:mandatory|advisory)\]\s+([a-z-]+)", output))
+
+
 def test_every_rule_reports_its_failing_example_and_the_preview_is_refused(tmp_path):
     examples = [example for examples in FAILING.values() for example in examples]
     # Only their own examples may satisfy these two, so their counterparts stay out.
     examples = [e for e in examples if e[1] not in {"budget", "deny"}]
     refused = preview(tmp_path, examples)
     assert refused.returncode != 0
-    for rule in (*RULES, *STACK_RULES):
-        assert f"{rule.name}" in refused.stdout, f"{rule.name} is silent\n{refused.stdout}{refused.stderr}"
+    assert reported(refused.stdout) == {rule.name for rule in (*RULES, *STACK_RULES)}, refused.stderr
 
 
 def test_the_passing_examples_pass_together(tmp_path):
     passed = preview(tmp_path, [example for examples in PASSING.values() for example in examples])
     assert passed.returncode == 0, passed.stdout + passed.stderr
-    assert not [rule.name for rule in (*RULES, *STACK_RULES) if rule.name in passed.stdout]
+    assert reported(passed.stdout) == set()
 
 
 def test_production_refuses_what_elsewhere_is_advice(tmp_path):
     tagged = [*FAILING["image-by-digest"], *PASSING["has-disruption-budget"], *PASSING["denies-by-default"]]
     advised = preview(tmp_path / "a", tagged)
     assert advised.returncode == 0, advised.stdout + advised.stderr
-    assert "image-by-digest" in advised.stdout
+    assert reported(advised.stdout) == {"image-by-digest"}
     strict = ("--policy-pack-config", str(ROOT / "policies/prod.json"))
     assert preview(tmp_path / "b", tagged, *strict).returncode != 0
