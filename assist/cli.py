@@ -14,6 +14,8 @@ from assist.deployment import Deployment, Overrides, current, resolve
 from assist.keys_cli import keys
 from assist.layout import Layout
 from assist.models_cli import models
+from assist.plan_gke.cli import gke
+from assist.plan_gke.cli import plan as plan_gke
 from assist.processes import own, stop
 from assist.terminal import err, fail, out
 from spec import SpecError
@@ -21,6 +23,7 @@ from spec import SpecError
 app = typer.Typer(help="Plan, run and look after one deployment.", no_args_is_help=True, add_completion=False)
 app.add_typer(keys, name="keys")
 app.add_typer(models, name="models")
+app.add_typer(gke, name="gke")
 
 Stack = Annotated[str, typer.Option(envvar="STACK", help="A name in stacks/, or a stack file.")]
 Host = Annotated[str, typer.Option(envvar="HOST", help="Address of the gateway, in place of the stack's.")]
@@ -50,7 +53,9 @@ def up_(
 
 @app.command()
 def plan(stack: Stack = "local", host: Host = "", port: Port = "", as_json: Json = False) -> None:
-    """Say what `up` would change, and change nothing."""
+    """Say what `up` would change, and change nothing. For target gke: what stops it, and what it costs."""
+    if _resolve(stack, host, port).service.target == "gke":
+        plan_gke(stack, as_json=as_json)
     up_(stack, host, port, as_json, dry_run=True)
 
 
