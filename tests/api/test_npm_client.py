@@ -16,11 +16,17 @@ pytestmark = [pytest.mark.triton, pytest.mark.npm]
 @pytest.fixture
 def node() -> str:
     found = shutil.which("node")
-    if found is None:
-        pytest.skip("needs Node.js 20 or later on PATH")
+    if found is None or _major(found) < 20:
+        pytest.skip("needs Node.js 20 or later on PATH; the client supports no older one")
     if not (NPM / "node_modules" / "openai").is_dir():
         pytest.skip("OpenAI's client is not installed: run `npm ci` in tests/npm")
     return found
+
+
+def _major(node: str) -> int:
+    """Return Node.js's major version; Debian 12's own is 18."""
+    said = subprocess.run([node, "--version"], capture_output=True, text=True, timeout=20, check=True).stdout
+    return int(said.removeprefix("v").partition(".")[0])
 
 
 def test_the_node_client_completes_streams_lists_and_sees_errors(node, triton):
