@@ -4,6 +4,8 @@ STACK ?= local
 CONTROL := .run/venvs/control
 ASSIST := $(CONTROL)/bin/assist
 DEV := .venv
+# Test processes. A file's tests share their servers, so a file stays in one process.
+WORKERS ?= 2
 export PORT HOST STACK
 
 .PHONY: help up down status clean test lint fmt bench lock
@@ -25,7 +27,7 @@ clean: down  ## Stop the service and remove everything that was made here
 	@find . -name .git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
 test: dev tests/npm/node_modules/.package-lock.json  ## Run every test whose tools are here; skipped ones say what they lack
-	$(DEV)/bin/pytest
+	$(DEV)/bin/pytest -n $(WORKERS) --dist loadfile
 
 lint: dev  ## Check style and types, without changing anything
 	$(DEV)/bin/ruff check
