@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterator
 from assist.findings import Finding, ok, problem, unknown
 from assist.plan_gke import offers, price, quota
 from assist.plan_gke.google import LOGIN, Google, GoogleError
+from assist.plan_gke.prices import filestore
 from spec.gke import APIS, Gke
 from spec.service import Service
 
+FILESTORE_API = "file.googleapis.com"
 Check = Callable[[Service, Gke, Google], Iterator[Finding]]
 
 
@@ -59,10 +61,12 @@ def _billing(_: Service, __: Gke, client: Google) -> Iterator[Finding]:
         yield problem("billing", "no billing account is linked; Google creates nothing without", command)
 
 
-def _apis(_: Service, __: Gke, client: Google) -> Iterator[Finding]:
+def _apis(service: Service, _: Gke, client: Google) -> Iterator[Finding]:
     address = "serviceusage.googleapis.com/v1/projects/{project}/services?filter=state:ENABLED"
     enabled = {str(one["name"]).rpartition("/")[2] for one in client.items(address, "services")}
-    absent = [api for api in APIS if api not in enabled]
+    # `pulumi up` enables the first two itself, where it may; Filestore's driver has no way to do so.
+    wanted = [*APIS, *([FILESTORE_API] if filestore(service) else [])]
+    absent = [api for api in wanted if api not in enabled]
     if absent:
         command = f"gcloud services enable {' '.join(absent)} --project {client.project}"
         yield problem("apis", f"not enabled: {', '.join(absent)}", command)

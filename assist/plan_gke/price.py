@@ -13,7 +13,7 @@ CALCULATOR = "https://cloud.google.com/products/calculator"
 
 
 def price(service: Service, gke: Gke, client: Google) -> Iterator[Finding]:
-    """Yield the bill line by line and its sum; a line without a price makes the sum unknown, not smaller."""
+    """Yield the bill line by line and its sum; a line without a price is named beside the sum."""
     lines = prices.bill(service, offers.sizes(service, gke, client))
     listed = prices.prices()
     for line in lines:
@@ -24,10 +24,10 @@ def price(service: Service, gke: Gke, client: Google) -> Iterator[Finding]:
             )
         else:
             yield ok(f"price {line.name}", _range(line.least, line.most))
-    least, most = prices.total(lines)
-    if most is not None:
-        credit = "; Google's free tier may cover the control plane" if _free(gke, listed.free_cluster) else ""
-        yield ok("price", f"{_range(least, most)}, list prices of {listed.as_of}, without traffic{credit}")
+    least, most, missing = prices.total(lines)
+    credit = "; Google's free tier may cover the control plane" if _free(gke, listed.free_cluster) else ""
+    plus = f", and what is unknown of: {', '.join(missing)}" if missing else ""
+    yield ok("price", f"{_range(least, most)}{plus}; list prices of {listed.as_of}, without traffic{credit}")
 
 
 def _free(gke: Gke, kinds: tuple[str, ...]) -> bool:

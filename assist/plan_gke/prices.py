@@ -24,11 +24,12 @@ class Machines(Strict):
 
 
 class Region(Strict):
-    """The prices of one region: machine families, accelerators by GKE's name (an hour), disk (a month)."""
+    """The prices of one region: machine families, accelerators by GKE's name (an hour), storage (a month)."""
 
     machines: dict[str, Machines] = Field(default_factory=dict)
     accelerators: dict[str, float] = Field(default_factory=dict)
     balanced_disk_gib_month: float | None = None
+    filestore_gib_month: dict[str, float] = Field(default_factory=dict)
 
 
 class Prices(Strict):
@@ -71,13 +72,13 @@ def prices() -> Prices:
 def bill(service: Service, sizes: dict[str, Size]) -> list[Item]:
     """Return what the plan costs, line by line. ``sizes`` by machine type.
 
-    Traffic and the model store's disk are not in it: nobody knows them before.
+    Traffic is not in it: nobody knows it before.
     """
     gke, listed = service.gke, prices()
     if gke is None:
         return []
     region = listed.regions.get(gke.region, Region())
-    lines = [Item("control plane", listed.cluster_hour, listed.cluster_hour)]
+    lines = [Item("control plane", listed.cluster_hour, listed.cluster_hour), _store(service, region)]
     if gke.autopilot:
         return [*lines, Item("pods on Autopilot", None, None)]
     pools: list[CpuPool | GpuPool] = [gke.cpu_pool, *([gke.gpu_pool] if service.accelerator.is_gpu else [])]
@@ -89,9 +90,29 @@ def bill(service: Service, sizes: dict[str, Size]) -> list[Item]:
     return lines
 
 
-def total(lines: list[Item]) -> tuple[float | None, float | None]:
-    """Return USD an hour for the fewest and the most nodes; None as soon as one line is unknown."""
-    return _sum([line.least for line in lines]), _sum([line.most for line in lines])
+def total(lines: list[Item]) -> tuple[float, float, list[str]]:
+    """Return USD an hour for the fewest and the most nodes, and the lines that have no price."""
+    unknown = [line.name for line in lines if line.most is None]
+    known = [line for line in lines if line.most is not None]
+    return sum(line.least or 0 for line in known), sum(line.most or 0 for line in known), unknown
+
+
+def filestore(service: Service) -> bool:
+    """Say whether the model store is a Filestore instance: GKE's classes for it end so."""
+    kubernetes = service.kubernetes
+    return kubernetes is not None and (kubernetes.store.storage_class or "").endswith("-rwx")
+
+
+def _store(service: Service, region: Region) -> Item:
+    """Return the model store's line: Filestore by its class, else a balanced disk, GKE's default."""
+    if service.kubernetes is None or service.kubernetes.store.kind != "pvc":
+        return Item("model store", None, None)
+    store = service.kubernetes.store
+    listed = region.filestore_gib_month.get(store.storage_class or "") if filestore(service) else None
+    if store.storage_class is None:
+        listed = region.balanced_disk_gib_month
+    hour = None if listed is None else store.size_gib * listed / HOURS_A_MONTH
+    return Item("model store", hour, hour)
 
 
 def machine_type(service: Service, pool: CpuPool | GpuPool) -> str | None:
@@ -102,11 +123,6 @@ def machine_type(service: Service, pool: CpuPool | GpuPool) -> str | None:
 
 def _times(nodes: int, hour: float | None) -> float | None:
     return 0.0 if nodes == 0 else None if hour is None else nodes * hour
-
-
-def _sum(amounts: list[float | None]) -> float | None:
-    known = [amount for amount in amounts if amount is not None]
-    return sum(known) if len(known) == len(amounts) else None
 
 
 def _node_hour(

@@ -6,7 +6,7 @@ from assist.findings import Finding, exit_status
 from assist.plan_gke import checks
 from assist.plan_gke.prices import Size, bill, total
 from assist.plan_gke.quota import needs
-from tests.infra.gcp.stacks import stack
+from tests.infra.gcp.stacks import plain, stack
 from tests.plan import google
 
 FIXED = {"gpu_pool__spot": False}
@@ -14,7 +14,7 @@ SIZES = {"n1-standard-2": Size(2, 7.5), "n1-standard-4": Size(4, 15.0)}
 
 
 def found(known, tmp_path, **changes) -> dict[str, Finding]:
-    service = stack(**FIXED | changes)
+    service = plain(**FIXED | changes)
     return {one.id: one for one in checks(service, google.client(known, tmp_path))}
 
 
@@ -146,25 +146,37 @@ def test_the_driver_mode_is_judged(tmp_path, changes, status, says):
 
 
 def test_the_price_is_the_sum_of_list_prices_from_the_fewest_to_the_most_nodes():
-    lines = {line.name: line for line in bill(stack(**FIXED), SIZES)}
+    lines = {line.name: line for line in bill(plain(**FIXED), SIZES)}
     disk, nat = 50 * 0.10 / 730, 0.0014
     cpu_node = 2 * 0.031611 + 7.5 * 0.004237 + disk + nat
     gpu_node = 4 * 0.031611 + 15 * 0.004237 + 2 * disk + nat + 0.35
     assert lines["CPU nodes"].least == pytest.approx(cpu_node)
     assert lines["GPU nodes"].least == 0
-    least, most = total(list(lines.values()))
-    assert least == pytest.approx(0.10 + cpu_node)
-    assert most == pytest.approx(0.10 + 3 * cpu_node + 5 * gpu_node)
+    store = 1024 * 0.10 / 730
+    least, most, unknown = total(list(lines.values()))
+    assert least == pytest.approx(0.10 + cpu_node + store)
+    assert most == pytest.approx(0.10 + 3 * cpu_node + 5 * gpu_node + store)
+    assert unknown == []
 
 
-@pytest.mark.parametrize("changes", [{"gpu_pool__spot": True}, {"zones": ("europe-west4-a",)}])
-def test_an_unknown_price_makes_the_sum_unknown_never_smaller(tmp_path, changes):
-    lines = bill(stack(**FIXED | changes), SIZES)
-    assert total(lines)[1] is None
-    if "zones" not in changes:
-        findings = found(google.answers(), tmp_path, **changes)
-        assert findings["price GPU nodes"].status == "unknown"
-        assert "price" not in findings
+@pytest.mark.parametrize(
+    ("changes", "unknown"),
+    [
+        ({"gpu_pool__spot": True}, ["GPU nodes"]),
+        ({"zones": ("europe-west4-a",)}, ["model store", "CPU nodes", "GPU nodes"]),
+    ],
+)
+def test_a_line_without_a_price_is_named_beside_the_sum_and_adds_nothing(changes, unknown):
+    assert total(bill(plain(**FIXED | changes), SIZES))[2] == unknown
+
+
+def test_a_filestore_of_unknown_price_and_its_api_are_not_forgotten(tmp_path):
+    known = google.answers()
+    client = google.client(known, tmp_path)
+    findings = {one.id: one for one in checks(stack(**FIXED), client)}
+    assert findings["price model store"].status == "unknown"
+    assert "unknown of: model store" in findings["price"].cause
+    assert "file.googleapis.com" in findings["apis"].remedy
 
 
 def test_every_finding_that_is_not_ok_has_a_remedy(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from assist.cli import app
-from tests.infra.gcp.stacks import stack, written
+from tests.infra.gcp.stacks import plain, written
 from tests.plan import google
 
 
@@ -28,7 +28,7 @@ def recorded(tmp_path, **quotas):
 
 @pytest.fixture
 def file(tmp_path):
-    return str(written(stack(gpu_pool__spot=False), tmp_path))
+    return str(written(plain(gpu_pool__spot=False), tmp_path))
 
 
 def test_a_plan_replays_recorded_answers_and_says_go(tmp_path, file):

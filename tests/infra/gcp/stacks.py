@@ -19,6 +19,15 @@ def stack(name: str = "gke-dev", **changes: Any) -> Service:
     return service.model_copy(update={"gke": gke})
 
 
+def plain(**changes: Any) -> Service:
+    """Return ``gke-dev`` with a store of GKE's default class, whose price is listed."""
+    service = stack(**changes)
+    assert service.kubernetes is not None
+    store = service.kubernetes.store.model_copy(update={"storage_class": None})
+    kubernetes = service.kubernetes.model_copy(update={"store": store})
+    return service.model_copy(update={"kubernetes": kubernetes})
+
+
 def _replaced(section: Any, path: list[str], value: Any) -> Any:
     if len(path) > 1:
         value = _replaced(getattr(section, path[0]), path[1:], value)
@@ -30,6 +39,7 @@ def written(service: Service, directory: Path) -> Path:
     import yaml
 
     assert service.gke is not None
+    assert service.kubernetes is not None
     document = {
         "name": service.name,
         "target": service.target,
@@ -37,6 +47,7 @@ def written(service: Service, directory: Path) -> Path:
         "runtime": service.runtime,
         "precision": service.precision,
         "accelerator": {"kind": service.accelerator.kind, "count": service.accelerator.count},
+        "kubernetes": {"store": service.kubernetes.store.model_dump(mode="json")},
         "gke": service.gke.model_dump(mode="json", exclude_defaults=True),
     }
     file = directory / f"{service.name}.yaml"

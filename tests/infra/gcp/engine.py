@@ -1,0 +1,123 @@
+"""The real Pulumi engine and the real Google provider on the Google half of the program."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from spec.catalogue import ROOT
+from tests.infra.gcp.double import PROJECT, Double
+
+PROGRAM = Path(__file__).parent / "program"
+TOKEN = "canary-oauth-token-7c1f"
+PROJECT_NAME = "ai-assist-gcp-test"
+
+
+@dataclass
+class Workspace:
+    """A copy of the program in ``folder``, with a Pulumi backend, a home and a stack of its own."""
+
+    folder: Path
+    double: Double
+    stack: str
+
+    @property
+    def backend(self) -> Path:
+        return self.folder / "state"
+
+    @property
+    def state(self) -> Path:
+        return self.backend / f".pulumi/stacks/{PROJECT_NAME}/{self.stack}.json"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        path = os.pathsep.join([str(Path(sys.prefix) / "bin"), os.environ["PATH"]])
+        return self.double.environment | {
+            "PATH": path,
+            "PYTHONPATH": str(ROOT),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "GOOGLE_OAUTH_ACCESS_TOKEN": TOKEN,
+            "PULUMI_BACKEND_URL": f"file://{self.backend}",
+            "PULUMI_HOME": str(self.folder / "home"),
+            "PULUMI_CONFIG_PASSPHRASE": "test",
+            "PULUMI_SKIP_UPDATE_CHECK": "true",
+            "PULUMI_ERROR_OUTPUT_STRING": "1",
+            "HOME": str(self.folder),
+        }
+
+    def prepare(self, stack_file: Path, region: str = "us-central1") -> None:
+        self.backend.mkdir()
+        shutil.copytree(PROGRAM, self.folder / "program")
+        self.expect(0, "stack", "init", self.stack)
+        for key, value in (("gcp:project", PROJECT), ("gcp:region", region), ("test:stack", str(stack_file))):
+            self.expect(0, "config", "set", key, value)
+        self.expect(0, "config", "set", "--path", "pulumi:disable-default-providers[0]", "gcp")
+
+    def command(self, *arguments: str) -> list[str]:
+        return ["pulumi", *arguments, "--non-interactive"]
+
+    def pulumi(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*arguments),
+            cwd=self.folder / "program",
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=200,
+            check=False,
+        )
+
+    def expect(self, status: int, *arguments: str) -> str:
+        done = self.pulumi(*arguments)
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def up(self) -> str:
+        return self.expect(0, "up", "--yes", "--skip-preview")
+
+    def start_up(self) -> subprocess.Popen[str]:
+        """Start ``up`` in a process group of its own; its output goes to ``up.log``."""
+        with (self.folder / "up.log").open("w") as log:
+            return subprocess.Popen(
+                self.command("up", "--yes", "--skip-preview"),
+                cwd=self.folder / "program",
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
+
+    def wait_for(self, text: str, process: subprocess.Popen[str], patience_s: float = 90) -> None:
+        deadline = time.monotonic() + patience_s
+        while text not in self.log and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert text in self.log, self.log
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "up.log").read_text()
+
+    def kill_at(self, text: str) -> None:
+        """Start ``up`` and SIGKILL it with all its children once its output has ``text``."""
+        process = self.start_up()
+        try:
+            self.wait_for(text, process)
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(timeout=10)
+
+    def export(self) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads(self.state.read_text())
+        return document
+
+    def links(self) -> list[str]:
+        """Return Google's address of everything in the state that has one."""
+        resources = self.export()["checkpoint"]["latest"].get("resources", [])
+        return [one["outputs"]["selfLink"] for one in resources if one.get("outputs", {}).get("selfLink")]

@@ -1,0 +1,68 @@
+"""`pulumi up --stack gke-dev`, all of it: Google by its double, the workloads on a real API server.
+
+The cluster that the double "makes" has no API server, so the workloads go where ``kubeconfig`` in Pulumi's
+configuration points, as they do for a private cluster that is reached through a gateway.
+"""
+
+import json
+import time
+
+import pytest
+import yaml
+
+from spec.catalogue import ROOT
+from tests.infra.gcp.double import PROJECT, Double
+from tests.infra.gcp.engine import TOKEN
+from tests.infra.k8s.conftest import kubeconfig, workspace
+from tests.infra.k8s.engine import Workspace
+
+__all__ = ["kubeconfig", "workspace"]
+pytestmark = [pytest.mark.gcp, pytest.mark.kube, pytest.mark.slow, pytest.mark.timeout(600)]
+
+STACK = "gke-dev"
+CLUSTER = f"https://container.googleapis.com/v1/projects/{PROJECT}/locations/us-central1-a/clusters/{STACK}"
+
+
+@pytest.fixture
+def gke(workspace: Workspace, double: Double) -> Workspace:
+    """Return the repository's own ``gke-dev`` on that API server; only project and kubeconfig are added."""
+    ours = {"HTTPS_PROXY", "SSL_CERT_FILE"}
+    workspace.variables |= {key: value for key, value in double.environment.items() if key in ours}
+    workspace.variables |= {"GOOGLE_OAUTH_ACCESS_TOKEN": TOKEN, "NO_PROXY": "127.0.0.1,localhost"}
+    workspace.stack(STACK)
+    region = yaml.safe_load((ROOT / f"stacks/Pulumi.{STACK}.yaml").read_text())["config"]["gcp:region"]
+    settings = {"gcp:project": PROJECT, "gcp:region": region, "kubeconfig": str(workspace.kubeconfig)}
+    for key, value in settings.items():
+        assert workspace.pulumi("config", "set", key, value, "--stack", STACK).returncode == 0
+    return workspace
+
+
+def done(result) -> str:
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout + result.stderr
+
+
+def test_one_command_makes_cluster_and_service_a_second_changes_nothing_and_destroy_empties_both(
+    gke: Workspace, double: Double
+):
+    done(gke.pulumi("up", "--yes", "--skip-preview", "--stack", STACK))
+    assert double.exists(CLUSTER)
+    pods = json.loads(gke.kubectl("-n", "ai-assist", "get", "pods", "-o", "json"))["items"]
+    triton = [pod for pod in pods if pod["metadata"]["labels"]["app.kubernetes.io/name"] == "triton"]
+    assert [pod["spec"]["nodeSelector"]["cloud.google.com/gke-accelerator"] for pod in triton] == [
+        "nvidia-tesla-t4"
+    ]
+    outputs = json.loads(done(gke.pulumi("stack", "output", "--json", "--stack", STACK)))
+    assert {"cluster", "kubeconfig_command", "url", "next"} <= set(outputs)
+    done(gke.pulumi("preview", "--refresh", "--expect-no-changes", "--stack", STACK))
+    done(gke.pulumi("destroy", "--yes", "--skip-preview", "--stack", STACK))
+    assert not double.exists(CLUSTER)
+    assert gke.left() == []
+
+
+def test_a_preview_of_the_whole_is_a_plan_of_everything(gke: Workspace):
+    begun = time.monotonic()
+    seen = done(gke.pulumi("preview", "--stack", STACK))
+    assert "gcp:container:Cluster" in seen
+    assert "kubernetes:apps/v1:Deployment" in seen
+    print(f"preview of {STACK}: {time.monotonic() - begun:.1f} s")  # noqa: T201 -- reported, never asserted
