@@ -6,6 +6,7 @@ backend INT32 everywhere; so nothing here is assumed that can be asked.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import grpc
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
@@ -49,6 +50,14 @@ class ModelInterface:
     decoupled: bool = False
     rows_streamed: bool = False
     max_batch_size: int = _DEFAULT_MAX_BATCH
+
+    @cached_property
+    def blank(self) -> service_pb2.ModelInferRequest:
+        """Return a request that names every input, of shape [1, 1] and without values."""
+        request = service_pb2.ModelInferRequest(model_name=self.name)
+        for name, datatype in self.inputs.items():
+            request.inputs.add(name=name, datatype=datatype, shape=(1, 1))
+        return request
 
     @classmethod
     def documented(cls, name: str) -> "ModelInterface":

@@ -1,10 +1,12 @@
 """FasterTransformer's tensors: a job to a request, a response to tokens.
 
-The request is built as protobuf with raw contents at once; ``InferInput`` objects would copy every tensor
-twice more.
+A request starts as a copy of its model's blank one, and its values are packed into raw contents at once:
+``InferInput`` objects would copy every tensor twice more.
 """
 
+import struct
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -15,52 +17,45 @@ from api.engine.base import Job
 from api.engine.interface import ModelInterface
 from api.errors import bad_gateway
 
-_DTYPES = {
-    "UINT32": "<u4", "INT32": "<i4", "UINT64": "<u8", "INT64": "<i8",
-    "FP32": "<f4", "FP16": "<f2", "BOOL": "?",
-}  # fmt: skip
+_CODES = {"UINT32": "I", "INT32": "i", "UINT64": "Q", "INT64": "q", "FP32": "f", "FP16": "e", "BOOL": "?"}
+_DTYPES = {datatype: f"<{np.dtype(code).str[1:]}" for datatype, code in _CODES.items()}
 _SEED_BITS = {"INT32": 31, "UINT32": 32, "INT64": 63, "UINT64": 64}
+_NO_WORDS = (0, -1)
 Array = NDArray[Any]
 
 
-def word_list(sequences: Sequence[Sequence[int]]) -> list[list[int]]:
-    """Return FasterTransformer's word list of one row: ids one after the other, and where each sequence ends.
+def word_list(sequences: Sequence[Sequence[int]]) -> Sequence[int]:
+    """Return FasterTransformer's word list of one row: ids one after the other, then each sequence's end.
 
-    Ends are padded with -1 to the length of the ids; no words at all is ``[[0], [-1]]``.
+    Ends are padded with -1 to the number of ids; no words at all is ``(0, -1)``.
     """
     ids = [token for sequence in sequences for token in sequence]
     if not ids:
-        return [[0], [-1]]
-    ends = np.cumsum([len(sequence) for sequence in sequences if sequence]).tolist()
-    return [ids, ends + [-1] * (len(ids) - len(ends))]
+        return _NO_WORDS
+    ends = list(accumulate(len(sequence) for sequence in sequences if sequence))
+    return [*ids, *ends, *[-1] * (len(ids) - len(ends))]
 
 
-def _values(job: Job, eos_id: int) -> dict[str, Any]:
-    """Return each input's value for one row. Greedy is top_k 1 at temperature 1, as FauxPilot sends it."""
+def _values(job: Job, eos_id: int) -> dict[str, Sequence[float]]:
+    """Return each input's values for one row. Greedy is top_k 1 at temperature 1, as FauxPilot sends it."""
     greedy = job.sampling.temperature == 0
     return {
-        "input_ids": list(job.prompt_ids),
-        "input_lengths": [len(job.prompt_ids)],
-        "request_output_len": [job.max_tokens],
-        "runtime_top_k": [1 if greedy else job.sampling.top_k],
-        "runtime_top_p": [job.sampling.top_p],
-        "beam_search_diversity_rate": [0.0],
-        "temperature": [1.0 if greedy else job.sampling.temperature],
-        "len_penalty": [1.0],
-        "repetition_penalty": [job.sampling.repetition_penalty],
-        "is_return_log_probs": [job.logprobs],
-        "beam_width": [1],
-        "start_id": [eos_id],
-        "end_id": [eos_id],
-        "bad_words_list": [[0], [-1]],
+        "input_ids": job.prompt_ids,
+        "input_lengths": (len(job.prompt_ids),),
+        "request_output_len": (job.max_tokens,),
+        "runtime_top_k": (1 if greedy else job.sampling.top_k,),
+        "runtime_top_p": (job.sampling.top_p,),
+        "beam_search_diversity_rate": (0.0,),
+        "temperature": (1.0 if greedy else job.sampling.temperature,),
+        "len_penalty": (1.0,),
+        "repetition_penalty": (job.sampling.repetition_penalty,),
+        "is_return_log_probs": (job.logprobs,),
+        "beam_width": (1,),
+        "start_id": (eos_id,),
+        "end_id": (eos_id,),
+        "bad_words_list": _NO_WORDS,
         "stop_words_list": word_list(job.stop_ids),
     }
-
-
-def _seeds(job: Job, datatype: str) -> Array:
-    mask = (1 << _SEED_BITS.get(datatype, 31)) - 1
-    seeds = [[seed & mask] for seed in job.seeds]
-    return np.array(seeds, dtype=_DTYPES[datatype])
 
 
 def build(job: Job, interface: ModelInterface, eos_id: int) -> service_pb2.ModelInferRequest:
@@ -69,20 +64,30 @@ def build(job: Job, interface: ModelInterface, eos_id: int) -> service_pb2.Model
     ``batchable`` tells our backend that the seed was not chosen by the caller, so it may sample these rows
     together with those of other requests.
     """
-    request = service_pb2.ModelInferRequest(model_name=interface.name, id=job.request_id)
+    request = service_pb2.ModelInferRequest()
+    request.CopyFrom(interface.blank)
+    request.id = job.request_id
     request.parameters["timeout"].int64_param = int(job.deadline_s * 1e6)
     if not job.seeded:
         request.parameters["batchable"].bool_param = True
     values = _values(job, eos_id)
-    for name, datatype in interface.inputs.items():
+    shape: tuple[int, ...]
+    for tensor, (name, datatype) in zip(request.inputs, interface.inputs.items(), strict=True):
         if name == "random_seed":
-            array = _seeds(job, datatype)
+            mask = (1 << _SEED_BITS.get(datatype, 31)) - 1
+            shape, packed = (job.n, 1), _pack(datatype, [seed & mask for seed in job.seeds])
         else:
-            row = np.array([values[name]], dtype=_DTYPES[datatype])
-            array = row if job.n == 1 else np.repeat(row, job.n, axis=0)
-        request.inputs.add(name=name, datatype=datatype, shape=array.shape)
-        request.raw_input_contents.append(array.tobytes())
+            row = values[name]
+            shape = (job.n, 2, len(row) // 2) if name.endswith("_words_list") else (job.n, len(row))
+            packed = _pack(datatype, row) * job.n
+        if shape != (1, 1):
+            tensor.shape[:] = shape
+        request.raw_input_contents.append(packed)
     return request
+
+
+def _pack(datatype: str, values: Sequence[float]) -> bytes:
+    return struct.pack(f"<{len(values)}{_CODES[datatype]}", *values)
 
 
 _TYPED: Mapping[str, Callable[[Any], Any]] = {

@@ -7,9 +7,10 @@ well.
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing, suppress
 from dataclasses import replace
+from typing import TypeVar
 
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
@@ -18,24 +19,16 @@ from api.engine import answers, rpc_errors, tensors
 from api.engine.base import Job, Tokens
 from api.engine.batches import split, starts
 from api.engine.breaker import Breaker
+from api.engine.channel import connect
 from api.engine.interface import PY_MODEL, ModelInterface, describe
 from api.errors import ApiError, deadline, unavailable
 from api.merge import merge
 
-_MAX_MESSAGE = 32 * 1024 * 1024
 _RETRY_AFTER_S = 0.03
+_RECONNECT_S = 0.3
 _READY_S = 1.0
 _INTERFACE_S = 60.0
-# Balanced over a headless service's addresses, which one connection would pin to a single server. No keep-
-# alive pings: GitLab removed theirs because servers answered with too_many_pings.
-_CHANNEL = (
-    ("grpc.lb_policy_name", "round_robin"),
-    ("grpc.max_send_message_length", _MAX_MESSAGE),
-    ("grpc.max_receive_message_length", _MAX_MESSAGE),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-    ("grpc.dns_min_time_between_resolutions_ms", 5000),
-)
+T = TypeVar("T")
 
 
 class TritonEngine:
@@ -58,7 +51,7 @@ class TritonEngine:
     def _stub(self) -> service_pb2_grpc.GRPCInferenceServiceStub:
         if self._channel is None:
             # Made here and not in __init__: a channel belongs to the event loop that is running.
-            self._channel = grpc.aio.insecure_channel(self._address, options=_CHANNEL)
+            self._channel = connect(self._address)
             self._made = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
         return self._made
 
@@ -68,6 +61,8 @@ class TritonEngine:
         if interface.decoupled:
             return await self._collect(job, interface)
         parts = split(job, interface.max_batch_size)
+        if len(parts) == 1:
+            return await self._infer(job, interface)
         found = await asyncio.gather(*(self._infer(part, interface) for part in parts))
         return [
             replace(tokens, row=first + tokens.row)
@@ -134,11 +129,7 @@ class TritonEngine:
         asked_at, interface = self._interfaces.get(name, (-_INTERFACE_S, None))
         if time.monotonic() - asked_at < _INTERFACE_S:
             return interface
-        self._breaker.check()
-        try:
-            interface = await describe(self._stub, name, self._connect_s)
-        except grpc.aio.AioRpcError as error:
-            raise self._failed(error) from error
+        interface = await self._reaching(lambda: describe(self._stub, name, self._connect_s))
         self._interfaces[name] = (time.monotonic(), interface)
         return interface
 
@@ -151,25 +142,37 @@ class TritonEngine:
             self._interfaces.clear()
         return rpc_errors.from_rpc(error)
 
-    async def _infer(self, job: Job, interface: ModelInterface) -> list[Tokens]:
-        """Make one unary call, tried once more when the server could not be reached."""
-        request = tensors.build(job, interface, self._eos_id)
-        end = time.monotonic() + job.deadline_s
+    async def _reaching(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Make a call, and make it once more when the server could not be reached."""
         for last in (False, True):
             self._breaker.check()
             try:
-                response = await self._stub.ModelInfer(
-                    request, timeout=_remaining(end), metadata=_metadata(job)
-                )
+                answer = await call()
             except grpc.aio.AioRpcError as error:
                 failure = self._failed(error)
                 if last or not rpc_errors.is_unreachable(error):
                     raise failure from error
-                await asyncio.sleep(_RETRY_AFTER_S)
+                await self._reconnected()
             else:
                 self._breaker.succeeded()
-                return answers.rows(response, job)
+                return answer
         raise AssertionError("the second attempt returns or raises")  # pragma: no cover
+
+    async def _reconnected(self) -> None:
+        """Wait a moment for the channel: between two attempts to connect, it fails every call at once."""
+        await asyncio.sleep(_RETRY_AFTER_S)
+        with suppress(grpc.aio.AioRpcError):
+            request = service_pb2.ServerLiveRequest()
+            await self._stub.ServerLive(request, timeout=_RECONNECT_S, wait_for_ready=True)
+
+    async def _infer(self, job: Job, interface: ModelInterface) -> list[Tokens]:
+        """Make one unary call."""
+        request = tensors.build(job, interface, self._eos_id)
+        end, metadata = time.monotonic() + job.deadline_s, _metadata(job)
+        response = await self._reaching(
+            lambda: self._stub.ModelInfer(request, timeout=_remaining(end), metadata=metadata)
+        )
+        return answers.rows(response, job)
 
     async def _infer_stream(
         self, job: Job, interface: ModelInterface, first: int
@@ -188,7 +191,7 @@ class TritonEngine:
                 failure = self._failed(error)
                 if started or last or not rpc_errors.is_unreachable(error):
                     raise failure from error
-                await asyncio.sleep(_RETRY_AFTER_S)
+                await self._reconnected()
             else:
                 return
 

@@ -81,6 +81,11 @@ async def test_an_unreachable_server_is_tried_once_more(engine, script):
     assert (caught.value.status, caught.value.retry_after is not None) == (503, True)
 
 
+async def test_asking_for_the_models_interface_is_tried_once_more_too(engine, script):
+    script.fail_first = 1
+    assert len(await engine.complete(job())) == 1
+
+
 async def test_a_dead_server_is_known_after_a_few_tries_and_answers_at_once():
     engine = TritonEngine("127.0.0.1:1", 50256, connect_s=1.0)
     for _ in range(4):
