@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,6 +17,12 @@ keys = typer.Typer(
 )
 
 KeyId = Annotated[str, typer.Argument(help="As `assist keys list` names it.")]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--file", dir_okay=False, help="The keys of another deployment, e.g. for Pulumi's configuration."
+    ),
+]
 Limit = Annotated[int | None, typer.Option(min=0, help="0 for no limit; the stack's own limit by default.")]
 
 
@@ -26,12 +33,13 @@ def add(
     rpm: Limit = None,
     tpm: Limit = None,
     concurrency: Limit = None,
+    file: KeyFile = None,
 ) -> None:
     """Make a key and print it, once: it is stored as a hash. rpm and tpm: requests and tokens a minute."""
     expires = datetime.now(UTC) + timedelta(days=days) if days else None
     try:
         key_id, secret = create_key(
-            Layout().keys, user, expires=expires, rpm=rpm, tpm=tpm, concurrency=concurrency
+            file or Layout().keys, user, expires=expires, rpm=rpm, tpm=tpm, concurrency=concurrency
         )
     except (KeyFileError, ValueError) as error:
         fail(str(error))
@@ -40,9 +48,11 @@ def add(
 
 
 @keys.command("list")
-def list_(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def list_(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False, file: KeyFile = None
+) -> None:
     """List the keys; none can be read back."""
-    found = _list()
+    found = _list(file)
     if as_json:
         typer.echo(json.dumps([key.model_dump(mode="json", exclude={"sha256"}) for key in found], indent=1))
         return
@@ -59,28 +69,32 @@ def list_(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
 
 
 @keys.command()
-def revoke(key_id: KeyId) -> None:
+def revoke(key_id: KeyId, file: KeyFile = None) -> None:
     """Make a key useless from now on."""
     try:
-        key = revoke_key(Layout().keys, key_id)
+        key = revoke_key(file or Layout().keys, key_id)
     except KeyFileError as error:
         fail(str(error))
     out.print(f"{key.id} of {key.user} is revoked.", highlight=False)
 
 
 @keys.command()
-def rotate(key_id: KeyId, overlap_hours: Annotated[float, typer.Option(min=0)] = 0.0) -> None:
+def rotate(
+    key_id: KeyId,
+    overlap_hours: Annotated[float, typer.Option(min=0)] = 0.0,
+    file: KeyFile = None,
+) -> None:
     """Replace a key by one of the same user and limits, and print it; the old one works for the overlap."""
     try:
-        new_id, secret = rotate_key(Layout().keys, key_id, timedelta(hours=overlap_hours))
+        new_id, secret = rotate_key(file or Layout().keys, key_id, timedelta(hours=overlap_hours))
     except KeyFileError as error:
         fail(str(error))
     err.print(f"{new_id} replaces {key_id}: keep this key, it is not shown again.", highlight=False)
     typer.echo(secret)
 
 
-def _list() -> tuple[Key, ...]:
+def _list(file: Path | None) -> tuple[Key, ...]:
     try:
-        return list_keys(Layout().keys)
+        return list_keys(file or Layout().keys)
     except KeyFileError as error:
         fail(str(error))
