@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from api import error_pages
 from api.completion import Completer
-from api.dialects import copilot, gitlab, gitlab_v3, llamacpp, openai
+from api.dialects import copilot, gitlab, gitlab_v3, llamacpp, llamacpp_info, openai
 from api.edge.assembly import Edge
 from api.engine.base import Engine
 from api.engine.openai import OpenAIEngine
@@ -41,7 +41,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         lifespan=_lifespan(edge, engine),
     )
     _set_state(app, settings, engine, tokenizer, edge)
-    for dialect in (openai, copilot, gitlab, gitlab_v3, llamacpp):
+    for dialect in (openai, copilot, gitlab, gitlab_v3, llamacpp, llamacpp_info):
         app.include_router(dialect.router)
     error_pages.install(app, gitlab=settings.auth_mode == "gitlab")
     edge.install(app, engine.ready)

@@ -45,8 +45,8 @@ class Answer:
 class StreamWriter(Protocol):
     """How a dialect writes a stream. A chunk may be empty: nothing is sent then."""
 
-    def chunk(self, delta: Delta) -> bytes:
-        """Return the bytes for a delta."""
+    def chunk(self, delta: Delta, answer: "Answer") -> bytes:
+        """Return the bytes for a delta; ``answer`` holds what has been counted up to and with it."""
         ...
 
     def end(self, answer: Answer) -> bytes:
@@ -101,7 +101,8 @@ class Gateway:
             except TimeoutError:
                 raise deadline(_TOO_SLOW.format(seconds=self.settings.deadline_s)) from None
             except asyncio.CancelledError:
-                self.metrics.cancelled()
+                # How far the engine came is not known here; FasterTransformer can't even be stopped.
+                self.metrics.cancelled(sum(job.n * job.max_tokens for job in answer.plan.jobs))
                 http.state.log["cancelled"] = True
                 raise
             finally:
@@ -126,7 +127,7 @@ class Gateway:
                         if answer.first_token_s is None:
                             answer.first_token_s = time.perf_counter() - http.state.started
                         choices[delta.row].add(delta)
-                        if chunk := writer.chunk(delta):
+                        if chunk := writer.chunk(delta, answer):
                             yield chunk
                 answer.complete = True
                 yield writer.end(answer)

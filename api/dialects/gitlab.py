@@ -160,7 +160,7 @@ def choices_of(answer: Answer, *, cut: bool) -> list[dict[str, Any]]:
 class RawText:
     """GitLab's stream of 2024: an event-stream header over plain text, without any framing."""
 
-    def chunk(self, delta: Delta) -> bytes:
+    def chunk(self, delta: Delta, answer: Answer) -> bytes:  # noqa: ARG002  -- the same for every dialect
         """Return the text itself."""
         return delta.text.encode()
 

@@ -89,7 +89,7 @@ class NamedEvents:
     def __init__(self, metadata: dict[str, Any]) -> None:
         self._metadata: dict[str, Any] | None = metadata
 
-    def chunk(self, delta: Delta) -> bytes:
+    def chunk(self, delta: Delta, answer: Answer) -> bytes:  # noqa: ARG002  -- the same for every dialect
         """Return a chunk's event, after the start event for the first."""
         start = self._start()
         if not delta.text:

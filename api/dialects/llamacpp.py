@@ -104,6 +104,7 @@ class _Shape:
         found = {
             "index": choice.index,
             "content": choice.text,
+            "tokens": self.tokens(choice),
             "id_slot": 0,
             "stop": True,
             "model": self.model,
@@ -121,6 +122,10 @@ class _Shape:
         if self.body.n_probs:
             found["completion_probabilities"] = [_probability(entry) for entry in choice.entries]
         return found
+
+    def tokens(self, piece: Choice | Delta) -> list[int]:
+        """Return the generated ids where they were asked for."""
+        return [entry.id for entry in piece.entries] if self.body.return_tokens else []
 
     def _settings(self) -> dict[str, Any]:
         sampling = self.request.sampling
@@ -172,11 +177,16 @@ class NativeWriter:
     def __init__(self, shape: _Shape) -> None:
         self._shape = shape
 
-    def chunk(self, delta: Delta) -> bytes:
+    def chunk(self, delta: Delta, answer: Answer) -> bytes:  # noqa: ARG002  -- the same for every dialect
         """Return one event for new text."""
         if not delta.text:
             return b""
-        found: dict[str, Any] = {"index": delta.row, "content": delta.text, "stop": False}
+        found: dict[str, Any] = {
+            "index": delta.row,
+            "content": delta.text,
+            "tokens": self._shape.tokens(delta),
+            "stop": False,
+        }
         if self._shape.body.n_probs:
             found["completion_probabilities"] = [_probability(entry) for entry in delta.entries]
         return sse(found)
@@ -184,7 +194,8 @@ class NativeWriter:
     def end(self, answer: Answer) -> bytes:
         """Return the result objects, without the text that has been sent already."""
         return b"".join(
-            sse({**self._shape.document(choice, answer), "content": ""}) for choice in answer.choices
+            sse({**self._shape.document(choice, answer), "content": "", "tokens": []})
+            for choice in answer.choices
         )
 
     def failure(self, error: ApiError) -> bytes:

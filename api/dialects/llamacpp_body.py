@@ -38,6 +38,7 @@ class NativeBody(Body):
     stop: str | list[str] | None = None
     stream: bool = False
     n_probs: Annotated[Int, Field(ge=0)] = 0
+    return_tokens: bool = False
     t_max_predict_ms: Float | None = None
     response_fields: list[str] | None = None
     model: str | None = None
@@ -107,7 +108,7 @@ def to_request(body: NativeBody, prompts: list[Prompt], settings: Settings) -> C
         ),
         stops=stops_of(body.stop, settings),
         seed=None if body.seed in (None, -1, 2**32 - 1) else body.seed,
-        logprobs=0 if body.n_probs else None,
+        logprobs=0 if body.n_probs or body.return_tokens else None,
         model=body.model,
         time_budget_s=budget / 1000 if budget and budget > 0 else None,
     )

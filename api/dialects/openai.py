@@ -9,11 +9,12 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api.body import parse, read_json
-from api.dialects.openai_body import CompletionBody, to_request
+from api.dialects.openai_body import CompletionBody, StreamOptions, to_request
 from api.dialects.shared import CallerDep, GatewayDep, NamesDep
 from api.edge.caller import Caller
 from api.errors import ApiError
 from api.gateway import Answer, Gateway
+from api.model_names import ModelNames
 from api.plan import Choice
 from api.responses import DONE, json_response, sse
 from api.text.row import Delta, TokenEntry
@@ -71,7 +72,12 @@ async def fim_completions(http: Request, caller: CallerDep, gateway: GatewayDep,
 @router.get("/v1/models")
 async def models(http: Request, _: CallerDep, names: NamesDep) -> Response:
     """List the served model."""
-    return json_response({"object": "list", "data": [_model_card(http, names.served)]})
+    return json_response(model_list(http, names))
+
+
+def model_list(http: Request, names: ModelNames) -> dict[str, Any]:
+    """Return OpenAI's list, which holds the one served model."""
+    return {"object": "list", "data": [_model_card(http, names.served)]}
 
 
 @router.get("/v1/models/{name:path}")
@@ -99,11 +105,15 @@ async def _complete(
     request = to_request(
         body, gateway.settings, gateway.metrics, legacy=legacy, has_fim=http.app.state.has_fim
     )
-    meta = Meta(name, logprobs=request.logprobs is not None, token_ids=body.return_token_ids)
+    meta = Meta(
+        name,
+        logprobs=request.logprobs is not None,
+        token_ids=body.return_token_ids,
+        name_ids=body.return_tokens_as_token_ids,
+    )
     if not body.stream:
         return await gateway.whole(http, caller, request, lambda answer: document(meta, answer))
-    usage = bool(body.stream_options and body.stream_options.include_usage)
-    return await gateway.streamed(http, caller, request, CompletionWriter(meta, include_usage=usage))
+    return await gateway.streamed(http, caller, request, CompletionWriter(meta, body.stream_options))
 
 
 @dataclass(frozen=True)
@@ -113,6 +123,7 @@ class Meta:
     model: str
     logprobs: bool = False
     token_ids: bool = False
+    name_ids: bool = False
     id: str = field(default_factory=new_id)
     created: int = field(default_factory=lambda: int(time.time()))
 
@@ -130,15 +141,17 @@ def usage_of(answer: Answer) -> dict[str, int]:
     }
 
 
-def logprobs_of(entries: list[TokenEntry]) -> dict[str, list[Any]]:
-    """Return OpenAI's logprobs.
+def logprobs_of(entries: list[TokenEntry], *, name_ids: bool = False) -> dict[str, list[Any]]:
+    """Return OpenAI's logprobs; ``name_ids`` writes tokens as vLLM does, ``token_id:5``.
 
     FasterTransformer scores the chosen token only, so only that one is listed.
     """
+    names = [f"token_id:{entry.id}" if name_ids else entry.text for entry in entries]
+    scored = zip(names, entries, strict=True)
     return {
         "token_logprobs": [entry.logprob for entry in entries],
-        "top_logprobs": [None if e.logprob is None else {e.text: e.logprob} for e in entries],
-        "tokens": [entry.text for entry in entries],
+        "top_logprobs": [None if e.logprob is None else {name: e.logprob} for name, e in scored],
+        "tokens": names,
         "text_offset": [entry.offset for entry in entries],
     }
 
@@ -148,7 +161,7 @@ def _choice(piece: Choice | Delta, index: int, meta: Meta) -> dict[str, Any]:
         "text": piece.text,
         "index": index,
         "finish_reason": piece.finish_reason,
-        "logprobs": logprobs_of(piece.entries) if meta.logprobs else None,
+        "logprobs": logprobs_of(piece.entries, name_ids=meta.name_ids) if meta.logprobs else None,
     }
     if meta.token_ids:
         choice["token_ids"] = [entry.id for entry in piece.entries]
@@ -160,23 +173,33 @@ def document(meta: Meta, answer: Answer) -> dict[str, Any]:
     choices = [_choice(choice, choice.index, meta) for choice in answer.choices]
     if meta.token_ids:
         for choice in choices:
-            prompt = answer.plan.prompts[choice["index"] // answer.plan.request.n]
-            choice["prompt_token_ids"] = prompt.ids
+            choice["prompt_token_ids"] = _prompt_ids(answer, choice["index"])
     return meta.head() | {"choices": choices, "usage": usage_of(answer)}
+
+
+def _prompt_ids(answer: Answer, index: int) -> list[int]:
+    return answer.plan.prompts[index // answer.plan.request.n].ids
 
 
 class CompletionWriter:
     """A stream of completion objects, one choice each, ended by ``[DONE]``."""
 
-    def __init__(self, meta: Meta, *, include_usage: bool) -> None:
+    def __init__(self, meta: Meta, options: StreamOptions | None = None) -> None:
         self._meta = meta
-        self._include_usage = include_usage
+        self._include_usage = bool(options and options.include_usage)
+        self._usage_so_far = self._include_usage and bool(options and options.continuous_usage_stats)
+        self._begun: set[int] = set()
 
-    def chunk(self, delta: Delta) -> bytes:
+    def chunk(self, delta: Delta, answer: Answer) -> bytes:
         """Return one event, or nothing while a delta holds text back."""
         if not delta:
             return b""
-        return sse(self._meta.head() | {"choices": [_choice(delta, delta.row, self._meta)], "usage": None})
+        choice = _choice(delta, delta.row, self._meta)
+        if self._meta.token_ids and delta.row not in self._begun:
+            self._begun.add(delta.row)
+            choice["prompt_token_ids"] = _prompt_ids(answer, delta.row)
+        usage = usage_of(answer) if self._usage_so_far else None
+        return sse(self._meta.head() | {"choices": [choice], "usage": usage})
 
     def end(self, answer: Answer) -> bytes:
         """Return the usage where it was asked for, and the end mark."""
@@ -192,10 +215,7 @@ class CompletionWriter:
 class FimWriter(CompletionWriter):
     """The same stream with ``delta.content``."""
 
-    def __init__(self, meta: Meta) -> None:
-        super().__init__(meta, include_usage=False)
-
-    def chunk(self, delta: Delta) -> bytes:
+    def chunk(self, delta: Delta, answer: Answer) -> bytes:  # noqa: ARG002  -- the same for every dialect
         """Return one event, or nothing while a delta holds text back."""
         if not delta:
             return b""

@@ -16,15 +16,20 @@ from api.text.prompt import Prompt
 
 _INT64 = 2**63
 _MAX_BIAS = 100.0
+_PROMISES = (
+    "structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar",
+    "allowed_token_ids", "prompt_logprobs", "prompt_embeds", "use_beam_search",
+)  # fmt: skip
 
 
 class StreamOptions(Body):
     """``include_usage`` asks for a last chunk with the usage.
 
-    The other member is accepted and has no effect.
+    With vLLM's ``continuous_usage_stats`` every chunk has it. OpenAI's obfuscation has no effect.
     """
 
     include_usage: bool | None = False
+    continuous_usage_stats: bool | None = False
     include_obfuscation: bool | None = False
 
 
@@ -61,6 +66,21 @@ class CompletionBody(Body):
     truncate_prompt_tokens: Annotated[Int | None, Field(ge=-1)] = None
     truncation_side: Annotated[str, Field(pattern="^(left|right)$")] = "left"
     return_token_ids: bool = False
+    return_tokens_as_token_ids: bool = False
+    min_tokens: Annotated[Int, Field(ge=0)] = 0
+    ignore_eos: bool = False
+    stop_token_ids: tuple[Int, ...] = ()
+    include_stop_str_in_output: bool = False
+    prompt_logprobs: Annotated[Int | None, Field(ge=-1)] = None
+    use_beam_search: bool = False
+    allowed_token_ids: list[Int] | None = None
+    response_format: dict[str, Any] | None = None
+    structured_outputs: dict[str, Any] | None = None
+    guided_json: Any = None
+    guided_regex: str | None = None
+    guided_choice: list[str] | None = None
+    guided_grammar: str | None = None
+    prompt_embeds: Any = None
 
     @field_validator("logit_bias")
     @classmethod
@@ -79,6 +99,7 @@ def to_request(
 ) -> CompletionRequest:
     """Return the request; ``legacy`` is FauxPilot's meaning on its engine routes: no echo, no ``best_of``."""
     _check_stream(body)
+    _check_promises(body)
     _note_ignored(body, settings, metrics, has_fim=has_fim)
     prompts = [_shaped(prompt, body, settings) for prompt in _prompts(body, settings)]
     best_of = None if legacy else _best_of(body, settings)
@@ -141,6 +162,17 @@ def _check_stream(body: CompletionBody) -> None:
         raise invalid("stream_options needs stream: true.", "stream_options")
 
 
+def _check_promises(body: CompletionBody) -> None:
+    """Refuse what cannot be done and would be missed: text without the asked structure is no answer to it."""
+    for name in _PROMISES:
+        if getattr(body, name) not in (None, False):
+            raise _unsupported(name)
+    if body.response_format and body.response_format.get("type", "text") != "text":
+        raise _unsupported("response_format")
+    if body.max_tokens is not None and body.min_tokens > body.max_tokens:
+        raise invalid("min_tokens may not be larger than max_tokens.", "min_tokens")
+
+
 def _best_of(body: CompletionBody, settings: Settings) -> int | None:
     """Return ``best_of`` where it asks for more than ``n``.
 
@@ -168,6 +200,10 @@ def _note_ignored(body: CompletionBody, settings: Settings, metrics: Metrics, *,
         "presence_penalty": bool(body.presence_penalty),
         "logit_bias": any((body.logit_bias or {}).values()),
         "suffix": bool(body.suffix) and not has_fim,
+        "min_tokens": bool(body.min_tokens),
+        "ignore_eos": body.ignore_eos,
+        "stop_token_ids": bool(body.stop_token_ids),
+        "include_stop_str_in_output": body.include_stop_str_in_output,
     }
     for name, given in asked.items():
         if given and settings.strict:

@@ -15,7 +15,7 @@ from api.edge.drain import Drain
 
 _CACHE_S = 1.0
 _PROBE_S = 1.5
-LIVE_PATHS = ("/health", "/monitoring/healthz", "/health/liveliness", "/health/liveness")
+LIVE_PATHS = ("/health", "/v1/health", "/monitoring/healthz", "/health/liveliness", "/health/liveness")
 READY_PATHS = ("/ready", "/monitoring/ready", "/health/readiness")
 ENGINE_PATHS = ("/monitoring/tritonz",)
 PATHS = frozenset((*LIVE_PATHS, *READY_PATHS, *ENGINE_PATHS))

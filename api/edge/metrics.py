@@ -97,7 +97,11 @@ class Metrics:
             "assist_parameters_ignored", "Unsupported parameters", ["parameter"], registry=of
         )
         self._cancelled = Counter("assist_requests_cancelled", "Requests whose client left", registry=of)
-        self._wasted = Counter("assist_tokens_wasted", "Tokens generated for clients that left", registry=of)
+        self._wasted = Counter(
+            "assist_tokens_wasted",
+            "Tokens generated for clients that left; of whole answers, as many as were asked for",
+            registry=of,
+        )
         self._stopped = Counter("assist_stops", "Completions ended by a stop string", ["by"], registry=of)
 
     def _make_edge_metrics(self) -> None:
