@@ -52,7 +52,7 @@ class SuggestionBody(Body):
     prompt_id: Name | None = None
     stream: bool | None = False
     choices_count: Annotated[Int | None, Field(ge=0)] = 0
-    telemetry: Annotated[list[Any], Field(max_length=10)] | None = None
+    telemetry: Annotated[list[Telemetry], Field(max_length=10)] | None = None
     context: Annotated[list[ContextItem], Field(max_length=100)] | None = None
     model_provider: str | None = None
     model_name: Annotated[str, Field(max_length=50)] | None = None

@@ -13,7 +13,9 @@ from fastapi import Request
 from starlette.datastructures import Headers
 
 from api import errors
+from api.edge import refusal
 from api.edge.caller import ANONYMOUS, Caller
+from api.edge.gitlab import FORBIDDEN
 
 if TYPE_CHECKING:
     from api.edge.gitlab import GitLab
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 MISSING = "No authorization header presented"
 INVALID = "Invalid authorization header"
+NO_KEY = 'No API key presented. Send "Authorization: Bearer <your key>".'
+WRONG_KEY = "Invalid API key. Check the key in your editor's settings."
 ONLY_OIDC = "Invalid authentication token type - only OIDC is supported"
 _SCHEMES = ("bearer", "token")
 _KEY_HEADERS = ("x-api-key", "api-key")
@@ -68,17 +72,19 @@ class ByKey:
         self._settings, self._store, self._metrics = settings, store, metrics
 
     async def caller(self, request: Request) -> Caller:
-        """Return the key's caller; 401 says whether the key is missing, unknown, expired or revoked."""
+        """Return the key's caller; 401 says whether the key is missing, unknown, expired or revoked.
+
+        GitLab's clients are told in GitLab's words, which they compare.
+        """
+        gitlab = refusal.is_gitlab(request.url.path)
         secret = credential(request.headers)
         if secret is None:
             self._metrics.auth("missing")
-            raise errors.unauthenticated('No API key presented. Send "Authorization: Bearer <your key>".')
-        key, refusal = self._store.find(secret)
-        if key is None or refusal is not None:
+            raise errors.unauthenticated(MISSING if gitlab else NO_KEY)
+        key, reason = self._store.find(secret)
+        if key is None or reason is not None:
             self._metrics.auth("denied")
-            raise errors.unauthenticated(
-                refusal or "Invalid API key. Check the key in your editor's settings."
-            )
+            raise errors.unauthenticated(FORBIDDEN if gitlab else reason or WRONG_KEY)
         self._metrics.auth("allowed")
         return Caller(
             id=key.id,

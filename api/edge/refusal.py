@@ -16,9 +16,14 @@ from api.errors import ApiError
 _GITLAB_PATH = re.compile(r"/v[234](/|$)")
 
 
+def is_gitlab(path: str) -> bool:
+    """Say whether GitLab's clients call this path."""
+    return _GITLAB_PATH.match(path) is not None
+
+
 def body(error: ApiError, path: str, *, gitlab: bool = False) -> dict[str, Any]:
     """Return the JSON body of a refusal on ``path``; ``gitlab`` says who authenticates."""
-    if not (gitlab or _GITLAB_PATH.match(path)):
+    if not (gitlab or is_gitlab(path)):
         return error.envelope()
     return {"error" if error.status == 401 else "detail": error.message}
 

@@ -157,6 +157,21 @@ def test_gitlab_out_of_reach_is_a_503_and_opens_no_door(asking_gitlab):
         assert "detail" in answer.json()
 
 
+def test_with_keys_gitlabs_clients_are_refused_in_gitlabs_words(with_keys):
+    found = case(NOW, "missing_auth")
+    url = with_keys[0] + found["request"]["path"]
+    answer = httpx.post(url, json=body())
+    assert (answer.status_code, answer.json()) == (found["expect"]["status"], found["expect"]["json"])
+    denied = httpx.post(url, json=body(), headers={"Authorization": "Bearer 12345"})
+    expected = case(OLD, "auth_denied_by_provider")["expect"]
+    assert (denied.status_code, denied.json()) == (expected["status"], expected["json"])
+
+
+@pytest.mark.parametrize("telemetry", [[5], {}, [{"model_engine": "a" * 51}]])
+def test_telemetry_of_another_shape_is_refused(http, telemetry):
+    assert http.post("/v2/code/completions", json=body(telemetry=telemetry)).status_code == 422
+
+
 def test_llamacpps_clients_need_their_key_on_completions(with_keys):
     url, secret = with_keys
     refused = httpx.post(f"{url}/completions", json={"prompt": "x"})
