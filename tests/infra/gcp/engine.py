@@ -69,7 +69,7 @@ class Workspace:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=400,
             check=False,
         )
 
@@ -94,7 +94,7 @@ class Workspace:
                 start_new_session=True,
             )
 
-    def wait_for(self, text: str, process: subprocess.Popen[str], patience_s: float = 90) -> None:
+    def wait_for(self, text: str, process: subprocess.Popen[str], patience_s: float = 200) -> None:
         deadline = time.monotonic() + patience_s
         while text not in self.log and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
