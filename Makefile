@@ -6,14 +6,14 @@ ASSIST := $(CONTROL)/bin/assist
 DEV := .venv
 # Test processes. A file's tests share their servers, so a file stays in one process.
 WORKERS ?= 2
-export PORT HOST STACK
+export PORT HOST STACK ALLOW_UNPINNED
 
 .PHONY: help up down status clean test lint fmt bench lock
 
 help:  ## Say what each target does
 	@awk -F ':.*##' '/^[a-z]+:.*##/ { printf "  make %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-up:  ## Start the service on this machine and make a real completion (STACK=local PORT=5000 HOST=127.0.0.1)
+up:  ## Start the service on this machine and make a real completion (STACK=local PORT=5000 HOST=127.0.0.1 ALLOW_UNPINNED=)
 	@started=$$(date +%s.%N) && scripts/bootstrap $(CONTROL) requirements/control.txt && ASSIST_STARTED=$$started $(ASSIST) up
 
 down:  ## Stop the service; what it has stored stays

@@ -1,29 +1,29 @@
-"""The ``assist`` command: a table of contents; what each command does stands in the module of its name."""
+"""The ``assist`` command: a table of contents; what each command does stands in the module of its name.
+
+What only some commands need is imported where they need it, as imports take most of a command's time and
+`make up` runs several. ``lazy`` does the same for groups of commands.
+"""
 
 import json
 import os
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from assist import doctor, findings, preflight, probe, report, up
 from assist.deployment import Deployment, Overrides, current, resolve
-from assist.keys_cli import keys
 from assist.layout import Layout
-from assist.models_cli import models
-from assist.plan_gke.cli import gke
-from assist.plan_gke.cli import plan as plan_gke
-from assist.processes import own, stop
+from assist.lazy import LazyGroup
 from assist.terminal import err, fail, out
 from spec import SpecError
 
-app = typer.Typer(help="Plan, run and look after one deployment.", no_args_is_help=True, add_completion=False)
-app.add_typer(keys, name="keys")
-app.add_typer(models, name="models")
-app.add_typer(gke, name="gke")
+if TYPE_CHECKING:
+    from assist.findings import Finding
+
+app = typer.Typer(
+    cls=LazyGroup, help="Plan, run and look after one deployment.", no_args_is_help=True, add_completion=False
+)
 
 Stack = Annotated[str, typer.Option(envvar="STACK", help="A name in stacks/, or a stack file.")]
 Host = Annotated[str, typer.Option(envvar="HOST", help="Address of the gateway, in place of the stack's.")]
@@ -32,6 +32,12 @@ Port = Annotated[
     typer.Option(envvar=["PORT", "API_EXTERNAL_PORT"], help="Port of the gateway, in place of the stack's."),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a program to read.")]
+Unpinned = Annotated[
+    bool,
+    typer.Option(
+        envvar="ALLOW_UNPINNED", help="Take a model's files on the source's word where no checksum is known."
+    ),
+]
 
 
 @app.command("up")
@@ -43,31 +49,45 @@ def up_(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Change nothing; say what would change.")
     ] = False,
+    allow_unpinned: Unpinned = False,
 ) -> None:
     """Start the service on this machine, make a real completion, and say how to use it."""
+    from assist import up
+
     deployment = _resolve(stack, host, port)
-    raise typer.Exit(
-        up.run(deployment, up.Request(stack, host, port, as_json=as_json, check=dry_run), out, err)
-    )
+    request = up.Request(stack, host, port, as_json=as_json, check=dry_run, allow_unpinned=allow_unpinned)
+    raise typer.Exit(up.run(deployment, request, out, err))
 
 
 @app.command()
 def plan(stack: Stack = "local", host: Host = "", port: Port = "", as_json: Json = False) -> None:
     """Say what `up` would change, and change nothing. For target gke: what stops it, and what it costs."""
     if _resolve(stack, host, port).service.target == "gke":
+        from assist.plan_gke.cli import plan as plan_gke
+
         plan_gke(stack, as_json=as_json)
     up_(stack, host, port, as_json, dry_run=True)
 
 
 @app.command("preflight")
-def preflight_(stack: Stack = "local", host: Host = "", port: Port = "", as_json: Json = False) -> None:
+def preflight_(
+    stack: Stack = "local",
+    host: Host = "",
+    port: Port = "",
+    as_json: Json = False,
+    allow_unpinned: Unpinned = False,
+) -> None:
     """Look for everything that would make a start fail; exit 1 when there is something."""
-    _finish(preflight.run(_resolve(stack, host, port)), as_json)
+    from assist import preflight
+
+    _finish(preflight.run(_resolve(stack, host, port), allow_unpinned=allow_unpinned), as_json)
 
 
 @app.command()
 def down() -> None:
     """Stop the service: the gateway first, once it has answered what it accepted, then Triton."""
+    from assist.processes import own, stop
+
     layout = Layout()
     if not own(layout):
         out.print("Nothing runs; nothing to stop.")
@@ -80,6 +100,8 @@ def down() -> None:
 @app.command("doctor")
 def doctor_(as_json: Json = False) -> None:
     """Say what is up, what is not, why, what to do. Exit 0: well, 1: something wrong, 2: could not tell."""
+    from assist import doctor
+
     _finish(doctor.examine(Layout()), as_json)
 
 
@@ -92,6 +114,8 @@ def status(as_json: Json = False) -> None:
 @app.command()
 def verify(timeout: Annotated[float, typer.Option(help="Seconds to wait for readiness.")] = 180.0) -> None:
     """Wait until the service is ready and make one real completion; exit 1 with the reason if that fails."""
+    from assist import doctor, probe
+
     deployment = _current()
     try:
         probe.wait_until_ready(deployment, timeout)
@@ -131,7 +155,9 @@ def version_() -> None:
     out.print(_version())
 
 
-def _finish(found: list[findings.Finding], as_json: bool) -> None:
+def _finish(found: "list[Finding]", as_json: bool) -> None:
+    from assist import findings, report
+
     if as_json:
         typer.echo(json.dumps(findings.document(found), indent=1))
     else:
@@ -155,6 +181,8 @@ def _current() -> Deployment:
 
 
 def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version("assist-infra")
     except PackageNotFoundError:  # a clone on sys.path has no package metadata

@@ -11,7 +11,7 @@ from api.edge.keys import KeyFileError, list_keys
 from assist import probe, processes
 from assist.client import client_env
 from assist.deployment import Deployment, current
-from assist.findings import Finding, ok, problem, unknown
+from assist.findings import Finding, ok, problem, unknown, warning
 from assist.layout import Layout
 from spec import SpecError
 
@@ -171,4 +171,6 @@ def _log(name: str, path: Path, is_error: Callable[[str], bool]) -> Finding:
     lines = [line for line in probe.tail(path) if is_error(line) and "CudaDriverHelper" not in line]
     if not lines:
         return ok(f"log {name}", "no error at its end")
-    return ok(f"log {name}", f"{len(lines)} errors at its end, the last: {lines[-1][:200]}")
+    return warning(
+        f"log {name}", f"{len(lines)} errors at its end, the last: {lines[-1][:200]}", f"assist logs {name}"
+    )

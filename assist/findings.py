@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Status = Literal["ok", "problem", "unknown"]
+Status = Literal["ok", "warning", "problem", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,11 @@ def ok(check: str, cause: str) -> Finding:
 def problem(check: str, cause: str, remedy: str) -> Finding:
     """Something is wrong, and this is what mends it."""
     return Finding(check, "problem", cause, remedy)
+
+
+def warning(check: str, cause: str, remedy: str) -> Finding:
+    """All works, but somebody should look; the verdict stays as it is."""
+    return Finding(check, "warning", cause, remedy)
 
 
 def unknown(check: str, cause: str, remedy: str) -> Finding:

@@ -93,6 +93,31 @@ def rotate(
     typer.echo(secret)
 
 
+@keys.command()
+def usage(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Say what each caller has used since the gateway started: requests, refusals and tokens."""
+    from assist import probe
+    from assist.deployment import current
+    from spec import SpecError
+
+    try:
+        deployment = current(Layout())
+        used = probe.usage(deployment) if deployment else fail("Nothing has been started here: make up")
+    except SpecError as error:
+        fail(str(error), 2)
+    except probe.NotServingError as error:
+        fail(str(error))
+    if as_json:
+        typer.echo(json.dumps(used, indent=1))
+        return
+    table = Table("key", "user", "requests", "refused", "tokens", "last asked")
+    for key_id, use in sorted(used.items(), key=lambda item: -item[1]["tokens"]):
+        last = datetime.fromtimestamp(use["last"], UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+        counts = [f"{use[name]:,}" for name in ("requests", "refused", "tokens")]
+        table.add_row(key_id, use["user"], *counts, last)
+    out.print(table)
+
+
 def _list(file: Path | None) -> tuple[Key, ...]:
     try:
         return list_keys(file or Layout().keys)

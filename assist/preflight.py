@@ -23,11 +23,12 @@ _OVERHEAD_GIB = 0.7  # Triton, its backend process, the gateway, Ansible
 _SOCKET_PATH_MAX = 107 - len(".1234567")  # sun_path, and the suffix that supervisor adds while it binds
 
 
-def run(deployment: Deployment) -> list[Finding]:
+def run(deployment: Deployment, *, allow_unpinned: bool = False) -> list[Finding]:
     """Make every check. Nothing is written; the network is asked only when something must be installed."""
     checks: list[Callable[[Deployment], Finding]] = [
         _python, _platform, _folder, _socket_path, _disk, _memory, _shared_memory, _libpython, _network,
     ]  # fmt: skip
+    checks += [] if allow_unpinned else [_pinned]
     return [check(deployment) for check in checks] + _ports(deployment)
 
 
@@ -79,6 +80,18 @@ def _socket_path(deployment: Deployment) -> Finding:
         return ok("socket", f"{path} is short enough for a Unix socket")
     cause = f"{path} is longer than the {_SOCKET_PATH_MAX} bytes that a Unix socket's path may have"
     return problem("socket", cause, "Clone the project to a shorter path")
+
+
+def _pinned(deployment: Deployment) -> Finding:
+    model = deployment.service.model
+    if (
+        all(file.sha256 for file in model.files)
+        or deployment.model_link.exists()
+        or not deployment.needs_triton
+    ):
+        return ok("checksums", f"{model.id}: every file's checksum is known, or it is here already")
+    remedy = f"assist models pin {model.id}, or, to take the source's word: make up ALLOW_UNPINNED=1"
+    return problem("checksums", f"nobody has recorded the checksums of {model.id}'s files yet", remedy)
 
 
 def _disk(deployment: Deployment) -> Finding:

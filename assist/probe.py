@@ -4,6 +4,7 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -14,6 +15,7 @@ from assist.layout import Layout
 
 # What the verification asks for. Greedy, so that the answer is the same each time.
 PROMPT = "def fibonacci(n):\n    if n < 2:\n        return"
+_STARTS = 4
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 
 
@@ -47,15 +49,33 @@ def triton_url(deployment: Deployment) -> str:
 def wait_until_ready(deployment: Deployment, timeout_s: float) -> None:
     """Wait until the gateway says it can complete. Raises NotServingError as soon as it never will."""
     end = time.monotonic() + timeout_s
+    seen: dict[str, set[int]] = {}
     while status(f"{deployment.url}/ready") != 200:
         for program in processes.programs(deployment.layout) or []:
-            if program.state == "FATAL":
+            seen.setdefault(program.name, set()).update({program.pid} - {0})
+            # One that dies after supervisor counted it as started is started again for ever.
+            if program.state == "FATAL" or len(seen[program.name]) > _STARTS:
                 raise NotServingError(
                     f"{program.name} does not start; {_last_words(deployment.layout, program.name)}"
                 )
         if time.monotonic() > end:
             raise NotServingError(f"not ready after {timeout_s:.0f} s; `assist doctor` says what is missing")
         time.sleep(0.1)
+
+
+def usage(deployment: Deployment) -> dict[str, dict[str, Any]]:
+    """Return what each caller used since the gateway started, by the key's id. Raises NotServingError."""
+    host, port = deployment.ports["gateway metrics"]
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  -- compared, not bound
+    address = f"http://{f'[{reachable}]' if ':' in reachable else reachable}:{port}/usage"
+    try:
+        with _client() as client:
+            callers: dict[str, dict[str, Any]] = client.get(address).raise_for_status().json()["callers"]
+    except (httpx.HTTPError, ValueError, KeyError) as error:
+        raise NotServingError(
+            f"{address} has no answer ({error}). Start the service with: make up"
+        ) from error
+    return callers
 
 
 def complete(deployment: Deployment) -> Completion:

@@ -12,7 +12,12 @@ from assist.findings import Finding
 PHASES = (
     "bootstrap", "preflight", "environments", "model", "triton", "gateway", "supervisor", "completion",
 )  # fmt: skip
-_MARKS = {"ok": "[green]ok[/]", "problem": "[red]problem[/]", "unknown": "[yellow]unknown[/]"}
+_MARKS = {
+    "ok": "[green]ok[/]",
+    "warning": "[yellow]warning[/]",
+    "problem": "[red]problem[/]",
+    "unknown": "[yellow]unknown[/]",
+}
 
 
 def phase_table(seconds: dict[str, float], total: float) -> Table:

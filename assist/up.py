@@ -23,6 +23,7 @@ class Request:
     port: str
     as_json: bool = False
     check: bool = False
+    allow_unpinned: bool = False
 
 
 def run(deployment: Deployment, request: Request, console: Console, errors: Console) -> int:
@@ -32,12 +33,17 @@ def run(deployment: Deployment, request: Request, console: Console, errors: Cons
     bootstrap = time.time() - started
     since = time.monotonic()
     with progress.status("Looking before anything is touched"):
-        found = preflight.run(deployment)
+        found = preflight.run(deployment, allow_unpinned=request.allow_unpinned)
     wrong = [finding for finding in found if finding.status != "ok"]
     if wrong:
         return _refuse(wrong, request, errors)
     seconds = {"bootstrap": bootstrap, "preflight": time.monotonic() - since}
-    variables = {"STACK": request.stack, "HOST": request.host, "PORT": request.port}
+    variables = {
+        "STACK": request.stack,
+        "HOST": request.host,
+        "PORT": request.port,
+        "ALLOW_UNPINNED": "true" if request.allow_unpinned else "",
+    }
     outcome = playbook.run(deployment.layout, variables, progress, check=request.check)
     seconds = {**outcome.seconds, **seconds, "total": time.time() - started}
     if not outcome.succeeded:

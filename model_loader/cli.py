@@ -17,7 +17,7 @@ import typer
 from model_loader import archive, flags, runs, upkeep
 from model_loader.errors import LoaderError
 from model_loader.origins import make_source
-from model_loader.progress import Bar, JsonLines, Reporter
+from model_loader.progress import JsonLines, Reporter
 from model_loader.sources import Source
 from model_loader.store import Store
 from model_loader.transport import HttpOptions
@@ -63,6 +63,8 @@ def _reporting(as_json: bool) -> Iterator[Reporter]:
         with _refusals(reporter):
             yield reporter
         return
+    from model_loader.bar import Bar
+
     with Bar() as bar, _refusals(bar):
         _end_on_signals(bar)
         yield bar

@@ -9,6 +9,8 @@ from ansible.executor.stats import AggregateStats
 from ansible.executor.task_result import TaskResult
 from ansible.playbook.task import Task
 
+# Ansible forks a worker for each task: what is imported here, the lookup `service` finds imported.
+import assist.deployment  # noqa: F401  -- see above
 from ansible.plugins.callback import CallbackBase
 
 DOCUMENTATION = """
@@ -52,7 +54,13 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  -- ansible-core ships
         if not ignore_errors:
             facts = result._result
             # A secret's task says no_log; its result is censored before it gets here.
-            message = str(facts.get("stderr") or facts.get("msg") or facts.get("censored") or "failed")
+            message = str(
+                facts.get("stderr")
+                or _reason(facts.get("stdout") or "")
+                or facts.get("msg")
+                or facts.get("censored")
+                or "failed"
+            )
             self.failures.append({"task": result.task_name, "message": message.strip()})
             self._emit({"event": "failed", **self.failures[-1]})
 
@@ -83,3 +91,15 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  -- ansible-core ships
         if self._events:
             with Path(self._events).open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(event) + "\n")
+
+
+def _reason(output: str) -> str | None:
+    """Return why a command failed that speaks in JSON lines, as the model loader does."""
+    for line in reversed(output.splitlines()):
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and "reason" in event:
+            return str(event["reason"])
+    return None

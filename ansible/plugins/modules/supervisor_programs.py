@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ansible.module_utils import private_files
 from ansible.module_utils.basic import AnsibleModule
 from supervisor.xmlrpc import SupervisorTransport
 
@@ -18,13 +19,16 @@ module: supervisor_programs
 author: The assist-infra contributors
 short_description: run what supervisord's configuration says
 description:
+  - Writes the configuration and makes the folders first, each for the owner alone.
   - Starts supervisord where it does not run. Else restarts the programs whose configuration differs from what
     they were started with, and starts those that stopped. What is as it should be is left alone.
   - What supervisord itself reports is compared, so a run that was cut off is made good by the next.
   - Supports check mode.
 options:
   supervisord: {description: Path of supervisord., type: path, required: true}
-  config: {description: Its configuration., type: path, required: true}
+  config: {description: Where its configuration goes., type: path, required: true}
+  content: {description: "Its configuration, such as from the C(template) lookup.", type: str, required: true}
+  log: {description: Folder of the logs., type: path, required: true}
   socket: {description: Where it listens., type: path, required: true}
   environment: {description: All of the environment that it starts with., type: dict, required: true}
 """
@@ -63,6 +67,16 @@ class Programs:
         except FAILURES:
             return False
         return True
+
+    def configure(self) -> None:
+        """Write the configuration. Programs are compared with it later, so a cut in between is harmless."""
+        config, write = Path(self.module.params["config"]), not self.module.check_mode
+        made = [
+            private_files.folder(path, write=write)
+            for path in (config.parent, Path(self.module.params["log"]))
+        ]
+        if private_files.file(config, self.module.params["content"], write=write) or any(made):
+            self.changes.append("write the configuration")
 
     def start(self) -> None:
         """Start supervisord, which starts every program, and wait until it answers."""
@@ -113,12 +127,14 @@ class Programs:
 def main() -> None:
     """Run the module."""
     options: dict[str, Any] = {
-        name: {"type": "path", "required": True} for name in ("supervisord", "config", "socket")
+        name: {"type": "path", "required": True} for name in ("supervisord", "config", "socket", "log")
     }
+    options["content"] = {"type": "str", "required": True}
     options["environment"] = {"type": "dict", "required": True}
     module = AnsibleModule(argument_spec=options, supports_check_mode=True)
     programs = Programs(module)
     try:
+        programs.configure()
         programs.update() if programs.alive else programs.start()
     except FAILURES as error:
         module.fail_json(msg=f"supervisord refused after {programs.changes}: {error}")

@@ -1,0 +1,31 @@
+"""Groups of commands, each imported when it is asked for (Click, "Lazily Loading Subcommands")."""
+
+from importlib import import_module
+from typing import Any
+
+from typer.core import TyperGroup
+from typer.main import get_command
+
+# Where each group is: the module, and the name of its Typer application there.
+GROUPS = {
+    "keys": ("assist.keys_cli", "keys"),
+    "models": ("assist.models_cli", "models"),
+    "gke": ("assist.plan_gke.cli", "gke"),
+}
+
+
+class LazyGroup(TyperGroup):
+    """The commands of the application itself, and those of ``GROUPS`` once they are asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401  -- Typer keeps its copy of Click private
+        """Return every name."""
+        return [*super().list_commands(ctx), *(name for name in GROUPS if name not in self.commands)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401  -- as above
+        """Return the command of a name, imported now where it is one of ``GROUPS``."""
+        if cmd_name in GROUPS and cmd_name not in self.commands:
+            module, attribute = GROUPS[cmd_name]
+            command = get_command(getattr(import_module(module), attribute))
+            command.name = cmd_name
+            self.commands[cmd_name] = command
+        return super().get_command(ctx, cmd_name)
