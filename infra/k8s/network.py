@@ -92,7 +92,8 @@ def _gateway(scope: Scope) -> NetworkPolicySpecArgs:
     if service.engine.url:
         egress.append(_outside([_port_of(service.engine.url)]))
     if service.auth.mode == "gitlab":
-        egress.append(_outside([_port_of(service.auth.gitlab_api_url)]))
+        gitlab = {_port_of(service.auth.gitlab_url), _port_of(service.auth.gitlab_api_url)}
+        egress.append(_outside(sorted(gitlab)))
     if service.cache.kind == "redis":
         egress.append(_egress(_pods(scope, redis.NAME), [redis.PORT]))
     return NetworkPolicySpecArgs(

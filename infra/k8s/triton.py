@@ -23,7 +23,9 @@ from infra.k8s import pods, rollout
 from infra.k8s.scope import Scope
 
 NAME = "triton"
-REPOSITORY = "/repository"
+# The repository is built beside its place and swapped in, so the volume is the folder above it.
+VOLUME = "/triton"
+REPOSITORY = f"{VOLUME}/repository"
 # The gateway's gRPC channel looks the headless Service up again within this time and then asks us no more.
 LEAVE_S = 10
 # What Triton allows its requests to end (--exit-timeout-secs), and some more to unload the model.
@@ -125,7 +127,7 @@ def server_command(scope: Scope) -> list[str]:
 
 
 def _repository(scope: Scope, resources: ResourceRequirementsArgs) -> ContainerArgs:
-    mounts = [pods.store_mount(read_only=True), VolumeMountArgs(name="repository", mount_path=REPOSITORY)]
+    mounts = [pods.store_mount(read_only=True), VolumeMountArgs(name="repository", mount_path=VOLUME)]
     command = repository_command(scope)
     image = scope.kubernetes.images.triton
     return pods.container("repository", image, resources, command=command, volume_mounts=mounts)
@@ -142,7 +144,7 @@ def _container(scope: Scope, resources: ResourceRequirementsArgs) -> ContainerAr
         ports=[ContainerPortArgs(name=name, container_port=port) for name, port in ports.items()],
         volume_mounts=[
             pods.store_mount(read_only=True),
-            VolumeMountArgs(name="repository", mount_path=REPOSITORY, read_only=True),
+            VolumeMountArgs(name="repository", mount_path=VOLUME, read_only=True),
             VolumeMountArgs(name="shm", mount_path="/dev/shm"),  # noqa: S108 -- where Triton's backend shares memory
         ],
         startup_probe=pods.http_probe(
