@@ -78,3 +78,12 @@ def test_keys_that_others_can_read_are_a_problem_with_the_command_that_mends_it(
 )
 def test_the_exit_status_says_well_wrong_or_unknown(statuses, code):
     assert exit_status([Finding("x", status, "") for status in statuses]) == code
+
+
+def test_errors_in_a_log_are_a_warning_that_leaves_the_verdict_as_it_is(tmp_path):
+    log = tmp_path / "gateway.log"
+    log.write_text('{"level": "info"}\n{"level": "error", "event": "engine_down"}\n')
+    finding = doctor._log("gateway", log, lambda line: '"error"' in line)
+    assert finding.status == "warning"
+    assert finding.remedy == "assist logs gateway"
+    assert exit_status([finding]) == 0

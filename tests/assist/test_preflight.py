@@ -97,3 +97,16 @@ def test_too_little_memory_names_what_is_needed(deployment, monkeypatch):
 def test_a_folder_of_somebody_else_is_refused(deployment):
     elsewhere = replace(deployment, layout=Layout(SOURCE, Path("/usr/share/assist/.run")))
     assert preflight._folder(elsewhere).status == "problem"
+
+
+def test_a_model_without_checksums_is_refused_with_both_ways_to_go_on(deployment):
+    model = deployment.service.model
+    files = tuple(file.model_copy(update={"sha256": None}) for file in model.files)
+    unpinned = replace(
+        deployment,
+        service=deployment.service.model_copy(update={"model": model.model_copy(update={"files": files})}),
+    )
+    finding = preflight._pinned(unpinned)
+    assert finding.status == "problem"
+    assert f"assist models pin {model.id}" in finding.remedy
+    assert "ALLOW_UNPINNED=1" in finding.remedy
