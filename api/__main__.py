@@ -15,12 +15,12 @@ _USAGE = 2
 
 def main() -> int:
     """Serve until SIGTERM or SIGINT, then drain. Returns 2 for settings that cannot work, with the remedy."""
-    logs.configure()
     try:
         settings = Settings()
+        logs.configure(settings.log_level)
         app = create_app(settings)
     except (ValidationError, ValueError, OSError) as error:
-        print(f"The gateway cannot start: {error}", file=sys.stderr)  # noqa: T201  -- before logging is of use
+        print(f"The gateway cannot start: {error}", file=sys.stderr)  # noqa: T201  -- the person who starts it reads this
         return _USAGE
     running: uvicorn.Server = server(
         app, settings, host=settings.host, port=settings.port, keep_alive_s=settings.keep_alive_s

@@ -90,3 +90,14 @@ def test_keys_are_added_rotated_and_revoked_under_load_without_a_failure(
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+@pytest.mark.parametrize(("level", "logged"), [("debug", {"/health", "/v1/completions"}), ("warning", set())])
+def test_the_log_holds_what_its_level_asks_for(
+    fake_triton: FakeTritonThread, start_gateway: StartGateway, level: str, logged: set[str]
+) -> None:
+    gateway = start_gateway(fake_triton.address, log_level=level)
+    assert gateway.complete().status_code == 200
+    gateway.signal()
+    assert gateway.wait(20) == 0
+    assert {line["path"] for line in gateway.lines() if "path" in line} == logged

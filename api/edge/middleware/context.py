@@ -5,6 +5,7 @@ The line has the keys of GitLab's 2023 gateway (api_contract 4.1) and what a rou
 a client chose is capped.
 """
 
+import asyncio
 import re
 import time
 import uuid
@@ -42,6 +43,8 @@ class RequestContext:
         exchange = _Exchange(scope, send)
         try:
             await self._app(scope, receive, exchange.send)
+            # uvloop writes at the end of a loop's turn: the answer goes out now, the books are done after it.
+            await asyncio.sleep(0)
         except Exception as error:  # noqa: BLE001 -- the last stop before uvicorn, which would log its text
             self._log.error("unhandled", request_id=exchange.id, causes=describe(error))
             if exchange.started_answer:
