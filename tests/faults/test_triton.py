@@ -9,7 +9,6 @@ import httpx
 import pytest
 
 from tests.faults.conftest import StartGateway
-from tests.faults.test_clients import until
 from tests.support.fake_triton import FakeTritonThread
 from tests.support.faultproxy import FaultProxy
 from tests.support.gateway_process import COMPLETIONS, Gateway
@@ -80,7 +79,7 @@ def test_triton_killed_in_the_middle_of_a_stream_ends_it_with_an_error_event(
     assert set(finishes) == {None}
     proxied_triton.heal()
     gateway.until_ready()
-    until(lambda: gateway.complete().status_code == 200)
+    assert gateway.complete().status_code == 200
 
 
 @pytest.mark.parametrize("cut", ["reset", "limit"])

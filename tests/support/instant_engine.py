@@ -1,0 +1,26 @@
+"""An engine inside the test process that continues every row at once with the same token."""
+
+from collections.abc import AsyncGenerator
+
+from api.engine.base import Job, Tokens
+
+_TOKEN = 64
+
+
+class InstantEngine:
+    """Makes as many tokens as it is asked for, all of them ``a``-like text; never fails."""
+
+    async def stream(self, job: Job) -> AsyncGenerator[Tokens, None]:
+        for row in range(job.n):
+            for step in range(job.max_tokens):
+                yield Tokens(row, [_TOKEN], [-0.5], final=step == job.max_tokens - 1)
+
+    async def complete(self, job: Job) -> list[Tokens]:
+        made = [_TOKEN] * job.max_tokens
+        return [Tokens(row, made, [-0.5] * job.max_tokens, final=True) for row in range(job.n)]
+
+    async def ready(self) -> bool:
+        return True
+
+    async def close(self) -> None:
+        """Nothing is open."""
