@@ -57,9 +57,10 @@ def real_engine(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def gateway(engine: str, folder: Path) -> Iterator[int]:
+def gateway(engine: str, folder: Path, **settings: object) -> Iterator[int]:
     """Run the gateway in front of an engine; give its port."""
-    running = Gateway(engine, folder / "gateway.log", max_in_flight=64)
+    chosen: dict[str, object] = {"max_in_flight": 64, **settings}
+    running = Gateway(engine, folder / "gateway.log", (), **chosen)
     running.start("/ready")
     try:
         yield running.port
@@ -89,9 +90,26 @@ def blocking_proxy(engine: str) -> Iterator[int]:
         yield port
 
 
-def load(port: int, clients: int, seconds: float) -> dict[str, float]:
+@contextmanager
+def null_server() -> Iterator[int]:
+    """Run a server that answers every request at once; give its port."""
+    with process(PYTHON, "-m", "benchmarks.support.null_server", stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None
+        yield int(running.stdout.readline())
+
+
+@contextmanager
+def flood(port: int, clients: int, seconds: float, key: str) -> Iterator[None]:
+    """Load a server beside something else, whatever it answers; ends with the block."""
+    argv = (PYTHON, "-m", "benchmarks.support.load", str(port), str(clients), str(seconds), key)
+    with process(*argv, stdout=subprocess.DEVNULL):
+        time.sleep(1)
+        yield
+
+
+def load(port: int, clients: int, seconds: float, key: str = "") -> dict[str, float]:
     """Load a server from another process; fail when any answer was an error."""
-    argv = (PYTHON, "-m", "benchmarks.support.load", str(port), str(clients), str(seconds))
+    argv = (PYTHON, "-m", "benchmarks.support.load", str(port), str(clients), str(seconds), key)
     done = subprocess.run(argv, cwd=ROOT, check=True, capture_output=True, text=True)
     found: dict[str, float] = json.loads(done.stdout)
     assert not found["errors"], f"{found['errors']} requests failed"

@@ -17,7 +17,7 @@ from tests.support.gateway_process import COMPLETIONS, Gateway, read_all, reques
 BODY = json.dumps({"prompt": "def f(x):", "max_tokens": 8, "temperature": 0}).encode()
 
 
-def until(condition: object, within_s: float = 5) -> float:
+def until(condition: object, within_s: float = 20) -> float:
     """Wait until the call returns true; return the seconds it took."""
     started = time.monotonic()
     assert callable(condition)

@@ -21,7 +21,10 @@ _TOKEN = 64
 
 
 class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
-    """Set ``latency_s``, ``model_ready`` or ``fault`` (garbage, shape, nan, huge, ids, error, hang) at any time."""
+    """Set ``latency_s``, ``model_ready`` or ``fault`` at any time.
+
+    Faults: garbage, shape, nan, huge, ids, empty, error, hang, and held, which waits until it is taken away.
+    """
 
     def __init__(self, latency_s: float = 0.0) -> None:
         self.latency_s = latency_s
@@ -87,6 +90,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         try:
             if self.fault == "hang":
                 await asyncio.sleep(3600)
+            while self.fault == "held":
+                await asyncio.sleep(0.01)
             if self.fault == "error":
                 await context.abort(grpc.StatusCode.INTERNAL, "CUDA error: canary from the engine")
             if self.latency_s:
