@@ -35,16 +35,16 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.cancelled = 0
         self.served = 0
 
-    async def ServerLive(self, *_: Any) -> Any:  # noqa: N802 -- Triton's names, here and below
+    async def ServerLive(self, *_: Any) -> Any:
         return service_pb2.ServerLiveResponse(live=True)
 
-    async def ServerReady(self, *_: Any) -> Any:  # noqa: N802
+    async def ServerReady(self, *_: Any) -> Any:
         return service_pb2.ServerReadyResponse(ready=True)
 
-    async def ModelReady(self, *_: Any) -> Any:  # noqa: N802
+    async def ModelReady(self, *_: Any) -> Any:
         return service_pb2.ModelReadyResponse(ready=self.model_ready)
 
-    async def ModelMetadata(self, request: Any, _: Any) -> Any:  # noqa: N802
+    async def ModelMetadata(self, request: Any, _: Any) -> Any:
         answer = service_pb2.ModelMetadataResponse(name=request.name, versions=["1"], platform="fake")
         for name, kind in INPUTS.items():
             answer.inputs.add(name=name, datatype=kind, shape=[-1, -1])
@@ -56,12 +56,12 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
             answer.outputs.add(name=name, datatype="INT32", shape=[-1, -1])
         return answer
 
-    async def ModelConfig(self, request: Any, _: Any) -> Any:  # noqa: N802
+    async def ModelConfig(self, request: Any, _: Any) -> Any:
         config = model_config_pb2.ModelConfig(name=request.name, max_batch_size=1024)
         config.model_transaction_policy.decoupled = request.name == STREAM
         return service_pb2.ModelConfigResponse(config=config)
 
-    async def ModelInfer(self, request: Any, context: Any) -> Any:  # noqa: N802
+    async def ModelInfer(self, request: Any, context: Any) -> Any:
         await self._work(context)
         ids, asked = _asked(request)
         rows = np.concatenate([ids, np.full((len(ids), asked), _TOKEN, np.uint32)], axis=1)[:, None, :]
@@ -72,7 +72,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         _spoil(answer, self.fault)
         return answer
 
-    async def ModelStreamInfer(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:  # noqa: N802
+    async def ModelStreamInfer(self, requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
         async for request in requests:
             await self._work(context)
             ids, asked = _asked(request)
@@ -90,7 +90,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         try:
             if self.fault == "hang":
                 await asyncio.sleep(3600)
-            while self.fault == "held":
+            while self.fault == "held":  # noqa: ASYNC110 -- another thread takes it away
                 await asyncio.sleep(0.01)
             if self.fault == "error":
                 await context.abort(grpc.StatusCode.INTERNAL, "CUDA error: canary from the engine")
