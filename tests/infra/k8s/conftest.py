@@ -10,10 +10,17 @@ from pathlib import Path
 import pytest
 
 from spec.catalogue import ROOT
-from tests.infra.k8s.engine import Workspace
+from tests.infra.k8s.engine import LABEL, Workspace
+from tests.infra.k8s.recorder import Recorder, deploy, stack
 
 SHARED = Path(os.environ.get("ASSIST_SHARED", ROOT.parent / "shared"))
 GPU_NODES = 2
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Recorder:
+    """Return what a stack registers that sets nothing but what it must."""
+    return deploy(stack(tmp_path), {})
 
 
 def _missing() -> str | None:
@@ -73,5 +80,7 @@ def workspace(tmp_path: Path, kubeconfig: Path) -> Iterator[Workspace]:
     """Return a fresh copy of the project on that cluster; what a failed test leaves there is removed."""
     made = Workspace(tmp_path, kubeconfig)
     yield made
-    made.kubectl("delete", "namespace", "ai-assist", "--ignore-not-found", "--timeout=40s")
-    made.kubectl("delete", "priorityclasses,persistentvolumes", "-l", "app.kubernetes.io/part-of=ai-assist")
+    made.kubectl("delete", "namespace", "ai-assist", "--ignore-not-found", "--wait=false")
+    made.kubectl("delete", "priorityclasses,persistentvolumes", "-l", LABEL, "--wait=false")
+    # The next test of this cluster counts what it finds.
+    assert made.left() == []

@@ -128,8 +128,18 @@ class Workspace:
         )
         return done.stdout
 
-    def left(self) -> list[str]:
-        """Return every object of ours that the cluster still has, and every volume of its claims."""
-        found = self.kubectl("get", KINDS, "-A", "-l", LABEL, "-o", "name").split()
+    def left(self, patience_s: float = 120) -> list[str]:
+        """Return what of ours the cluster still has when every deletion under way has had its time.
+
+        The API answers a deletion before it is done: a claim's volume goes only after the claim has gone.
+        """
+        deadline = time.monotonic() + patience_s
+        while (found := self._found()) and time.monotonic() < deadline:
+            time.sleep(0.3)
+        return found
+
+    def _found(self) -> list[str]:
+        """Return every object of ours, and every volume: those of claims carry none of our labels."""
+        objects = self.kubectl("get", KINDS, "-A", "-l", LABEL, "-o", "name").split()
         volumes = json.loads(self.kubectl("get", "persistentvolumes", "-o", "json"))["items"]
-        return found + [item["metadata"]["name"] for item in volumes]
+        return objects + [item["metadata"]["name"] for item in volumes]

@@ -3,20 +3,13 @@
 import base64
 import json
 
-import pytest
 from typer.testing import CliRunner
 
 from infra.k8s import pods
 from model_loader import cli as loader_cli
-from serving import repository, triton
-from tests.infra.k8s.recorder import T4, Recorder, deploy, stack
+from tests.infra.k8s.recorder import deploy, stack
 
 REGISTRY = {"kubernetes": {"registry": "registry.example"}}
-
-
-@pytest.fixture
-def plain(tmp_path) -> Recorder:
-    return deploy(stack(tmp_path), {})
 
 
 def test_every_object_has_an_explicit_provider_and_its_component_as_parent(plain):
@@ -116,116 +109,6 @@ def test_only_the_loader_can_write_to_the_store(plain):
         assert mounts["store"]["readOnly"] is expected
 
 
-def test_triton_serves_what_the_init_container_prepares_with_options_that_it_knows(plain):
-    waiting, preparing = plain.pod("triton")["initContainers"]
-    assert "/models/tiny-codegen/current.ctranslate2-int8/manifest.json" in waiting["command"][-1]
-    known = {f"--{field.replace('_', '-')}" for field in repository.Repository.__dataclass_fields__}
-    given = [part.split("=")[0] for part in preparing["command"][4:]]
-    assert set(given) <= known
-    assert len(given) >= 9
-
-
-def test_tritons_command_is_one_that_the_server_module_parses(plain, monkeypatch):
-    seen = {}
-    monkeypatch.setattr(triton, "prepare", lambda python: None)
-    monkeypatch.setattr(triton, "sweep", lambda port: 0)
-    monkeypatch.setattr(triton, "command", lambda **options: seen.update(options) or (["x"], {}))
-    monkeypatch.setattr(triton.os, "execve", lambda *args: None)
-    triton.main(plain.container("triton")["command"][3:])
-    assert (seen["grpc_port"], seen["http_port"], seen["metrics_port"]) == (8001, 8000, 8002)
-    assert seen["gpu"] is False
-
-
-def test_triton_has_20_minutes_to_start_and_leaves_the_endpoints_before_it_ends(plain):
-    pod, container = plain.pod("triton"), plain.container("triton")
-    probe = container["startupProbe"]
-    assert probe["periodSeconds"] * probe["failureThreshold"] == 1200
-    leave = container["lifecycle"]["preStop"]["sleep"]["seconds"]
-    assert pod["terminationGracePeriodSeconds"] > leave + 30
-    assert container["livenessProbe"]["httpGet"]["path"] == "/v2/health/live"
-
-
-def test_triton_is_found_through_a_headless_service_by_the_name_the_gateway_is_told(plain):
-    service = plain.all("Service")["triton"]
-    assert service["spec"]["clusterIP"] == "None"
-    told = {item["name"]: item.get("value") for item in plain.container("gateway")["env"]}
-    assert (told["TRITON_HOST"], told["TRITON_PORT"]) == ("triton", "8001")
-
-
-def test_triton_has_shared_memory_that_counts_as_memory(plain):
-    volumes = {volume["name"]: volume for volume in plain.pod("triton")["volumes"]}
-    assert volumes["shm"]["emptyDir"] == {"medium": "Memory", "sizeLimit": "256Mi"}
-    assert {"name": "shm", "mountPath": "/dev/shm"} in plain.container("triton")["volumeMounts"]
-
-
-def test_the_priority_class_is_used_by_what_serves(plain):
-    (name,) = plain.all("PriorityClass")
-    assert plain.pod("triton")["priorityClassName"] == plain.pod("gateway")["priorityClassName"] == name
-
-
-def test_a_gpu_is_asked_for_tolerated_and_selected(tmp_path):
-    recorder = deploy(stack(tmp_path, **T4), {})
-    pod = recorder.pod("triton")
-    assert recorder.container("triton")["resources"]["limits"]["nvidia.com/gpu"] == "1"
-    assert pod["nodeSelector"] == {"cloud.google.com/gke-accelerator": "nvidia-tesla-t4"}
-    assert pod["tolerations"] == [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
-    assert "--gpu" in recorder.container("triton")["command"]
-    assert "--gpus=1" in pod["initContainers"][1]["command"]
-
-
-def test_only_triton_is_on_the_gpu_nodes_when_the_store_can_be_mounted_by_many(tmp_path):
-    kubernetes = T4["kubernetes"] | {"store": {"access_mode": "ReadWriteMany"}}
-    recorder = deploy(stack(tmp_path, **T4 | {"kubernetes": kubernetes}), {})
-    for name in ("gateway", "model-loader"):
-        assert not {"nodeSelector", "tolerations", "affinity"} & set(recorder.pod(name))
-
-
-def test_a_volume_for_one_node_keeps_its_readers_together(plain):
-    for name in ("triton", "gateway", "model-loader"):
-        (term,) = plain.pod(name)["affinity"]["podAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
-        assert term["labelSelector"]["matchLabels"] == pods.STORE_LABEL
-
-
-@pytest.mark.parametrize(
-    ("count", "replicas", "spare", "expected"),
-    [
-        (1, 1, 0, {"type": "Recreate"}),
-        (1, 2, 0, {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}),
-        (1, 2, 1, {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}),
-        (2, 1, 1, {"type": "Recreate"}),
-        (2, 1, 2, {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}),
-    ],
-)
-def test_triton_rolls_with_the_gpus_that_are_free(tmp_path, count, replicas, spare, expected):
-    accelerator = {"kind": "t4", "count": count} | ({"split": "replicate"} if count > 1 else {})
-    triton_pods = T4["kubernetes"]["triton"] | {"replicas": replicas, "spare_gpus": spare}
-    settings = T4 | {"accelerator": accelerator, "kubernetes": {"triton": triton_pods}}
-    recorder = deploy(stack(tmp_path, **settings), {})
-    assert recorder.all("Deployment")["triton"]["spec"]["strategy"] == expected
-
-
-def test_the_autoscaler_alone_sets_the_gateways_replicas(plain):
-    assert "replicas" not in plain.all("Deployment")["gateway"]["spec"]
-    scaler = plain.all("HorizontalPodAutoscaler")["gateway"]["spec"]
-    assert (scaler["minReplicas"], scaler["maxReplicas"]) == (2, 6)
-    assert scaler["metrics"][0]["resource"]["target"]["averageUtilization"] == 80
-
-
-def test_a_fixed_number_of_gateways_needs_no_autoscaler(tmp_path):
-    recorder = deploy(stack(tmp_path, kubernetes={"gateway": {"replicas": 3, "max_replicas": 3}}), {})
-    assert recorder.all("Deployment")["gateway"]["spec"]["replicas"] == 3
-    assert not recorder.all("HorizontalPodAutoscaler")
-
-
-def test_the_gateway_has_time_to_drain_and_is_spread(plain):
-    pod = plain.pod("gateway")
-    assert pod["terminationGracePeriodSeconds"] >= 5 + 30
-    assert {c["topologyKey"] for c in pod["topologySpreadConstraints"]} == {
-        "kubernetes.io/hostname",
-        "topology.kubernetes.io/zone",
-    }
-
-
 def test_no_container_may_write_to_its_root_or_gain_a_privilege(tmp_path):
     recorder = deploy(stack(tmp_path, cache={"kind": "redis"}), {"redis_password": "x"})
     for name in ("triton", "gateway", "model-loader", "redis"):
@@ -268,13 +151,6 @@ def test_service_monitors_are_made_only_when_the_stack_says_that_the_crds_are_th
     assert not plain.all("ServiceMonitor")
     recorder = deploy(stack(tmp_path, kubernetes={"monitoring": {"service_monitor": True}}), {})
     assert set(recorder.all("ServiceMonitor")) == {"gateway", "triton"}
-
-
-def test_the_openai_engine_needs_no_triton(tmp_path):
-    engine = {"kind": "openai", "url": "https://llm.example/v1"}
-    recorder = deploy(stack(tmp_path, engine=engine), {"engine_key": "sk"})
-    assert "triton" not in recorder.all("Deployment")
-    assert recorder.all("Secret")["gateway-settings"]["stringData"] == {"ASSIST_ENGINE_KEY": "sk"}
 
 
 def test_the_quota_holds_everything_at_its_largest(tmp_path):
