@@ -11,6 +11,8 @@ from serving.config import ModelConfig
 
 UNARY = "fastertransformer"
 STREAM = "fastertransformer_stream"
+# The runtimes that can tell the log probabilities of a given text.
+SCORING = frozenset({"ctranslate2", "llama_cpp"})
 _BACKEND = Path(__file__).parent / "backend"
 _MODEL_PY = '''"""Loads the backend that was copied beside this file."""
 
@@ -111,6 +113,9 @@ def _config(name: str, repository: Repository, *, decoupled: bool) -> ModelConfi
         # Two full batches keep the runtime busy; what comes on top waits in Triton's queue, which can refuse.
         "backlog": str(2 * repository.max_batch_size),
     }
+    if not decoupled and repository.runtime in SCORING:
+        # A client learns from this that it may send the request parameter score_from.
+        parameters["scores"] = "true"
     return ModelConfig(
         name=name,
         decoupled=decoupled,

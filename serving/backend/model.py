@@ -55,8 +55,13 @@ class TritonPythonModel:
         kind = StreamReply if self._decoupled else UnaryReply
         reply = kind(sender, arrays["input_ids"].shape[-1], lengths)
         job = Job(reply, self._outbox.put, request.timeout() / 1e6)
-        mergeable = bool(json.loads(request.parameters() or "{}").get("batchable"))
-        tensors.add_rows(job, arrays, self._limits, mergeable=mergeable)
+        asked = json.loads(request.parameters() or "{}")
+        score_from = asked.get("score_from")
+        if score_from is not None and self._decoupled:
+            raise BadRequestError("the streaming model scores nothing: send score_from to its unary twin")
+        tensors.add_rows(
+            job, arrays, self._limits, mergeable=bool(asked.get("batchable")), score_from=score_from
+        )
         return job
 
 

@@ -24,6 +24,8 @@ class Settings:
     repetition_penalty: float = 1.0
     end_id: int = 0
     bad_words: Words = ()
+    score: bool = False
+    """Nothing is generated: the prompt's own tokens are scored."""
 
     @property
     def greedy(self) -> bool:
@@ -63,6 +65,8 @@ class Row:
     settings: Settings
     seed: int | None = None
     stop: Words = ()
+    score_from: int = 1
+    """Where ``settings.score``: the first prompt token that is scored; nothing stands before token 0."""
     ids: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
     progress: tuple[int, bool] = (0, False)
@@ -85,6 +89,12 @@ class Row:
         self.progress = (len(self.ids), finished)
         self.job.progressed(self)
         return finished
+
+    def scored(self, log_probs: Sequence[float]) -> None:
+        """Take the log probabilities of the prompt's tokens from ``score_from`` on, and end the row."""
+        if not self.finished:
+            self.log_probs = [value if math.isfinite(value) else 0.0 for value in log_probs]
+            self.finish()
 
     def finish(self) -> None:
         """End the row where it is."""

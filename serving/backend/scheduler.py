@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from .outbox import Outbox
-from .rows import Job, Row, Settings
+from .rows import BadRequestError, Job, Row, Settings
 from .runtimes.base import Runtime
 
 # CTranslate2 reads the shortest prompt of a batch at once and the rest of the longer ones token by token:
@@ -113,7 +113,7 @@ class Scheduler:
     def _run(self, rows: list[Row]) -> None:
         """Run one batch; if it fails, run each of its rows that has no token yet alone."""
         try:
-            self._runtime.generate(rows)
+            self._call(rows)
         except Exception as error:  # noqa: BLE001 -- whatever a runtime raises belongs to the client that caused it
             jobs = {row.job for row in rows}
             for row in rows:
@@ -124,6 +124,14 @@ class Scheduler:
                     self._outbox.put(row)
         for row in rows:
             row.finish()
+
+    def _call(self, rows: list[Row]) -> None:
+        if not rows[0].settings.score:
+            self._runtime.generate(rows)
+        elif hasattr(self._runtime, "score"):
+            self._runtime.score(rows)
+        else:
+            raise BadRequestError("this runtime cannot score text: serve the model with ctranslate2")
 
     def _watch(self) -> None:
         """Stop the jobs whose client has gone or whose time is up.
@@ -154,7 +162,9 @@ def split(rows: Iterable[Row], max_rows: int) -> Iterable[Unit]:
     """Divide the rows of one request into units: seeded rows together, all others free to join any batch."""
     seeded: list[Row] = []
     for row in rows:
-        if row.limit == 0:
+        if row.settings.score and row.score_from < len(row.prompt):
+            yield Unit([row], exclusive=False)
+        elif row.limit == 0:
             row.finish()
         elif row.seed is None or row.settings.greedy:
             yield Unit([row], exclusive=False)

@@ -25,10 +25,13 @@ class Limits:
     context_length: int
 
 
-def add_rows(job: Job, tensors: Tensors, limits: Limits, *, mergeable: bool) -> None:
+def add_rows(
+    job: Job, tensors: Tensors, limits: Limits, *, mergeable: bool, score_from: int | None = None
+) -> None:
     """Add one row per line of ``input_ids`` ``[n, length]`` to the job.
 
-    With ``mergeable`` the seeds do not matter, because the caller did not choose them. Raises
+    With ``mergeable`` the seeds do not matter, because the caller did not choose them. ``score_from`` asks
+    for the log probabilities of the prompt's tokens from there on instead of new ones. Raises
     ``BadRequestError``.
     """
     ids = tensors["input_ids"]
@@ -44,8 +47,23 @@ def add_rows(job: Job, tensors: Tensors, limits: Limits, *, mergeable: bool) -> 
             )
         seed = None if mergeable else read.integer("random_seed", 0)
         stop = read.words("stop_words_list")
-        # A model needs something to continue: an empty prompt is continued from the end-of-text token.
-        job.rows.append(Row(job, index, prompt or [limits.eos_id], limit, read.settings(), seed, stop))
+        if score_from is not None:
+            _check_score(score_from, len(prompt), limit)
+            row = Row(job, index, prompt, 0, Settings(score=True), score_from=score_from)
+        else:
+            # A model needs something to continue: an empty prompt is continued from the end-of-text token.
+            row = Row(job, index, prompt or [limits.eos_id], limit, read.settings(), seed, stop)
+        job.rows.append(row)
+
+
+def _check_score(score_from: int, length: int, limit: int) -> None:
+    if limit:
+        raise BadRequestError(f"request_output_len is {limit}: with score_from it must be 0")
+    if not 1 <= score_from <= length:
+        raise BadRequestError(
+            f"score_from is {score_from}: it must be from 1 (nothing stands before token 0) to the prompt's "
+            f"{length} tokens"
+        )
 
 
 class _RowReader:
@@ -130,11 +148,11 @@ def unary_outputs(rows: Sequence[Row], width: int, lengths: Sequence[int]) -> di
     """Build the answer of one request: ``output_ids [n, 1, width + limit]`` and its companions.
 
     ``lengths`` are the prompts' lengths as the client sees them. What is after a row's end is filled with its
-    end_id.
+    end_id. ``output_log_probs`` of rows that are scored are their prompts', filled up with zeros.
     """
     room = max((row.limit for row in rows), default=0)
     ids = np.empty((len(rows), 1, width + room), np.uint32)
-    log_probs = np.zeros((len(rows), 1, room), np.float32)
+    log_probs = np.zeros((len(rows), 1, max(room, *(len(row.log_probs) for row in rows), 0)), np.float32)
     for index, (row, length) in enumerate(zip(rows, lengths, strict=True)):
         ids[index, 0] = row.settings.end_id
         ids[index, 0, :length] = row.prompt[:length]

@@ -42,6 +42,13 @@ class Runtime(Protocol):
         """
         ...
 
+    def score(self, rows: Sequence[Row]) -> None:
+        """Tell every row (``scored``) the log probabilities of its prompt from ``score_from`` on.
+
+        Blocks the calling thread. A runtime without this method refuses requests for scores.
+        """
+        ...
+
     def close(self) -> None:
         """Free the model."""
         ...

@@ -12,6 +12,9 @@ from .base import Options
 from .sampling import draw
 from .seeds import SeedingUnavailableError, ThreadSeeder
 
+# Scoring makes a number for every token of the vocabulary at every position; a batch has at most so many.
+_SCORES_AT_ONCE = 2**27
+
 
 class CTranslate2Runtime:
     """One ``ctranslate2.Generator``; parallel batches share its weights."""
@@ -47,6 +50,18 @@ class CTranslate2Runtime:
             )
         else:
             self._generate_seeded(rows)
+
+    def score(self, rows: Sequence[Row]) -> None:
+        """Score the rows in batches that bound the memory; see ``Runtime``."""
+        results = self._generator.score_batch(
+            [self._words(row.prompt) for row in rows],
+            max_batch_size=max(_SCORES_AT_ONCE // self.vocabulary_size, len(max(rows, key=_length).prompt)),
+            batch_type="tokens",
+            max_input_length=0,
+        )
+        for row, result in zip(rows, results, strict=True):
+            # There is one for every token but the first.
+            row.scored(result.log_probs[row.score_from - 1 :])
 
     def close(self) -> None:
         """Free the model."""
@@ -138,3 +153,7 @@ class CTranslate2Runtime:
             "return_end_token": True,
             "return_scores": True,
         }
+
+
+def _length(row: Row) -> int:
+    return len(row.prompt)

@@ -16,6 +16,7 @@ from .pieces import Pieces
 
 _SAMPLERS = ["penalties", "temperature", "top_k", "top_p"]
 _BAD_REQUEST = 400
+_CERTAIN = 1e9
 
 
 class LlamaCppRuntime:
@@ -51,6 +52,40 @@ class LlamaCppRuntime:
         if failure:
             kind = BadRequestError if failure[0].get("code") == _BAD_REQUEST else RuntimeError
             raise kind(f"llama.cpp: {failure[0].get('message')}")
+
+    def score(self, rows: Sequence[Row]) -> None:
+        """Score the one row; see ``Runtime``.
+
+        llama.cpp's server tells log probabilities of generated tokens only, so each token is generated with
+        a bias that leaves no other; the probability it reports is the one before the bias. The prompt is in
+        the cache by then, so a token costs what generating it would.
+        """
+        (row,) = rows
+        found: list[float] = []
+        for position in range(row.score_from, len(row.prompt)):
+            if row.job.stopped:
+                return
+            found.append(self._score_one(row.prompt[:position], row.prompt[position]))
+        row.scored(found)
+
+    def _score_one(self, before: Sequence[int], token: int) -> float:
+        body = {
+            "prompt": list(before),
+            "n_predict": 1,
+            "n_probs": 1,
+            "cache_prompt": True,
+            "samplers": [],
+            "temperature": 0.0,
+            "logit_bias": [[token, _CERTAIN]],
+        }
+        answers: list[dict[str, Any]] = []
+        self._server.handle_completions(body, answers.append)
+        if not answers or "error" in answers[0]:
+            raise RuntimeError(f"llama.cpp scored nothing: {answers[:1]}")
+        told = answers[0]["choices"][0]["logprobs"]["content"][0]
+        if told["id"] != token:
+            raise RuntimeError(f"llama.cpp chose token {told['id']} where {token} was to be scored")
+        return float(told["logprob"])
 
     def close(self) -> None:
         """Stop the server and free the model."""
