@@ -7,6 +7,7 @@ from serving.choose import runtime as choose_runtime
 from spec.catalogue import AcceleratorFacts, ModelFacts
 from spec.document import Location
 from spec.gke_checks import findings as gke_findings
+from spec.hosts_checks import findings as hosts_findings
 from spec.kubernetes_checks import findings as kubernetes_findings
 from spec.service import Service
 from spec.stack import Stack
@@ -65,6 +66,7 @@ def all_findings(choice: Choice) -> Iterator[Finding]:
     yield from _target(choice)
     yield from kubernetes_findings(choice.stack, choice.device)
     yield from gke_findings(choice.stack, choice.device)
+    yield from hosts_findings(choice.stack, choice.device)
 
 
 def _format(choice: Choice) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ from typing import TypeVar
 from spec import catalogue, checks
 from spec.document import Document, read
 from spec.errors import Problem, SpecError
+from spec.hosts import Hosts
 from spec.kubernetes import Kubernetes, complete
 from spec.service import Accelerator, Model, Service
 from spec.stack import CLUSTERS, Gateway, Stack, Triton
@@ -66,6 +67,7 @@ def _service(choice: checks.Choice) -> Service:
             "triton": _listening(stack, stack.triton, host="triton"),
             "gateway": _listening(stack, stack.gateway, host="0.0.0.0", metrics_host="0.0.0.0"),  # noqa: S104 -- in a pod, NetworkPolicies decide who connects
             "kubernetes": _on_cluster(choice),
+            "hosts": stack.hosts or Hosts() if stack.target == "hosts" else None,
             **{part: getattr(stack, part) for part in ("engine", "serving")},
             **{part: getattr(stack, part) for part in ("limits", "auth", "cache", "gke")},
         }

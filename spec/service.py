@@ -7,6 +7,7 @@ from typing import Literal
 
 from spec.catalogue import AcceleratorFacts, ModelFacts
 from spec.gke import Gke
+from spec.hosts import Hosts
 from spec.kubernetes import Kubernetes
 from spec.stack import Auth, Cache, Engine, Gateway, Limits, Serving, Target, Triton
 from spec.validation import Strict
@@ -45,6 +46,7 @@ class Service(Strict):
     cache: Cache
     kubernetes: Kubernetes | None
     gke: Gke | None
+    hosts: Hosts | None
 
     @property
     def variant(self) -> str:

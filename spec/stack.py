@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from spec.gke import Gke
+from spec.hosts import Hosts
 from spec.kubernetes import Kubernetes
 from spec.validation import Strict
 
@@ -113,3 +114,4 @@ class Stack(Strict):
     cache: Cache = Cache()
     kubernetes: Kubernetes | None = None
     gke: Gke | None = None
+    hosts: Hosts | None = None
