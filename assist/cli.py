@@ -196,6 +196,6 @@ def main() -> None:
     """Run the command line."""
     os.umask(0o077)
     try:
-        app()
+        app(prog_name="assist")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -205,4 +205,4 @@ def _both_or_none(runtime: str | None, precision: str | None) -> None:
 
 def main() -> None:
     """Run the command line."""
-    app()
+    app(prog_name="model-loader")
