@@ -1,4 +1,4 @@
-"""Start NVIDIA's tritonserver from the nvidia-pytriton wheel: its command, its environment, its needs."""
+"""Start NVIDIA's tritonserver, from the nvidia-pytriton wheel or their container; command and environment."""
 
 import argparse
 import json
@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SHM_PREFIX = "assist_triton_"
+# Where NVIDIA's container images have the server.
+CONTAINER = Path("/opt/tritonserver")
+_STUB = "triton_python_backend_stub"
 
 
 class TritonError(Exception):
@@ -17,7 +20,7 @@ class TritonError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """The server's files inside one virtual environment."""
+    """The server's files: inside one virtual environment, or NVIDIA's container around it."""
 
     root: Path
     python_version: str
@@ -35,7 +38,14 @@ class Installation:
     @property
     def stub(self) -> Path:
         """The Python backend's helper executable for this version of Python."""
-        return self.root / "python_backend_stubs" / self.python_version / "triton_python_backend_stub"
+        if self.root == CONTAINER:
+            return self.link
+        return self.root / "python_backend_stubs" / self.python_version / _STUB
+
+    @property
+    def link(self) -> Path:
+        """The place where the server looks for its helper; in NVIDIA's container it is there already."""
+        return self.backends / "python" / _STUB
 
 
 def installation(python: Path) -> Installation:
@@ -50,7 +60,8 @@ def installation(python: Path) -> Installation:
     except (OSError, subprocess.SubprocessError) as error:
         raise TritonError(f"{python} does not run ({error}): make the serving environment again") from error
     purelib, (major, minor) = json.loads(answer.stdout)
-    found = Installation(Path(purelib) / "pytriton" / "tritonserver", f"{major}.{minor}")
+    wheel = Path(purelib) / "pytriton" / "tritonserver"
+    found = Installation(wheel if wheel.is_dir() else CONTAINER, f"{major}.{minor}")
     if not found.server.is_file():
         raise TritonError(
             f"no tritonserver beside {python}: install the wheel nvidia-pytriton==0.7.0 there (--no-deps)"
@@ -70,10 +81,11 @@ def prepare(python: Path) -> bool:
     """
     found = installation(python)
     _check_libraries(found)
-    link = found.backends / "python" / found.stub.name
-    target = os.path.relpath(
-        found.stub, link.parent
-    )  # relative: the stub finds its libraries through $ORIGIN
+    link = found.link
+    if link == found.stub:
+        return False
+    # Relative: the stub finds its libraries through $ORIGIN.
+    target = os.path.relpath(found.stub, link.parent)
     if link.is_symlink() and str(link.readlink()) == target:
         return False
     fresh = link.with_name(f".{link.name}.{os.getpid()}")
@@ -150,7 +162,9 @@ def _environment(python: Path, *, gpu: bool) -> dict[str, str]:
     if gpu:
         version = f"python{sys.version_info.major}.{sys.version_info.minor}"
         nvidia = binaries.parent / "lib" / version / "site-packages" / "nvidia"
-        environment["LD_LIBRARY_PATH"] = ":".join(str(path) for path in sorted(nvidia.glob("*/lib")))
+        # CUDA is in wheels beside us, or in NVIDIA's image, which then says where.
+        paths = [*map(str, sorted(nvidia.glob("*/lib"))), os.environ.get("LD_LIBRARY_PATH", "")]
+        environment["LD_LIBRARY_PATH"] = ":".join(filter(None, paths))
     return environment
 
 

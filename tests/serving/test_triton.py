@@ -105,3 +105,17 @@ def test_numpy_two_is_refused_with_the_remedy(monkeypatch):
     monkeypatch.setattr(model.np, "__version__", "2.1.0")
     with pytest.raises(RuntimeError, match=r"install numpy>=1\.26\.4,<2"):
         model.TritonPythonModel().initialize({})
+
+
+def test_in_nvidias_container_the_server_and_its_stub_are_taken_as_they_lie(tmp_path, monkeypatch):
+    container = tmp_path / "tritonserver"
+    stub = container / "backends/python/triton_python_backend_stub"
+    for file in (container / "bin/tritonserver", stub):
+        file.parent.mkdir(parents=True)
+        file.touch()
+    monkeypatch.setattr(triton, "CONTAINER", container)
+    monkeypatch.setattr(triton, "_check_libraries", lambda found: None)
+    # An environment without the wheel: Debian's own Python.
+    assert triton.installation(Path("/usr/bin/python3")).stub == stub
+    assert not triton.prepare(Path("/usr/bin/python3"))
+    assert not stub.is_symlink()
