@@ -37,7 +37,7 @@ def push_all(matcher: StopMatcher, pieces: list[str]) -> str:
     return out if matcher.matched else out + matcher.flush()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(st.text(ALPHABET, max_size=6), max_size=8),
     st.lists(st.text(ALPHABET, min_size=1, max_size=4), max_size=4),
@@ -46,7 +46,7 @@ def test_a_stop_cuts_at_the_same_place_for_any_pieces(pieces, stops):
     assert push_all(StopMatcher(stops), pieces) == stopped("".join(pieces), stops)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.text(ALPHABET, max_size=20), st.lists(st.text(ALPHABET, min_size=1, max_size=4), max_size=3))
 def test_no_character_of_a_stop_is_let_out_before_it_is_certain(text, stops):
     matcher, out = StopMatcher(stops), ""
@@ -67,7 +67,7 @@ def deltas(ids: list[int], cuts: list[int], stops: list[str], limit: int) -> dic
     return {"text": text, "entries": entries, "reasons": reasons[:1], "tokens": count}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(st.integers(0, 2060), max_size=20),
     st.lists(st.integers(0, 1000), max_size=5),
@@ -78,7 +78,7 @@ def test_a_row_is_the_same_for_any_pieces_of_any_tokens(ids, cuts, stops, limit)
     assert deltas(ids, cuts, stops, limit) == deltas(ids, [], stops, limit)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.text(max_size=60))
 def test_text_that_is_encoded_decodes_to_itself(text):
     assert TOKENIZER.decode(TOKENIZER.encode(text)) == text

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from api.edge.admission import Admission
@@ -40,7 +40,6 @@ HISTORY = st.lists(
 
 
 @given(slots=st.integers(1, 4), queue=st.integers(0, 5), history=HISTORY)
-@settings(deadline=None)
 def test_no_history_exceeds_the_places_or_loses_one(
     slots: int, queue: int, history: list[tuple[Caller, str]]
 ) -> None:
