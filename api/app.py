@@ -64,6 +64,7 @@ def _engine(settings: Settings, tokenizer: Tokenizer) -> Engine:
         settings.triton_model,
         settings.triton_stream_model,
         settings.connect_s,
+        settings.hold_s,
     )
 
 

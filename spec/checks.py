@@ -62,6 +62,7 @@ def all_findings(choice: Choice) -> Iterator[Finding]:
     yield from _split(choice)
     yield from _engine(choice.stack)
     yield from _ports(choice.stack)
+    yield from _hold(choice.stack)
     yield from _context(choice)
     yield from _target(choice)
     yield from kubernetes_findings(choice.stack, choice.device)
@@ -162,6 +163,16 @@ def _ports(stack: Stack) -> Iterator[Finding]:
         if port in taken:
             yield location, f"{port} is {taken[port]} already; give one of them another port"
         taken.setdefault(port, ".".join(location))
+
+
+def _hold(stack: Stack) -> Iterator[Finding]:
+    limits = stack.limits
+    if "hold_s" in limits.model_fields_set and limits.hold_s >= limits.deadline_s:
+        yield (
+            ("limits", "hold_s"),
+            f"a request that is held {limits.hold_s:g} s has no time left of limits.deadline_s"
+            f" ({limits.deadline_s:g} s); lower hold_s or raise deadline_s",
+        )
 
 
 def _context_length(choice: Choice) -> int:

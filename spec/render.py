@@ -43,6 +43,7 @@ def gateway_environment(service: Service, paths: Paths) -> dict[str, str]:
         "ASSIST_MAX_QUEUE": limits.max_queue,
         "ASSIST_QUEUE_TIMEOUT_S": limits.queue_timeout_s,
         "ASSIST_DEADLINE_S": limits.deadline_s,
+        "ASSIST_HOLD_S": limits.hold_s,
         "ASSIST_GRACE_S": limits.grace_s,
         "ASSIST_MAX_TOKENS_CAP": limits.max_tokens,
         "ASSIST_MAX_N": limits.max_choices,

@@ -63,13 +63,17 @@ class Gateway(Strict):
 
 
 class Limits(Strict):
-    """What the gateway admits. Times in seconds, sizes in bytes or tokens; per-key limits are 0 for none."""
+    """What the gateway admits. Times in seconds, sizes in bytes or tokens; per-key limits are 0 for none.
+
+    ``hold_s``: how long of its engine's absence requests wait for it; they need the rest of ``deadline_s``.
+    """
 
     max_body_bytes: Count = 4 * 2**20
     max_in_flight: Count = 64
     max_queue: Annotated[int, Field(ge=0)] = 256
     queue_timeout_s: Seconds = 20.0
     deadline_s: Seconds = 30.0
+    hold_s: Annotated[float, Field(ge=0)] = 15.0
     grace_s: Seconds = 30.0
     max_tokens: Count = 1024
     max_choices: Count = 16

@@ -11,6 +11,7 @@ from functools import cached_property
 import grpc
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
+from api.engine import rpc_errors
 from api.errors import unavailable
 
 # In FauxPilot's order; a model that declares fewer gets fewer.
@@ -83,16 +84,10 @@ async def describe(
     except grpc.aio.AioRpcError as error:
         if error.code() in _NOT_OFFERED:
             return ModelInterface.documented(name)
-        if error.code() is grpc.StatusCode.NOT_FOUND or _is_unknown(error):
+        if rpc_errors.is_without_model(error):
             return None
         raise
     return _interface(name, metadata, config)
-
-
-def _is_unknown(error: grpc.aio.AioRpcError) -> bool:
-    """Say whether Triton means "no such model": it uses UNAVAILABLE and INVALID_ARGUMENT for that as well."""
-    details = error.details() or ""
-    return "unknown model" in details or "has no available versions" in details
 
 
 async def _config(

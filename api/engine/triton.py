@@ -18,13 +18,12 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 from api.engine import answers, rpc_errors, tensors
 from api.engine.base import Job, Tokens
 from api.engine.batches import split, starts
-from api.engine.breaker import Breaker
 from api.engine.channel import connect
 from api.engine.interface import PY_MODEL, ModelInterface, describe
+from api.engine.reach import Reach
 from api.errors import ApiError, deadline, unavailable
 from api.merge import merge
 
-_RETRY_AFTER_S = 0.03
 _RECONNECT_S = 0.3
 _READY_S = 1.0
 _INTERFACE_S = 60.0
@@ -32,11 +31,14 @@ T = TypeVar("T")
 
 
 class TritonEngine:
-    """One channel to Triton. The channel connects when first used, and again by itself after a restart."""
+    """One channel to Triton. The channel connects when first used, and again by itself after a restart.
+
+    ``hold_s``: seconds of an absence for which requests wait for the server instead of failing.
+    """
 
     def __init__(
         self, address: str, eos_id: int, model: str = "fastertransformer",
-        stream_model: str = "fastertransformer_stream", connect_s: float = 2.0,
+        stream_model: str = "fastertransformer_stream", connect_s: float = 2.0, hold_s: float = 0.0,
     ) -> None:  # fmt: skip
         self._address = address
         self._eos_id = eos_id
@@ -45,7 +47,7 @@ class TritonEngine:
         self._connect_s = connect_s
         self._channel: grpc.aio.Channel | None = None
         self._interfaces: dict[str, tuple[float, ModelInterface | None]] = {}
-        self._breaker = Breaker()
+        self._reach = Reach(self.ready, self._connected, hold_s)
 
     @property
     def _stub(self) -> service_pb2_grpc.GRPCInferenceServiceStub:
@@ -57,13 +59,14 @@ class TritonEngine:
 
     async def complete(self, job: Job) -> list[Tokens]:
         """Return one ``Tokens`` per row; rows beyond the model's batch size go in several requests."""
-        interface = await self._interface(job.model)
+        end = time.monotonic() + job.deadline_s
+        interface = await self._interface(job.model, end)
         if interface.decoupled:
-            return await self._collect(job, interface)
+            return await self._collect(job, interface, end)
         parts = split(job, interface.max_batch_size)
         if len(parts) == 1:
-            return await self._infer(job, interface)
-        found = await asyncio.gather(*(self._infer(part, interface) for part in parts))
+            return await self._infer(job, interface, end)
+        found = await asyncio.gather(*(self._infer(part, interface, end) for part in parts))
         return [
             replace(tokens, row=first + tokens.row)
             for first, rows in zip(starts(parts), found, strict=True)
@@ -75,16 +78,18 @@ class TritonEngine:
 
         Without a decoupled model the whole answer comes as one piece per row.
         """
-        interface = await self._interface(job.model)
+        end = time.monotonic() + job.deadline_s
+        interface = await self._interface(job.model, end)
         if not interface.decoupled:
-            twin = await self._known(self._stream_model) if interface.name == self._model else None
+            twin = await self._known(self._stream_model, end) if interface.name == self._model else None
             if twin is None or not twin.decoupled:
                 for tokens in await self.complete(job):
                     yield tokens
                 return
             interface = twin
         parts = split(job, interface.max_batch_size)
-        sources = [self._infer_stream(p, interface, f) for p, f in zip(parts, starts(parts), strict=True)]
+        places = zip(parts, starts(parts), strict=True)
+        sources = [self._infer_stream(part, interface, first, end) for part, first in places]
         async with aclosing(merge(sources)) as merged:
             async for tokens in merged:
                 yield tokens
@@ -99,88 +104,84 @@ class TritonEngine:
         except (TimeoutError, grpc.aio.AioRpcError):
             return False
         if ready:
-            self._breaker.succeeded()
+            self._reach.present()
         return bool(ready)
 
     async def close(self) -> None:
         """Close the channel; calls under way are cancelled."""
+        await self._reach.close()
         if self._channel is not None:
             await self._channel.close(grace=None)
             self._channel = None
 
-    async def _interface(self, asked: str | None) -> ModelInterface:
+    async def _interface(self, asked: str | None, end: float) -> ModelInterface:
         """Return the interface of the model to use.
 
         The one asked for where the server has it, else our own.
         """
-        if asked == PY_MODEL != self._model and (found := await self._known(PY_MODEL)) is not None:
+        if asked == PY_MODEL != self._model and (found := await self._known(PY_MODEL, end)) is not None:
             return found
-        interface = await self._known(self._model)
-        if interface is None:
+        while (interface := await self._known(self._model, end)) is None:
             self._interfaces.pop(self._model, None)
-            raise unavailable("The model is not loaded on the model server yet. Try again shortly.", 5.0)
+            if not await self._reach.back(end):
+                raise unavailable("The model is not loaded on the model server yet. Try again shortly.", 5.0)
         return interface
 
-    async def _known(self, name: str) -> ModelInterface | None:
-        """Return what is known of a model.
-
-        Asked again after a minute and after every failure to reach the server.
-        """
+    async def _known(self, name: str, end: float) -> ModelInterface | None:
+        """Return what is known of a model; it's asked again after a minute and after every failure."""
         asked_at, interface = self._interfaces.get(name, (-_INTERFACE_S, None))
         if time.monotonic() - asked_at < _INTERFACE_S:
             return interface
-        interface = await self._reaching(lambda: describe(self._stub, name, self._connect_s))
+        interface = await self._reaching(lambda: describe(self._stub, name, self._connect_s), end)
         self._interfaces[name] = (time.monotonic(), interface)
         return interface
 
     def _failed(self, error: grpc.aio.AioRpcError) -> ApiError:
         """Return the caller's error; after a failure to reach the server, forget what was known of it."""
-        if rpc_errors.is_unreachable(error):
-            self._breaker.failed()
-            self._interfaces.clear()
-        elif error.code() in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND):
+        if self._reach.failed(error) or error.code() is grpc.StatusCode.INVALID_ARGUMENT:
             self._interfaces.clear()
         return rpc_errors.from_rpc(error)
 
-    async def _reaching(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Make a call, and make it once more when the server could not be reached."""
-        for last in (False, True):
-            self._breaker.check()
+    async def _reaching(self, call: Callable[[], Awaitable[T]], end: float) -> T:
+        """Make a call, and make it again as ``Reach`` allows when the server could not be reached."""
+        attempt = 0
+        while True:
+            attempt += 1
+            await self._reach.admitted(end)
             try:
                 answer = await call()
             except grpc.aio.AioRpcError as error:
                 failure = self._failed(error)
-                if last or not rpc_errors.is_unreachable(error):
+                if not await self._reach.again(error, attempt, end):
                     raise failure from error
-                await self._reconnected()
             else:
-                self._breaker.succeeded()
+                self._reach.present()
                 return answer
-        raise AssertionError("the second attempt returns or raises")  # pragma: no cover
 
-    async def _reconnected(self) -> None:
-        """Wait a moment for the channel: between two attempts to connect, it fails every call at once."""
-        await asyncio.sleep(_RETRY_AFTER_S)
+    async def _connected(self) -> None:
+        """Wait a moment for the channel to connect."""
+        live = service_pb2.ServerLiveRequest()
         with suppress(grpc.aio.AioRpcError):
-            request = service_pb2.ServerLiveRequest()
-            await self._stub.ServerLive(request, timeout=_RECONNECT_S, wait_for_ready=True)
+            await self._stub.ServerLive(live, timeout=_RECONNECT_S, wait_for_ready=True)
 
-    async def _infer(self, job: Job, interface: ModelInterface) -> list[Tokens]:
+    async def _infer(self, job: Job, interface: ModelInterface, end: float) -> list[Tokens]:
         """Make one unary call."""
         request = tensors.build(job, interface, self._eos_id)
-        end, metadata = time.monotonic() + job.deadline_s, _metadata(job)
+        metadata = _metadata(job)
         response = await self._reaching(
-            lambda: self._stub.ModelInfer(request, timeout=_remaining(end), metadata=metadata)
+            lambda: self._stub.ModelInfer(request, timeout=_remaining(end), metadata=metadata), end
         )
+        self._reach.served()
         return answers.rows(response, job)
 
     async def _infer_stream(
-        self, job: Job, interface: ModelInterface, first: int
+        self, job: Job, interface: ModelInterface, first: int, end: float
     ) -> AsyncGenerator[Tokens, None]:
-        """Make one streaming call, tried once more while nothing has come back yet."""
-        end = time.monotonic() + job.deadline_s
-        for last in (False, True):
-            self._breaker.check()
+        """Make one streaming call, and make it again like any other while nothing has come back yet."""
+        attempt = 0
+        while True:
+            attempt += 1
+            await self._reach.admitted(end)
             started = False
             try:
                 async with aclosing(self._responses(job, interface, end)) as pieces:
@@ -189,9 +190,8 @@ class TritonEngine:
                         yield replace(tokens, row=first + tokens.row) if first else tokens
             except grpc.aio.AioRpcError as error:
                 failure = self._failed(error)
-                if started or last or not rpc_errors.is_unreachable(error):
+                if started or not await self._reach.again(error, attempt, end):
                     raise failure from error
-                await self._reconnected()
             else:
                 return
 
@@ -206,9 +206,9 @@ class TritonEngine:
             await call.write(tensors.build(job, interface, self._eos_id))
             await call.done_writing()
             async for response in call:
-                self._breaker.succeeded()
+                self._reach.served()
                 if response.error_message:
-                    raise rpc_errors.from_details(response.error_message)
+                    raise rpc_errors.in_stream(response.error_message)
                 if not response.infer_response.outputs:
                     continue  # the empty final response that Triton adds on request
                 for tokens in reader.feed(response.infer_response):
@@ -222,12 +222,13 @@ class TritonEngine:
         finally:
             call.cancel()
 
-    async def _collect(self, job: Job, interface: ModelInterface) -> list[Tokens]:
+    async def _collect(self, job: Job, interface: ModelInterface, end: float) -> list[Tokens]:
         """Return whole rows from a model that only streams."""
         ids: list[list[int]] = [[] for _ in range(job.n)]
         scores: list[list[float]] = [[] for _ in range(job.n)]
         parts = split(job, interface.max_batch_size)
-        sources = [self._infer_stream(p, interface, f) for p, f in zip(parts, starts(parts), strict=True)]
+        places = zip(parts, starts(parts), strict=True)
+        sources = [self._infer_stream(part, interface, first, end) for part, first in places]
         async with aclosing(merge(sources)) as merged:
             async for tokens in merged:
                 ids[tokens.row].extend(tokens.ids)

@@ -88,6 +88,7 @@ triton: {grpc_port: 8000}
             {"target": "gke", "accelerator": {"kind": "t4", "count": 3, "split": "replicate"}},
             "1, 2, 4 a node",
         ),
+        ({"limits": {"hold_s": 30.0}}, "raise deadline_s"),
         ({"limits": {"max_in_flight": 0}}, "greater than or equal to 1"),
         ({"gateway": {"port": 70000}}, "less than or equal to 65535"),
         ({"auth": {"mode": "key"}}, "'none', 'keys' or 'gitlab'"),
