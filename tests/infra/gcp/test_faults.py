@@ -144,7 +144,7 @@ def test_no_secret_reaches_state_history_diff_output_or_argv(workspace: Workspac
     workspace.expect(0, "config", "set", "--secret", "deployToken", "canary-deploy-token-5d20")
     first = workspace.start_up()
     workspace.wait_for("gcp:compute:Network gke-dev creating", first)
-    seen = [arguments_of_group(first.pid)]
+    seen = [arguments_of_session(first.pid)]
     assert first.wait(timeout=400) == 0, workspace.log
     seen += [
         workspace.log,
@@ -160,13 +160,13 @@ def test_no_secret_reaches_state_history_diff_output_or_argv(workspace: Workspac
         assert canary not in text
 
 
-def arguments_of_group(group: int) -> str:
-    """Return the command lines of all processes of a process group."""
+def arguments_of_session(session: int) -> str:
+    """Return the command lines of all processes of a session: Pulumi gives its plugins groups of their own."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                if os.getpgid(int(entry.name)) == group:
+                if os.getsid(int(entry.name)) == session:
                     found.append((entry / "cmdline").read_bytes().decode(errors="replace"))
             except OSError:
                 continue
