@@ -12,6 +12,7 @@ from api.completion import Completer
 from api.dialects import copilot, gitlab, gitlab_v3, llamacpp, llamacpp_info, openai
 from api.edge.assembly import Edge
 from api.engine.base import Engine
+from api.engine.channel import Servers
 from api.engine.openai import OpenAIEngine
 from api.engine.triton import TritonEngine
 from api.gateway import Gateway
@@ -59,7 +60,7 @@ def _engine(settings: Settings, tokenizer: Tokenizer) -> Engine:
     if settings.engine == "openai":
         return OpenAIEngine(settings.engine_url or "", settings.model, settings.engine_key)
     return TritonEngine(
-        settings.triton_address,
+        Servers(settings.triton_address, settings.drained_file, settings.deadline_s),
         tokenizer.eos_id,
         settings.triton_model,
         settings.triton_stream_model,

@@ -51,6 +51,7 @@ class Settings(EdgeSettings):
     triton_model: str = "fastertransformer"
     triton_stream_model: str = "fastertransformer_stream"
     connect_s: float = Field(2.0, gt=0)
+    drained_file: Path | None = Field(None, description="Tritons (host:port) that get no new requests")
     hold_s: float = Field(0.0, ge=0, description="how long of Triton's absence requests wait for it")
 
     model: str = "tiny-codegen"

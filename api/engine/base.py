@@ -63,10 +63,24 @@ class Tokens:
     finish_reason: Literal["stop", "length"] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ScoreJob:
+    """A text whose tokens from ``start`` on are scored, given all before them.
+
+    ``start`` is at least 1: nothing stands before the first token. ``deadline_s`` is in seconds from now.
+    """
+
+    ids: Sequence[int]
+    start: int = 1
+    deadline_s: float = 30.0
+    request_id: str = ""
+    traceparent: str | None = None
+
+
 class Engine(Protocol):
     """What the gateway needs of a backend.
 
-    Every method raises ``ApiError`` (502, 503, 504) and nothing else.
+    Every method raises ``ApiError`` (502, 503, 504; 400 for what the engine cannot do) and nothing else.
     """
 
     def stream(self, job: Job) -> AsyncGenerator[Tokens, None]:
@@ -78,6 +92,10 @@ class Engine(Protocol):
 
         Cancelling the awaiting task cancels the work upstream.
         """
+        ...
+
+    async def score(self, job: ScoreJob) -> list[float]:
+        """Return the natural logarithm of each token's probability, one for each token from ``start`` on."""
         ...
 
     async def ready(self) -> bool:

@@ -1,6 +1,11 @@
-"""The gRPC channel to Triton: how it balances, connects again, and how large its messages may be."""
+"""The gRPC channel to Triton: how it balances, connects again, how large its messages are, whom it spares."""
+
+import asyncio
+import time
+from pathlib import Path
 
 import grpc
+from tritonclient.grpc import service_pb2_grpc
 
 _MAX_MESSAGE = 32 * 1024 * 1024
 # Balanced over a headless service's addresses, which one connection would pin to a single server. No keep-
@@ -13,8 +18,78 @@ _OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.dns_min_time_between_resolutions_ms", 5000),
 )
+_LOOK_S = 0.25
 
 
 def connect(address: str) -> grpc.aio.Channel:
     """Return a channel to ``address`` (host:port); it belongs to the event loop that is running."""
     return grpc.aio.insecure_channel(address, options=_OPTIONS)
+
+
+class Servers:
+    """The Tritons at ``address``, less those that ``drained_file`` names.
+
+    ``address`` is what gRPC takes: ``host:port`` or ``ipv4:10.0.0.2:8001,10.0.0.3:8001``. The file has one
+    ``host:port`` a line; no file drains nobody. Its change counts within a quarter of a second for every new
+    call; calls under way are finished on the channel that they began on, within ``grace_s`` seconds.
+    """
+
+    def __init__(self, address: str, drained_file: Path | None = None, grace_s: float = 60.0) -> None:
+        self._scheme = next((each for each in ("ipv4:", "ipv6:") if address.startswith(each)), "")
+        self._all = address.removeprefix(self._scheme).split(",")
+        self._drained_file = drained_file
+        self._grace_s = grace_s
+        self._target = ""
+        self._looked = float("-inf")
+        self._channel: grpc.aio.Channel | None = None
+        self._retired: set[asyncio.Task[None]] = set()
+
+    @property
+    def any(self) -> bool:
+        """Say whether a server is left to ask."""
+        self._look()
+        return bool(self._target)
+
+    @property
+    def stub(self) -> service_pb2_grpc.GRPCInferenceServiceStub:
+        """Return the calls to the servers that are left; to all of them when none is."""
+        self._look()
+        if self._channel is None:
+            # Made here and not in __init__: a channel belongs to the event loop that is running.
+            self._channel = connect(self._target or self._scheme + ",".join(self._all))
+            self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
+        return self._stub
+
+    async def close(self) -> None:
+        """Close every channel; calls under way are cancelled."""
+        for task in self._retired:
+            task.cancel()
+        if self._retired:
+            await asyncio.wait(self._retired)
+        if self._channel is not None:
+            await self._channel.close(grace=None)
+            self._channel = None
+
+    def _look(self) -> None:
+        """Compare the file with what the channel was made for, and retire the channel when they differ."""
+        if time.monotonic() - self._looked < _LOOK_S:
+            return
+        self._looked = time.monotonic()
+        drained = _lines(self._drained_file) if self._drained_file else frozenset()
+        left = [server for server in self._all if server not in drained]
+        target = self._scheme + ",".join(left) if left else ""
+        if target == self._target:
+            return
+        self._target = target
+        if self._channel is not None:
+            task = asyncio.ensure_future(self._channel.close(grace=self._grace_s))
+            self._retired.add(task)
+            task.add_done_callback(self._retired.discard)
+            self._channel = None
+
+
+def _lines(file: Path) -> frozenset[str]:
+    try:
+        return frozenset(line.strip() for line in file.read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError):
+        return frozenset()

@@ -43,7 +43,7 @@ class ModelInterface:
     """A model's name, the type of each input it takes (in sending order), and how it answers.
 
     ``rows_streamed`` says that a response holds new tokens of one row (``row_index``); otherwise a decoupled
-    model's responses are cumulative, as NVIDIA's are.
+    model's responses are cumulative, as NVIDIA's are. ``scores`` says that it takes ``score_from``.
     """
 
     name: str
@@ -51,6 +51,7 @@ class ModelInterface:
     decoupled: bool = False
     rows_streamed: bool = False
     max_batch_size: int = _DEFAULT_MAX_BATCH
+    scores: bool = False
 
     @cached_property
     def blank(self) -> service_pb2.ModelInferRequest:
@@ -122,4 +123,5 @@ def _interface(
         config.model_transaction_policy.decoupled,
         any(output.name == "row_index" for output in metadata.outputs),
         max(1, config.max_batch_size),
+        config.parameters["scores"].string_value == "true",
     )

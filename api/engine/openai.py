@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import orjson
 
-from api.engine.base import Job, Tokens
+from api.engine.base import Job, ScoreJob, Tokens
 from api.engine.breaker import Breaker
 from api.errors import ApiError, bad_gateway, deadline, invalid, unavailable
 
@@ -76,6 +76,14 @@ class OpenAIEngine:
             raise deadline("The model server did not answer within the request's deadline.") from error
         except httpx.HTTPError as error:
             raise unavailable("The model server broke the connection. Try again shortly.") from error
+
+    async def score(self, job: ScoreJob) -> list[float]:  # noqa: ARG002  -- the engine's interface
+        """Raise 400: OpenAI's API returns text, and what a token is differs from server to server."""
+        raise invalid(
+            "This engine tells no log probabilities of a given text. Leave out echo or logprobs, or use Triton.",
+            "logprobs",
+            "unsupported_parameter",
+        )
 
     def _body(self, job: Job) -> dict[str, Any]:
         sampling = job.sampling

@@ -1,33 +1,51 @@
 """Getting through to a server that may be away: told at once, tried once more, or held until it is back."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 import grpc
 
 from api.engine import rpc_errors
 from api.engine.breaker import Breaker
 from api.engine.outage import Outage
+from api.errors import unavailable
 
 _RETRY_AFTER_S = 0.03
 
 
-class Reach:
-    """What is known of one server's presence, from the outcomes of the calls to it.
+class Server(Protocol):
+    """What is asked about; nothing here raises."""
 
-    ``ready`` asks whether it can be used now, ``connected`` waits a moment for a connection; neither raises.
+    @property
+    def offered(self) -> bool:
+        """Say whether requests may go to it, as far as its operator is concerned."""
+        ...
+
+    async def ready(self) -> bool:
+        """Say whether it can be used now."""
+        ...
+
+    async def connected(self) -> None:
+        """Wait a moment for a connection."""
+        ...
+
+
+class Reach:
+    """What is known of a server's presence, from its operator and from the outcomes of the calls to it.
+
     Times ``end`` are on the clock of ``time.monotonic``.
     """
 
-    def __init__(
-        self, ready: Callable[[], Awaitable[bool]], connected: Callable[[], Awaitable[None]], hold_s: float
-    ) -> None:
-        self._connected = connected
+    def __init__(self, server: Server, hold_s: float) -> None:
+        self._server = server
         self._breaker = Breaker()
-        self._outage = Outage(hold_s, ready)
+        self._outage = Outage(hold_s, server.ready)
 
     async def admitted(self, end: float) -> None:
         """Return when the server may be asked; raises 503 while it is known to be down."""
+        while not self._server.offered:
+            if not await self.back(end):
+                raise unavailable("The model server is being replaced. Try again shortly.")
         if not await self._outage.over(end):
             self._breaker.check()
 
@@ -42,7 +60,7 @@ class Reach:
         if once_more:
             # Between two attempts to connect, the channel fails every call at once.
             await asyncio.sleep(_RETRY_AFTER_S)
-            await self._connected()
+            await self._server.connected()
         return once_more
 
     async def back(self, end: float) -> bool:

@@ -15,13 +15,14 @@ from typing import TypeVar
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from api.engine import answers, rpc_errors, tensors
-from api.engine.base import Job, Tokens
+from api.engine import answers, rpc_errors, scores, tensors
+from api.engine.base import Job, ScoreJob, Tokens
 from api.engine.batches import split, starts
-from api.engine.channel import connect
+from api.engine.calls import metadata, remaining
+from api.engine.channel import Servers
 from api.engine.interface import PY_MODEL, ModelInterface, describe
 from api.engine.reach import Reach
-from api.errors import ApiError, deadline, unavailable
+from api.errors import ApiError, unavailable
 from api.merge import merge
 
 _RECONNECT_S = 0.3
@@ -37,25 +38,25 @@ class TritonEngine:
     """
 
     def __init__(
-        self, address: str, eos_id: int, model: str = "fastertransformer",
+        self, servers: Servers | str, eos_id: int, model: str = "fastertransformer",
         stream_model: str = "fastertransformer_stream", connect_s: float = 2.0, hold_s: float = 0.0,
     ) -> None:  # fmt: skip
-        self._address = address
+        self._servers = Servers(servers) if isinstance(servers, str) else servers
         self._eos_id = eos_id
         self._model = model
         self._stream_model = stream_model
         self._connect_s = connect_s
-        self._channel: grpc.aio.Channel | None = None
         self._interfaces: dict[str, tuple[float, ModelInterface | None]] = {}
-        self._reach = Reach(self.ready, self._connected, hold_s)
+        self._reach = Reach(self, hold_s)
 
     @property
     def _stub(self) -> service_pb2_grpc.GRPCInferenceServiceStub:
-        if self._channel is None:
-            # Made here and not in __init__: a channel belongs to the event loop that is running.
-            self._channel = connect(self._address)
-            self._made = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
-        return self._made
+        return self._servers.stub
+
+    @property
+    def offered(self) -> bool:
+        """Say whether a server is there to ask; not when every one is being taken away."""
+        return self._servers.any
 
     async def complete(self, job: Job) -> list[Tokens]:
         """Return one ``Tokens`` per row; rows beyond the model's batch size go in several requests."""
@@ -94,8 +95,16 @@ class TritonEngine:
             async for tokens in merged:
                 yield tokens
 
+    async def score(self, job: ScoreJob) -> list[float]:
+        """Return the text's log probabilities; raises 400 where the model tells none."""
+        end = time.monotonic() + job.deadline_s
+        request = scores.build(job, await self._interface(None, end), self._eos_id)
+        return scores.read(await self._unary(request, job, end), job)
+
     async def ready(self) -> bool:
         """Say whether the server and the model answer; bounded to one second, never raises."""
+        if not self.offered:
+            return False
         try:
             async with asyncio.timeout(_READY_S):
                 ready = (await self._stub.ServerReady(service_pb2.ServerReadyRequest())).ready
@@ -108,11 +117,9 @@ class TritonEngine:
         return bool(ready)
 
     async def close(self) -> None:
-        """Close the channel; calls under way are cancelled."""
+        """Close the channels; calls under way are cancelled."""
         await self._reach.close()
-        if self._channel is not None:
-            await self._channel.close(grace=None)
-            self._channel = None
+        await self._servers.close()
 
     async def _interface(self, asked: str | None, end: float) -> ModelInterface:
         """Return the interface of the model to use.
@@ -158,21 +165,25 @@ class TritonEngine:
                 self._reach.present()
                 return answer
 
-    async def _connected(self) -> None:
+    async def connected(self) -> None:
         """Wait a moment for the channel to connect."""
         live = service_pb2.ServerLiveRequest()
         with suppress(grpc.aio.AioRpcError):
             await self._stub.ServerLive(live, timeout=_RECONNECT_S, wait_for_ready=True)
 
     async def _infer(self, job: Job, interface: ModelInterface, end: float) -> list[Tokens]:
+        return answers.rows(await self._unary(tensors.build(job, interface, self._eos_id), job, end), job)
+
+    async def _unary(
+        self, request: service_pb2.ModelInferRequest, job: Job | ScoreJob, end: float
+    ) -> service_pb2.ModelInferResponse:
         """Make one unary call."""
-        request = tensors.build(job, interface, self._eos_id)
-        metadata = _metadata(job)
+        told = metadata(job.traceparent)
         response = await self._reaching(
-            lambda: self._stub.ModelInfer(request, timeout=_remaining(end), metadata=metadata), end
+            lambda: self._stub.ModelInfer(request, timeout=remaining(end), metadata=told), end
         )
         self._reach.served()
-        return answers.rows(response, job)
+        return response
 
     async def _infer_stream(
         self, job: Job, interface: ModelInterface, first: int, end: float
@@ -201,7 +212,7 @@ class TritonEngine:
         """Yield what one stream brings; leaving early cancels it, which stops the work on the server."""
         kind = answers.RowStream if interface.rows_streamed else answers.CumulativeStream
         reader = kind(job)
-        call = self._stub.ModelStreamInfer(timeout=_remaining(end), metadata=_metadata(job))
+        call = self._stub.ModelStreamInfer(timeout=remaining(end), metadata=metadata(job.traceparent))
         try:
             await call.write(tensors.build(job, interface, self._eos_id))
             await call.done_writing()
@@ -234,14 +245,3 @@ class TritonEngine:
                 ids[tokens.row].extend(tokens.ids)
                 scores[tokens.row].extend(tokens.logprobs)
         return [Tokens(row, ids[row], scores[row], final=True) for row in range(job.n)]
-
-
-def _remaining(end: float) -> float:
-    left = end - time.monotonic()
-    if left <= 0:
-        raise deadline("The request's deadline passed before the model server answered.")
-    return left
-
-
-def _metadata(job: Job) -> list[tuple[str, str]] | None:
-    return [("traceparent", job.traceparent)] if job.traceparent else None
