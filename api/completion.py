@@ -8,8 +8,9 @@ import secrets
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 
-from api.engine.base import Engine, Job
+from api.engine.base import Engine, Job, ScoreJob
 from api.merge import merge
 from api.plan import Choice, CompletionRequest, Echo, Plan
 from api.text.prompt import BuiltPrompt, Prompt, PromptBuilder
@@ -19,6 +20,8 @@ from api.text.tokenizer import Tokenizer
 # FauxPilot draws seeds from 0 to 2^31 - 2.
 _SEEDS = 2**31 - 1
 _NEWLINES = "\n\n"
+# Nothing stands before a single token, so there is nothing to score.
+_SCORABLE = 2
 
 
 class Completer:
@@ -84,10 +87,7 @@ class Completer:
         return found
 
     def _echo(self, request: CompletionRequest, prompt: Prompt, built: BuiltPrompt) -> Echo:
-        """Return what stands before the completion: the prompt when echoed, and always its length.
-
-        No engine here scores prompt tokens, so an echoed token has no log probability; none is invented.
-        """
+        """Return what stands before the completion: the prompt when echoed, and always its length."""
         given = prompt.text is not None and not built.truncated
         text = (prompt.text or "") if given else self.tokenizer.decode(built.ids)
         if not request.echo:
@@ -100,6 +100,16 @@ class Completer:
             entries.append(TokenEntry(token, self.tokenizer.decode_one(token), None, offset))
             offset += len(utf8.decode(self.tokenizer.bytes_of(token)))
         return entries
+
+    async def _scored(self, plan: Plan, position: int) -> Echo:
+        """Return the echo with log probabilities where those were asked for; the first token has none."""
+        echo, job = plan.echoes[position], plan.jobs[position]
+        if len(echo.entries) < _SCORABLE:
+            return echo
+        asked = ScoreJob(job.prompt_ids, 1, job.deadline_s, job.request_id, job.traceparent)
+        values = [None, *await self._engine.score(asked)]
+        pairs = zip(echo.entries, values, strict=True)
+        return replace(echo, entries=[replace(entry, logprob=value) for entry, value in pairs])
 
     async def run(self, plan: Plan) -> list[Choice]:
         """Return the finished choices in index order; cancelling cancels the engine's work."""
@@ -130,21 +140,23 @@ class Completer:
 
     async def _whole(self, plan: Plan, position: int) -> AsyncGenerator[Delta, None]:
         rows = self._rows(plan, position)
+        echo = await self._scored(plan, position)
         for tokens in await self._engine.complete(plan.jobs[position]):
-            yield _after_echo(plan.echoes[position], rows[tokens.row].push(tokens))
+            yield _after_echo(echo, rows[tokens.row].push(tokens))
 
     async def _pieces(self, plan: Plan, position: int) -> AsyncGenerator[Delta, None]:
         """Yield a prompt's deltas, and stop the engine as soon as every row has finished."""
         rows = self._rows(plan, position)
         budget = _Budget(plan.request.time_budget_s)
         begun: set[int] = set()
+        echo = await self._scored(plan, position)
         async with aclosing(self._engine.stream(plan.jobs[position])) as pieces:
             async for tokens in pieces:
                 row = rows[tokens.row]
                 delta = row.push(tokens)
                 if tokens.row not in begun and (delta or delta.tokens):
                     begun.add(tokens.row)
-                    delta = _after_echo(plan.echoes[position], delta)
+                    delta = _after_echo(echo, delta)
                 if budget.spent(delta) and row.finish_reason is None:
                     delta = row.cut(delta)
                 yield delta

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator
 
-from api.engine.base import Job, Tokens
+from api.engine.base import Job, ScoreJob, Tokens
 
 _TOKEN = 64
 
@@ -18,6 +18,9 @@ class InstantEngine:
     async def complete(self, job: Job) -> list[Tokens]:
         made = [_TOKEN] * job.max_tokens
         return [Tokens(row, made, [-0.5] * job.max_tokens, final=True) for row in range(job.n)]
+
+    async def score(self, job: ScoreJob) -> list[float]:
+        return [-0.5] * (len(job.ids) - job.start)
 
     async def ready(self) -> bool:
         return True
