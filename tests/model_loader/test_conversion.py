@@ -1,0 +1,67 @@
+"""Conversion through the store: published like a model, done once, or not at all."""
+
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from model_loader import conversion
+from model_loader import store as stores
+from tests.model_loader.lab import MODEL, Lab
+from tests.model_loader.test_command_line import BIG, loader
+from tests.model_loader.test_crashes import REPO_ROOT
+
+
+def _convert(source: Path, target: Path, _runtime: str, precision: str) -> None:
+    (target / "model.bin").write_bytes(sha256((source / BIG).read_bytes() + precision.encode()).digest())
+    (target / "config.json").write_bytes((source / "config.json").read_bytes())
+
+
+def test_a_conversion_is_published_like_a_model_and_done_once(lab: Lab) -> None:
+    base, calls = lab.fetch(), []
+
+    def converter(*arguments) -> None:
+        calls.append(arguments)
+        _convert(*arguments)
+
+    first = conversion.convert(base, "ctranslate2", "int8", lab.run(), converter)
+    again = conversion.convert(base, "ctranslate2", "int8", lab.run(), converter)
+    assert first == again == lab.root / MODEL / "v2.ctranslate2-int8"
+    assert len(calls) == 1
+    assert (lab.root / MODEL / "current.ctranslate2-int8").readlink().name == first.name
+    manifest = stores.read(first)
+    assert manifest is not None
+    assert manifest.extra["converted_from"]["digest"] == lab.published_digest(base)
+    lab.verdict("v2", staging=False)
+
+
+def test_a_failed_conversion_publishes_nothing(lab: Lab) -> None:
+    def converter(_source, target, *_rest) -> None:
+        (target / "half").write_bytes(b"half")
+        raise RuntimeError("out of memory")
+
+    base = lab.fetch()
+    with pytest.raises(conversion.ConversionFailed, match="out of memory"):
+        conversion.convert(base, "ctranslate2", "int8", lab.run(), converter)
+    assert not list((lab.root / MODEL).glob("*ctranslate2*"))
+    lab.verdict("v2")
+
+
+def test_a_ready_gguf_needs_no_conversion(lab: Lab) -> None:
+    lab.hub.files = lab.files = {"m.gguf": b"GGUF" + bytes(2000)}
+    base = lab.fetch()
+    assert conversion.convert(base, "llama_cpp", "Q4_K_M", lab.run()) == base
+    assert (lab.root / MODEL / "current.llama_cpp-Q4_K_M").readlink().name == "v2"
+
+
+@pytest.mark.slow
+def test_the_small_model_of_the_repository_is_fetched_and_converted_for_real(tmp_path: Path) -> None:
+    if not (REPO_ROOT / "models" / "tiny-codegen" / BIG).exists():
+        pytest.skip("models/tiny-codegen is not in this checkout")
+    pytest.importorskip("ctranslate2")
+    done = loader(
+        "fetch", "tiny-codegen", "--store", tmp_path / "s", "--runtime", "ctranslate2", "--precision", "int8"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = tmp_path / "s" / "tiny-codegen" / "current.ctranslate2-int8"
+    assert {"model.bin", "tokenizer.json", "config.json"} <= {p.name for p in folder.iterdir()}
