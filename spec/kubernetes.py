@@ -26,12 +26,17 @@ def _fixed(image: str) -> str:
 Image = Annotated[str, AfterValidator(_fixed)]
 
 
+# What images/build makes of NVIDIA's wheel, for CPUs, and of their container, which has CUDA.
+TRITON_CPU = "localhost/ai-assist/triton:0.1.0"
+TRITON_GPU = "localhost/ai-assist/triton:0.1.0-gpu"
+
+
 class Images(Strict):
-    """The container images; the defaults are the names that they are built under."""
+    """The container images; the defaults are the names that they are built under, by the kind of hardware."""
 
     gateway: Image = "localhost/ai-assist/gateway:0.1.0"
     loader: Image = "localhost/ai-assist/loader:0.1.0"
-    triton: Image = "localhost/ai-assist/triton:0.1.0"
+    triton: Image = TRITON_CPU
     redis: Image = "redis:7.2.5-bookworm"
 
 
@@ -120,18 +125,18 @@ class Kubernetes(Strict):
 GKE_STORE = Store(storage_class="standard-rwx", access_mode="ReadWriteMany", size_gib=1024)
 
 
-def complete(section: Kubernetes | None, *, gke: bool, gpu_label: str | None) -> Kubernetes:
-    """Return the section with what the target decides where the stack leaves it open.
+def complete(section: Kubernetes | None, *, gke: bool, gpu: bool, gpu_label: str | None) -> Kubernetes:
+    """Return the section with what target and hardware decide where the stack leaves it open.
 
     On GKE the store is Filestore, for the pools are several, and ``gpu_label`` selects the GPUs.
     """
     kubernetes = section or Kubernetes()
-    if not gke:
-        return kubernetes
     changed: dict[str, object] = {}
-    if "store" not in kubernetes.model_fields_set:
+    if gpu and "triton" not in kubernetes.images.model_fields_set:
+        changed["images"] = kubernetes.images.model_copy(update={"triton": TRITON_GPU})
+    if gke and "store" not in kubernetes.model_fields_set:
         changed["store"] = GKE_STORE
-    if gpu_label is not None:
+    if gke and gpu_label is not None:
         selector = {"cloud.google.com/gke-accelerator": gpu_label} | kubernetes.triton.node_selector
         changed["triton"] = kubernetes.triton.model_copy(update={"node_selector": selector})
     return kubernetes.model_copy(update=changed)

@@ -20,7 +20,7 @@ def findings(stack: Stack, device: AcceleratorFacts) -> Iterator[Finding]:
             )
         return
     label = device.gke.accelerator if device.gke else None
-    kubernetes = complete(stack.kubernetes, gke=stack.target == "gke", gpu_label=label)
+    kubernetes = complete(stack.kubernetes, gke=stack.target == "gke", gpu=device.is_gpu, gpu_label=label)
     yield from _replicas(kubernetes)
     yield from _store(stack, kubernetes, device)
     yield from _surge(kubernetes, device)

@@ -85,8 +85,8 @@ def _listening(stack: Stack, part: P, **hosts: str) -> P:
 
 
 def _on_cluster(choice: checks.Choice) -> Kubernetes | None:
-    stack, label = choice.stack, choice.device.gke
+    stack, device = choice.stack, choice.device
     if stack.target not in CLUSTERS:
         return None
-    gke = stack.target == "gke"
-    return complete(stack.kubernetes, gke=gke, gpu_label=label.accelerator if label else None)
+    label = device.gke.accelerator if device.gke else None
+    return complete(stack.kubernetes, gke=stack.target == "gke", gpu=device.is_gpu, gpu_label=label)
