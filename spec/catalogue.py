@@ -1,4 +1,4 @@
-"""The facts: models and accelerators, read from ``catalogue/*.yaml`` once and checked like a stack file."""
+"""The facts: models, accelerators, drivers; read from ``catalogue/*.yaml``, checked like a stack file."""
 
 from functools import cache
 from pathlib import Path
@@ -78,6 +78,22 @@ class Driver(Strict):
     note: str | None = None
 
 
+class DriverPackages(Strict):
+    """How one system's archive offers a driver; ``dkms`` builds the module on the host."""
+
+    branch: str
+    dkms: bool
+    components: tuple[str, ...]
+    packages: tuple[str, ...]
+
+
+class DriverBranch(Strict):
+    """A branch that accelerators name: packages by system (``debian-12``), and the CUDA it must serve."""
+
+    cuda: str
+    systems: dict[str, DriverPackages]
+
+
 class AcceleratorFacts(Strict):
     """What is known of one accelerator. ``memory_gib`` is one device's; a CPU has the machine's."""
 
@@ -106,6 +122,12 @@ class Accelerators(Strict):
     accelerators: dict[str, AcceleratorFacts]
 
 
+class Drivers(Strict):
+    """``catalogue/drivers.yaml``."""
+
+    drivers: dict[str, DriverBranch]
+
+
 M = TypeVar("M", bound=Strict)
 
 
@@ -126,3 +148,9 @@ def models() -> dict[str, ModelFacts]:
 def accelerators() -> dict[str, AcceleratorFacts]:
     """Return the accelerator catalogue by name. Raises SpecError when the file is wrong."""
     return _load("accelerators.yaml", Accelerators).accelerators
+
+
+@cache
+def drivers() -> dict[str, DriverBranch]:
+    """Return the driver catalogue by branch. Raises SpecError when the file is wrong."""
+    return _load("drivers.yaml", Drivers).drivers

@@ -78,6 +78,27 @@ class Server(Strict):
     memory_mib: Count = 8192
 
 
+class Driver(Strict):
+    """NVIDIA's driver on GPU hosts, from the system's own archive; one that serves already is left alone.
+
+    ``skip`` leaves it to whoever runs the host, ``force`` installs the pinned branch over another. ``reboot``
+    lets a host that needs it reboot, one at a time. ``secure_boot: enrolled``: the firmware knows the key.
+    """
+
+    skip: bool = False
+    force: bool = False
+    reboot: bool = True
+    reboot_timeout_s: Count = 900
+    secure_boot: Literal["refuse", "enrolled"] = "refuse"
+
+
+class Monitoring(Strict):
+    """Prometheus' exporters, for ``hosts.firewall.monitoring`` and the inventory's hosts alone."""
+
+    enabled: bool = True
+    node_port: Port = 9100
+
+
 class Redis(Strict):
     """Two servers on the queue host: a cache that forgets, a queue that never does."""
 
@@ -112,6 +133,8 @@ class Hosts(Strict):
     front: Front = Front()
     gateway: Gateways = Gateways()
     triton: Server = Server()
+    driver: Driver = Driver()
+    monitoring: Monitoring = Monitoring()
     redis: Redis = Redis()
     firewall: Firewall = Firewall()
     logs: Logs = Logs()

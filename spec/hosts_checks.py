@@ -19,6 +19,7 @@ def findings(stack: Stack, device: AcceleratorFacts) -> Iterator[Finding]:
     hosts = stack.hosts or Hosts()
     yield from _ports(stack, hosts)
     yield from _triton(hosts, device)
+    yield from _driver(hosts)
     yield from _addresses(stack)
     yield from _auth(stack)
 
@@ -36,6 +37,7 @@ def _ports(stack: Stack, hosts: Hosts) -> Iterator[Finding]:
         *((("gateway", "port"), stack.gateway.port + index) for index in range(instances)),
         *((("gateway", "metrics_port"), stack.gateway.metrics_port + index) for index in range(instances)),
         (("hosts", "front", "https_port"), hosts.front.https_port),
+        (("hosts", "monitoring", "node_port"), hosts.monitoring.node_port),
         (("hosts", "redis", "cache_port"), hosts.redis.cache_port),
         (("hosts", "redis", "queue_port"), hosts.redis.queue_port),
     ]
@@ -56,6 +58,11 @@ def _triton(hosts: Hosts, device: AcceleratorFacts) -> Iterator[Finding]:
             ("hosts", "triton", "kind"),
             "NVIDIA's container is for GPU hosts; set native, the same server without a container runtime",
         )
+
+
+def _driver(hosts: Hosts) -> Iterator[Finding]:
+    if hosts.driver.skip and hosts.driver.force:
+        yield ("hosts", "driver", "force"), "installs what skip leaves to you; remove one of them"
 
 
 def _addresses(stack: Stack) -> Iterator[Finding]:
