@@ -8,6 +8,7 @@ from typer.main import get_command
 
 # Where each group is: the module, and the name of its Typer application there.
 GROUPS = {
+    "bundle": ("assist.bundle.cli", "bundle"),
     "keys": ("assist.keys_cli", "keys"),
     "models": ("assist.models_cli", "models"),
     "gke": ("assist.plan_gke.cli", "gke"),

@@ -8,10 +8,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from assist import processes
+from assist.bundle.location import Place
 from assist.deployment import Deployment
 from assist.findings import Finding, ok, problem
 from assist.mirrors import unreachable
@@ -139,12 +141,14 @@ def _shared_memory(deployment: Deployment) -> Finding:
 
 
 def _libpython(deployment: Deployment) -> Finding:
-    name = "libpython{}.{}.so.1.0".format(*sys.version_info)
-    package = name.removesuffix(".so.1.0")
+    package = libpython_package(sys.version_info)
+    name = f"{package}.so.1.0"
     found = not deployment.needs_triton or (deployment.layout.home / "venvs/serving/libpython.found").exists()
     listing = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True, check=False).stdout
     if found or name in listing:
         return ok("libpython", f"{name} is here")
+    if any(Place.of(deployment.layout).link.glob(f"debs/{package}_*.deb")):
+        return ok("libpython", f"{name} will be taken from the bundle")
     # Without root the library can still be taken out of Debian's package, if apt knows where that is.
     known = (
         shutil.which("apt-get")
@@ -157,13 +161,31 @@ def _libpython(deployment: Deployment) -> Finding:
     return problem("libpython", f"Triton's backend needs {name}", f"sudo apt-get install {package}")
 
 
+def libpython_package(version: tuple[Any, ...]) -> str:
+    """Return the Debian package of the library that Triton's backend embeds; Debian's python3 lacks it."""
+    return "libpython{}.{}".format(*version)
+
+
 def _network(deployment: Deployment) -> Finding:
+    place = Place.of(deployment.layout)
+    if place.link.exists():
+        return _bundle(deployment, place)
     if installed(deployment):
         return ok("network", "nothing to install, so not asked")
     if why := unreachable(deployment.layout):
         remedy = "Connect, set HTTPS_PROXY, or name a mirror (PIP_INDEX_URL) or wheels (PIP_FIND_LINKS)"
         return problem("network", f"packages must be installed and can't be had: {why}", remedy)
     return ok("network", "the package index answers")
+
+
+def _bundle(deployment: Deployment, place: Place) -> Finding:
+    if place.covers([lock for locks in deployment.locks.values() for lock in locks]):
+        return ok("network", "not asked: the bundle in place has every package")
+    return problem(
+        "network",
+        f"the bundle in {place.link} was built for another stack, or for another version of this project",
+        f"Install one that was built for this stack and clone, or remove {place.link} to use the network",
+    )
 
 
 def _ports(deployment: Deployment) -> list[Finding]:

@@ -1,0 +1,41 @@
+"""Container images, out of the local storage of buildah, in one OCI layout: shared layers are there once.
+
+`skopeo copy oci:images:NAME docker://REGISTRY/NAME` brings one into the registry of a cut-off cluster.
+"""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+LIST = "images/images.json"
+_REFERENCE = "org.opencontainers.image.ref.name"
+
+
+def gather(names: tuple[str, ...], target: Path) -> tuple[dict[str, Path], list[str]]:
+    """Return the files by their path in the bundle, and what is missing with its remedy.
+
+    ``images/images.json`` lists every image with its digest, ``null`` where it is not included.
+    """
+    if not names:
+        return {}, []
+    layout = target / "layout"
+    missing = [f"image {name}: {why}" for name in names if (why := _push(name, layout))]
+    index = json.loads((layout / "index.json").read_text()) if (layout / "index.json").exists() else {}
+    digests = {item["annotations"][_REFERENCE]: item["digest"] for item in index.get("manifests", [])}
+    listing = target / "images.json"
+    rows = [{"image": name, "digest": digests.get(name)} for name in names]
+    listing.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    files = {f"images/{path.relative_to(layout)}": path for path in layout.rglob("*") if path.is_file()}
+    return {**files, LIST: listing}, missing
+
+
+def _push(name: str, layout: Path) -> str:
+    """Copy an image of the local storage; return why that is not possible, empty when it was."""
+    if shutil.which("buildah") is None:
+        return "buildah is missing; sudo apt-get install buildah, then: images/build"
+    command = ["buildah", "push", "--quiet", name, f"oci:{layout}:{name}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return "not in buildah's storage; make it with images/build, or: buildah pull " + name
+    return ""

@@ -1,0 +1,97 @@
+"""Signatures and public keys in minisign's format (jedisct1.github.io/minisign, "Signature format").
+
+So an auditor can check a manifest with a tool that is not ours: ``minisign -Vm manifest.json -p KEY.pub``.
+"""
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from assist.bundle import ed25519
+from assist.bundle.errors import BundleError
+
+_KEY, _PREHASHED = b"Ed", b"ED"
+_UNTRUSTED, _TRUSTED = "untrusted comment: ", "trusted comment: "
+
+
+@dataclass(frozen=True)
+class PublicKey:
+    """A public key of 32 bytes. Ours have an id derived from it, so a private key alone is enough to sign."""
+
+    key: bytes
+    id: bytes
+
+    @classmethod
+    def of(cls, key: bytes) -> "PublicKey":
+        """Return the key with its id."""
+        return cls(key, hashlib.blake2b(key, digest_size=8).digest())
+
+    @property
+    def name(self) -> str:
+        """The id as people compare it."""
+        return self.id[::-1].hex().upper()
+
+    def text(self) -> str:
+        """Return the content of a public key file."""
+        data = base64.b64encode(_KEY + self.id + self.key).decode()
+        return f"{_UNTRUSTED}minisign public key {self.name}\n{data}\n"
+
+
+def read_public(file: Path) -> PublicKey:
+    """Read a public key file. Raises BundleError with the remedy."""
+    try:
+        lines = file.read_text(encoding="utf-8").split("\n")
+        data = base64.b64decode(lines[1] if lines[0].startswith(_UNTRUSTED) else lines[0], validate=True)
+    except OSError as error:
+        raise BundleError(
+            f"the public key {file} can't be read ({error.strerror}). Name it with --key; whoever built the"
+            " bundle has it, beside the private key."
+        ) from error
+    except (ValueError, IndexError) as error:
+        raise BundleError(f"{file} is no public key ({error}); `assist bundle key` makes one.") from error
+    if len(data) != 42 or data[:2] != _KEY:
+        raise BundleError(
+            f"{file} is no Ed25519 public key; `assist bundle key` makes one, and so does minisign."
+        )
+    return PublicKey(data[10:], data[2:10])
+
+
+def digest(message: bytes) -> bytes:
+    """Return what is signed in place of ``message``."""
+    return hashlib.blake2b(message).digest()
+
+
+def write(key: PublicKey, signature: bytes, comment: str, over_comment: bytes) -> bytes:
+    """Return the content of a signature file; ``over_comment`` signs signature and ``comment`` together."""
+    lines = [
+        f"{_UNTRUSTED}signature by key {key.name}",
+        base64.b64encode(_PREHASHED + key.id + signature).decode(),
+        f"{_TRUSTED}{comment}",
+        base64.b64encode(over_comment).decode(),
+    ]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def check(text: bytes, message: bytes, key: PublicKey) -> None:
+    """Refuse a message that ``key`` has not signed. Raises BundleError."""
+    try:
+        first, data, trusted, over_comment = text.decode().splitlines()
+        raw, second = (base64.b64decode(line, validate=True) for line in (data, over_comment))
+    except ValueError as error:
+        raise BundleError("the bundle's signature can't be read; copy the bundle again.") from error
+    marked = first.startswith(_UNTRUSTED) and trusted.startswith(_TRUSTED) and len(raw) == 74
+    if not marked or raw[:2] != _PREHASHED:
+        raise BundleError(
+            "the bundle's signature is of another kind; build the bundle with `assist bundle build`."
+        )
+    signer, signature = raw[2:10], raw[10:]
+    if signer != key.id:
+        raise BundleError(
+            f"the bundle is signed by key {signer[::-1].hex().upper()}, not by {key.name}. Use its .pub"
+            " file if you trust it; otherwise ask whoever built the bundle."
+        )
+    comment = trusted.removeprefix(_TRUSTED).encode()
+    signed = ed25519.is_valid(key.key, signature, digest(message))
+    if not (signed and ed25519.is_valid(key.key, second, signature + comment)):
+        raise BundleError("the signature is wrong: the bundle was altered after signing. Get it again.")
