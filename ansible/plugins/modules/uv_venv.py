@@ -24,6 +24,7 @@ options:
   source: {description: The project; put on each environment's sys.path., type: path, required: true}
   root: {description: Folder of the environments., type: path, required: true}
   environments: {description: Lock files (in source/requirements) by environment., type: dict, required: true}
+  wheelhouse: {description: Folder with every wheel; then no index and no network is asked., type: path}
 """
 
 RETURN = """
@@ -86,6 +87,9 @@ class Venv:
 
     def uv(self, arguments: list[str]) -> str:
         """Run uv and return what it reports; fail with its message and the remedy."""
+        wheelhouse = self.module.params["wheelhouse"]
+        if wheelhouse and arguments[0] == "pip":
+            arguments = [*arguments, "--offline", "--no-index", f"--find-links={wheelhouse}"]
         command = [self.module.params["uv"], "--no-progress", "--color=never", *arguments]
         environment = uv_environment(os.environ)
         code, output, errors = self.module.run_command(command, environ_update=environment)
@@ -101,6 +105,7 @@ def main() -> None:
     """Run the module."""
     options: dict[str, Any] = {name: {"type": "path", "required": True} for name in ("uv", "source", "root")}
     options |= {"environments": {"type": "dict", "required": True}, "python": {"type": "path"}}
+    options |= {"wheelhouse": {"type": "path"}}
     module = AnsibleModule(argument_spec=options, supports_check_mode=True)
     changes: dict[str, list[str]] = {}
     for name, locks in module.params["environments"].items():
