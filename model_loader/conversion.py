@@ -12,7 +12,7 @@ from model_loader.errors import LoaderError
 from model_loader.hashing import hash_file
 from model_loader.plan import Plan, WantedFile
 
-TOOLS = {"ctranslate2": "ctranslate2", "llama_cpp": "gguf"}
+TOOLS = {"ctranslate2": "ctranslate2", "llama_cpp": "gguf", "onnxruntime": "onnx"}
 
 Converter = Callable[[Path, Path, str, str], None]
 

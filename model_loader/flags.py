@@ -37,7 +37,9 @@ Formats = Annotated[
     list[str] | None,
     typer.Option("--allow-format", help="Allow a further suffix, such as .bin; its files need a checksum."),
 ]
-Runtime = Annotated[str | None, typer.Option(help="Also convert for this runtime: ctranslate2 or llama_cpp.")]
+Runtime = Annotated[
+    str | None, typer.Option(help="Also convert for this runtime: ctranslate2, llama_cpp or onnxruntime.")
+]
 Precision = Annotated[str | None, typer.Option(help="Precision of the conversion, such as int8 or Q8_0.")]
 Json = Annotated[bool, typer.Option("--json", help="JSON lines even on a terminal.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; change nothing.")]

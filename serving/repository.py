@@ -12,7 +12,9 @@ from serving.config import ModelConfig
 UNARY = "fastertransformer"
 STREAM = "fastertransformer_stream"
 # The runtimes that can tell the log probabilities of a given text.
-SCORING = frozenset({"ctranslate2", "llama_cpp"})
+SCORING = frozenset({"ctranslate2", "llama_cpp", "onnxruntime"})
+# What a model directory of each runtime has.
+_WANTED = {"ctranslate2": "model.bin", "llama_cpp": "*.gguf", "onnxruntime": "model.onnx"}
 _BACKEND = Path(__file__).parent / "backend"
 _MODEL_PY = '''"""Loads the backend that was copied beside this file."""
 
@@ -45,7 +47,7 @@ class Repository:
 
     @property
     def batches(self) -> int:
-        """How many batches of the unary model run at once; llama.cpp makes one of them all."""
+        """How many batches of the unary model run at once; the others make one of them all."""
         return 1 if self.runtime == "ctranslate2" else min(self.max_batch_size, 8)
 
     def check(self) -> None:
@@ -61,9 +63,9 @@ class Repository:
                 "CTranslate2 needs an MPI launcher for it, which Triton's backend processes do not have. Use "
                 "one GPU with enough memory or a lower precision; several GPUs can each hold a whole copy"
             )
-        wanted = {"ctranslate2": "model.bin", "llama_cpp": "*.gguf"}.get(self.runtime)
+        wanted = _WANTED.get(self.runtime)
         if wanted is None:
-            raise RepositoryError(f"no runtime {self.runtime!r}: choose ctranslate2 or llama_cpp")
+            raise RepositoryError(f"no runtime {self.runtime!r}: choose one of {', '.join(_WANTED)}")
         if not any(self.model_dir.glob(wanted)):
             raise RepositoryError(
                 f"{self.model_dir} has no {wanted}: fetch and convert the model first (model-loader fetch "

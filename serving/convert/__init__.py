@@ -10,10 +10,15 @@ from serving.convert.errors import ConversionError
 
 __all__ = ["PRECISIONS", "ConversionError", "convert"]
 
-_MODULES = {"ctranslate2": "serving.convert.to_ctranslate2", "llama_cpp": "serving.convert.to_gguf"}
+_MODULES = {
+    "ctranslate2": "serving.convert.to_ctranslate2",
+    "llama_cpp": "serving.convert.to_gguf",
+    "onnxruntime": "serving.convert.to_onnx",
+}
 PRECISIONS = {
     "ctranslate2": ("int8", "int8_float32", "int8_float16", "float16", "float32"),
     "llama_cpp": ("Q8_0", "F16", "F32"),
+    "onnxruntime": ("int8",),
 }
 
 

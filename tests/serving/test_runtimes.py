@@ -1,4 +1,4 @@
-"""Both runtimes behind the scheduler, on the real tiny model."""
+"""Every runtime behind the scheduler, on the real tiny model."""
 
 import threading
 import time
@@ -12,8 +12,8 @@ from tests.serving import reference
 from tests.serving.local import PROMPTS, SAMPLED, TOKENIZER, bench
 from tests.support.triton import TINY
 
-RUNTIMES = [("ctranslate2", "int8"), ("llama_cpp", "Q8_0")]
-NEEDS = {"ctranslate2": "ctranslate2", "llama_cpp": "xllamacpp"}
+RUNTIMES = [("ctranslate2", "int8"), ("llama_cpp", "Q8_0"), ("onnxruntime", "int8")]
+NEEDS = {"ctranslate2": "ctranslate2", "llama_cpp": "xllamacpp", "onnxruntime": "onnxruntime"}
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def work(tmp_path_factory):
 def engine(request, work):
     name, precision = request.param
     pytest.importorskip(
-        NEEDS[name], reason=f"needs {name}: install requirements/serving.txt and llamacpp.txt"
+        NEEDS[name], reason=f"needs {name}: install requirements/serving.txt, llamacpp.txt and onnx.txt"
     )
     with bench(work, name, precision) as found:
         yield found

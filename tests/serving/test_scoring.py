@@ -11,18 +11,22 @@ from tests.serving.client import STREAM, UNARY, Client, inputs, tensors
 from tests.serving.local import PROMPTS, TOKENIZER, Bench, bench
 from tests.support.triton import TINY
 
-NEEDS = {"ctranslate2": "ctranslate2", "llama_cpp": "xllamacpp"}
+NEEDS = {"ctranslate2": "ctranslate2", "llama_cpp": "xllamacpp", "onnxruntime": "onnxruntime"}
+# onnxruntime has 8-bit weights only.
+TOLERANCE = {"ctranslate2": 0.02, "llama_cpp": 0.02, "onnxruntime": 0.5}
+RUNTIMES = [("ctranslate2", "float32"), ("llama_cpp", "F32"), ("onnxruntime", "int8")]
 SCORE = Settings(score=True)
 TEXT = "def hello(name):\n    print('hi', name)\n    return None\n"
 
 
-@pytest.fixture(scope="module", params=[("ctranslate2", "float32"), ("llama_cpp", "F32")], ids=lambda p: p[0])
+@pytest.fixture(scope="module", params=RUNTIMES, ids=lambda p: p[0])
 def engine(request, tmp_path_factory):
     name, precision = request.param
     pytest.importorskip(
-        NEEDS[name], reason=f"needs {name}: install requirements/serving.txt and llamacpp.txt"
+        NEEDS[name], reason=f"needs {name}: install requirements/serving.txt, llamacpp.txt and onnx.txt"
     )
     with bench(tmp_path_factory.mktemp("models"), name, precision) as found:
+        found.tolerance = TOLERANCE[name]
         yield found
 
 
@@ -39,7 +43,9 @@ def test_scores_are_the_models_log_probabilities(engine):
     jobs = [scored(engine, text) for text in (TEXT, *PROMPTS)]
     for job, text in zip(jobs, (TEXT, *PROMPTS), strict=True):
         assert engine.wait(job) == [[]], "nothing is generated"
-        np.testing.assert_allclose(job.rows[0].log_probs, expected(TOKENIZER.encode(text).ids), atol=0.02)
+        np.testing.assert_allclose(
+            job.rows[0].log_probs, expected(TOKENIZER.encode(text).ids), atol=engine.tolerance, rtol=0
+        )
 
 
 def test_only_what_follows_the_prompt_is_scored(engine):
@@ -48,7 +54,7 @@ def test_only_what_follows_the_prompt_is_scored(engine):
     engine.scheduler.submit(job)
     engine.wait(job)
     np.testing.assert_allclose(
-        job.rows[0].log_probs, expected(TOKENIZER.encode(TEXT).ids)[6:], atol=0.02, rtol=0
+        job.rows[0].log_probs, expected(TOKENIZER.encode(TEXT).ids)[6:], atol=engine.tolerance, rtol=0
     )
 
 

@@ -1,4 +1,4 @@
-"""Servers that are set up otherwise: llama.cpp, a short queue, a broken model, a signal."""
+"""Servers that are set up otherwise: another runtime, a short queue, a broken model, a signal."""
 
 import threading
 
@@ -34,12 +34,17 @@ def serve(tmp_path):
         server.kill()
 
 
-def test_llama_cpp_serves_the_same_interface(serve, tmp_path):
-    pytest.importorskip("xllamacpp", reason="needs xllamacpp: install requirements/llamacpp.txt")
-    model_dir = tmp_path / "gguf"
+@pytest.mark.parametrize(
+    ("runtime", "precision", "package", "lock"),
+    [("llama_cpp", "Q8_0", "xllamacpp", "llamacpp.txt"), ("onnxruntime", "int8", "onnxruntime", "onnx.txt")],
+    ids=["llama_cpp", "onnxruntime"],
+)
+def test_another_runtime_serves_the_same_interface(serve, tmp_path, runtime, precision, package, lock):
+    pytest.importorskip(package, reason=f"needs {package}: install requirements/{lock}")
+    model_dir = tmp_path / "converted"
     model_dir.mkdir()
-    convert(TINY, model_dir, "llama_cpp", "Q8_0")
-    client = Client(serve(model_dir, "llama_cpp", "Q8_0"))
+    convert(TINY, model_dir, runtime, precision)
+    client = Client(serve(model_dir, runtime, precision))
     assert client.text("if __name__ ==", 8)[0].startswith(" '__main__':")
     whole = client.ids("def hello(", 40, n=2, temperature=0.9, seed=5)
     assert client.ids("def hello(", 40, n=2, temperature=0.9, seed=5) == whole

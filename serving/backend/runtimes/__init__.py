@@ -17,4 +17,10 @@ def load(name: str, options: Options) -> Runtime:
         from .llama_cpp import LlamaCppRuntime
 
         return LlamaCppRuntime(options)
-    raise ValueError(f"no runtime {name!r}: the parameter 'runtime' must be ctranslate2 or llama_cpp")
+    if name == "onnxruntime":
+        from .onnx_runtime import OnnxRuntime
+
+        return OnnxRuntime(options)
+    raise ValueError(
+        f"no runtime {name!r}: the parameter 'runtime' must be ctranslate2, llama_cpp or onnxruntime"
+    )
