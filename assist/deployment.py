@@ -92,7 +92,8 @@ class Deployment:
     @property
     def locks(self) -> dict[str, list[str]]:
         """The lock files of each virtual environment that this deployment runs."""
-        runtime = ["llamacpp.txt"] if self.service.runtime == "llama_cpp" else []
+        extra = {"llama_cpp": ["llamacpp.txt"], "onnxruntime": ["onnx.txt"]}
+        runtime = extra.get(self.service.runtime, [])
         serving = {"serving": ["serving.txt", "triton.txt", *runtime]} if self.needs_triton else {}
         return {"gateway": ["gateway.txt"], **serving}
 

@@ -1,33 +1,66 @@
 """Which runtime and precision serve a model, where the stack says ``auto``: chosen by measurement.
 
-Standard library only: the stack's reader asks this on machines without any runtime.
+The measurements are facts of an accelerator (``catalogue/accelerators.yaml``). Standard library only: the
+stack's reader asks this on machines without any runtime.
 """
 
-# Tokens per CPU second, 1 thread, AMD EPYC (benchmarks/bench_serving.py measures again):
-#                    2.6 M parameters   357 M parameters
-#                    1 stream           1 stream   8 streams
-#   CTranslate2 int8       8681               26         136
-#   llama.cpp Q8_0         3943               50          49 on a busy machine
-# An editor waits for one stream, so that decides; a team that keeps eight streams busy at 350M is served
-# better by ``runtime: ctranslate2``, whose batches are cheaper. Where the two cross in size was not looked
-# for.
-LLAMA_CPP_FROM_PARAMETERS = 100_000_000
-# Below this compute capability's generation nothing but float32 runs in hardware.
-FLOAT32_ONLY = frozenset({"k80"})
-# What serving.convert turns into GGUF; others come as GGUF files or stay with CTranslate2.
-GGUF_ARCHITECTURES = frozenset({"codegen", "gptj"})
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+# What serving.convert turns into a runtime's format; CTranslate2 reads every architecture of the catalogue.
+ARCHITECTURES = {
+    "llama_cpp": frozenset({"codegen", "gptj"}),
+    "onnxruntime": frozenset({"codegen", "gptj"}),
+}
 
 
-def runtime(architecture: str, parameters: int, accelerator: str) -> tuple[str, str]:
+class Measurement(Protocol):
+    """How fast one runtime was with a model of ``parameters`` weights."""
+
+    @property
+    def parameters(self) -> int:
+        """The size of the model."""
+        ...
+
+    @property
+    def runtime(self) -> str:
+        """A name of ``serving.backend.runtimes``."""
+        ...
+
+    @property
+    def precision(self) -> str:
+        """A name of ``serving.convert.PRECISIONS``."""
+        ...
+
+    @property
+    def one_stream(self) -> float:
+        """Tokens per second of one client: an editor waits for one stream, so that decides."""
+        ...
+
+
+def converts(runtime: str, architecture: str) -> bool:
+    """Say whether safetensors of this architecture can be turned into what ``runtime`` reads."""
+    known = ARCHITECTURES.get(runtime)
+    return known is None or architecture in known
+
+
+def runtime(
+    architecture: str,
+    parameters: int,
+    precisions: Sequence[str],
+    measured: Sequence[Measurement],
+) -> tuple[str, str]:
     """Return ``(runtime, precision)`` for a safetensors model with ``parameters`` weights.
 
-    ``accelerator`` is a name of the catalogue, such as ``cpu`` or ``t4``. GPUs get CTranslate2 by its
-    documentation and have not been measured.
+    ``precisions`` are what the accelerator offers CTranslate2, best first, and ``measured`` what was found on
+    it. The fastest runtime of the measured size that is nearest (in proportion) wins; an accelerator that
+    was never measured gets CTranslate2 in its best precision.
     """
-    if accelerator in FLOAT32_ONLY:
-        return "ctranslate2", "float32"
-    if accelerator != "cpu":
-        return "ctranslate2", "int8_float16"
-    if architecture in GGUF_ARCHITECTURES and parameters >= LLAMA_CPP_FROM_PARAMETERS:
-        return "llama_cpp", "Q8_0"
-    return "ctranslate2", "int8"
+    usable = [each for each in measured if converts(each.runtime, architecture)]
+    if not usable:
+        return "ctranslate2", next(iter(precisions), "none")
+    distance = {each.parameters: abs(math.log(each.parameters / parameters)) for each in usable}
+    nearest = min(distance, key=lambda size: distance[size])
+    best = max((each for each in usable if each.parameters == nearest), key=lambda each: each.one_stream)
+    return best.runtime, best.precision

@@ -15,6 +15,7 @@ DIRECTORY = ROOT / "catalogue"
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Gib = Annotated[float, Field(gt=0)]
+Runtime = Literal["ctranslate2", "llama_cpp", "onnxruntime"]
 
 
 class File(Strict):
@@ -94,12 +95,29 @@ class DriverBranch(Strict):
     systems: dict[str, DriverPackages]
 
 
-class AcceleratorFacts(Strict):
-    """What is known of one accelerator. ``memory_gib`` is one device's; a CPU has the machine's."""
+class Measurement(Strict):
+    """Tokens per second of one runtime with one model: of one client, and of eight together."""
+
+    parameters: int = Field(gt=0)
+    runtime: Runtime
+    precision: str
+    one_stream: float = Field(gt=0)
+    eight_streams: float = Field(gt=0)
+
+
+class Measurements(Strict):
+    """What ``runtime: auto`` goes by. ``source`` says how, where and when it was measured."""
+
+    source: str
+    results: tuple[Measurement, ...]
+
+
+class DeviceFacts(Strict):
+    """What a deployment needs to know of one device. ``memory_gib`` is its own; a CPU has the machine's."""
 
     compute_capability: str | None = None
     memory_gib: Gib | None = None
-    precisions: dict[Literal["ctranslate2", "llama_cpp"], tuple[str, ...]]
+    precisions: dict[Runtime, tuple[str, ...]]
     gke: Gke | None = None
     driver: Driver | None = None
     note: str | None = None
@@ -108,6 +126,17 @@ class AcceleratorFacts(Strict):
     def is_gpu(self) -> bool:
         """Say whether this is a GPU."""
         return self.compute_capability is not None
+
+
+class AcceleratorFacts(DeviceFacts):
+    """What is known of one accelerator."""
+
+    measurements: Measurements | None = None
+
+    @property
+    def measured(self) -> tuple[Measurement, ...]:
+        """What was measured on it, if anything."""
+        return self.measurements.results if self.measurements else ()
 
 
 class Models(Strict):

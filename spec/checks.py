@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from serving.choose import runtime as choose_runtime
+from serving import choose
 from spec.catalogue import AcceleratorFacts, ModelFacts
 from spec.document import Location
 from spec.gke_checks import findings as gke_findings
@@ -38,7 +38,8 @@ class Choice:
         if model.format == "gguf":
             auto = ("llama_cpp", next(iter(model.memory_gib)))
         else:
-            auto = choose_runtime(model.architecture, model.parameters, stack.accelerator.kind)
+            precisions = device.precisions.get("ctranslate2", ())
+            auto = choose.runtime(model.architecture, model.parameters, precisions, device.measured)
         name = auto[0] if stack.runtime == "auto" else stack.runtime
         choice = cls(stack, model, device, name, stack.precision)
         if stack.precision == "auto":
@@ -57,6 +58,7 @@ def _offered(choice: Choice) -> list[str]:
 def all_findings(choice: Choice) -> Iterator[Finding]:
     """Yield every conflict of the stack, in no special order."""
     yield from _format(choice)
+    yield from _architecture(choice)
     yield from _precision(choice)
     yield from _memory(choice)
     yield from _split(choice)
@@ -75,6 +77,16 @@ def _format(choice: Choice) -> Iterator[Finding]:
         yield (
             ("runtime",),
             f"{choice.stack.model} is GGUF, which {choice.runtime} cannot read; set runtime: llama_cpp",
+        )
+
+
+def _architecture(choice: Choice) -> Iterator[Finding]:
+    architecture = choice.model.architecture
+    if choice.model.format == "safetensors" and not choose.converts(choice.runtime, architecture):
+        yield (
+            ("runtime",),
+            f"{choice.stack.model} is {architecture}, which is not converted for {choice.runtime}"
+            f" ({', '.join(sorted(choose.ARCHITECTURES[choice.runtime]))} are); set runtime: auto",
         )
 
 

@@ -62,7 +62,7 @@ def _service(choice: checks.Choice) -> Service:
                 kind=stack.accelerator.kind,
                 count=count,
                 split="none" if count == 1 else stack.accelerator.split or "none",
-                **choice.device.model_dump(),
+                **choice.device.model_dump(exclude={"measurements"}),
             ),
             "triton": _listening(stack, stack.triton, host="triton"),
             "gateway": _listening(stack, stack.gateway, host="0.0.0.0", metrics_host="0.0.0.0"),  # noqa: S104 -- in a pod, NetworkPolicies decide who connects

@@ -5,7 +5,7 @@ Pulumi, Ansible and the manifests all start from this one document, so they cann
 
 from typing import Literal
 
-from spec.catalogue import AcceleratorFacts, ModelFacts
+from spec.catalogue import DeviceFacts, ModelFacts, Runtime
 from spec.gke import Gke
 from spec.hosts import Hosts
 from spec.kubernetes import Kubernetes
@@ -19,7 +19,7 @@ class Model(ModelFacts):
     id: str
 
 
-class Accelerator(AcceleratorFacts):
+class Accelerator(DeviceFacts):
     """The accelerator to run on, ``count`` devices a node. ``split`` is ``none`` for a single device."""
 
     kind: str
@@ -33,7 +33,7 @@ class Service(Strict):
     name: str
     target: Target
     model: Model
-    runtime: Literal["ctranslate2", "llama_cpp"]
+    runtime: Runtime
     precision: str
     context_length: int
     accelerator: Accelerator

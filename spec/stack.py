@@ -105,7 +105,7 @@ class Stack(Strict):
     target: Target
     model: str
     revision: str | None = None
-    runtime: Literal["auto", "ctranslate2", "llama_cpp"] = "auto"
+    runtime: Literal["auto", "ctranslate2", "llama_cpp", "onnxruntime"] = "auto"
     precision: str = "auto"
     context_length: Count | None = None
     accelerator: Accelerator = Accelerator()

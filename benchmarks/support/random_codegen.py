@@ -9,6 +9,7 @@ from safetensors.numpy import save_file
 
 TOKENIZER = Path(__file__).resolve().parents[2] / "models" / "tiny-codegen" / "tokenizer.json"
 CODEGEN_350M = {"n_layer": 20, "n_head": 16, "n_embd": 1024, "rotary_dim": 32, "vocab_size": 51200}
+TINY = {"n_layer": 4, "n_head": 4, "n_embd": 192, "rotary_dim": 32, "vocab_size": 2048}
 
 
 def make(directory: Path, sizes: dict[str, int] = CODEGEN_350M) -> Path:

@@ -60,3 +60,24 @@ def test_another_engine_needs_neither_triton_nor_its_environment(layout, tmp_pat
     assert set(deployment.locks) == {"gateway"}
     assert "ASSIST_MODEL_DIR" not in deployment.gateway_environment()
     assert not any("Triton" in use for use in deployment.ports)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "lock"),
+    [("ctranslate2", []), ("llama_cpp", ["llamacpp.txt"]), ("onnxruntime", ["onnx.txt"])],
+)
+def test_the_serving_environment_holds_what_the_runtime_needs(layout, tmp_path, runtime, lock):
+    stack = tmp_path / "other.yaml"
+    text = (SOURCE / "stacks/local.yaml").read_text().replace("name: local", "name: other")
+    text = text.replace("runtime: ctranslate2", f"runtime: {runtime}").replace("precision: int8", "")
+    stack.write_text(text)
+    assert resolve(str(stack), layout).locks["serving"] == ["serving.txt", "triton.txt", *lock]
+
+
+def test_the_locks_of_one_environment_agree_on_every_version(layout):
+    pins: dict[str, str] = {}
+    for lock in ("serving.txt", "triton.txt", "llamacpp.txt", "onnx.txt"):
+        for line in (SOURCE / "requirements" / lock).read_text().splitlines():
+            name, _, version = line.partition(" ")[0].partition("==")
+            if version:
+                assert pins.setdefault(name, version) == version, f"{lock} has another {name}"

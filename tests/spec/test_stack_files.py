@@ -79,6 +79,9 @@ triton: {grpc_port: 8000}
         ({"accelerator": {"kind": "k80"}, "precision": "int8"}, "one of: float32"),
         ({"model": "mistral-7b-instruct-Q2_K", "runtime": "ctranslate2"}, "set runtime: llama_cpp"),
         ({"model": "mistral-7b-instruct-Q2_K", "accelerator": {"kind": "k80"}}, "choose another runtime"),
+        ({"model": "qwen2.5-coder-1.5b", "runtime": "onnxruntime"}, "is not converted for onnxruntime"),
+        ({"model": "qwen2.5-coder-1.5b", "runtime": "llama_cpp"}, "is not converted for llama_cpp"),
+        ({"runtime": "onnxruntime", "accelerator": {"kind": "t4"}}, "choose another runtime"),
         ({"engine": {"kind": "openai"}}, "e.g. http://127.0.0.1:8080/v1"),
         ({"engine": {"kind": "triton", "url": "http://x"}}, "triton.host"),
         ({"gateway": {"metrics_port": 5000}}, "give one of them another port"),
@@ -122,7 +125,8 @@ def test_a_missing_stack_lists_the_stacks_there_are(tmp_path):
     ("model", "accelerator", "expected"),
     [
         ("tiny-codegen", "cpu", ("ctranslate2", "int8")),
-        ("codegen-350M-mono", "cpu", ("llama_cpp", "Q8_0")),
+        ("codegen-350M-mono", "cpu", ("onnxruntime", "int8")),
+        ("qwen2.5-coder-1.5b", "cpu", ("ctranslate2", "int8")),
         ("codegen-2B-multi", "t4", ("ctranslate2", "int8_float16")),
         ("codegen-350M-mono", "k80", ("ctranslate2", "float32")),
         ("mistral-7b-instruct-Q4_K_M", "cpu", ("llama_cpp", "Q4_K_M")),
@@ -132,6 +136,11 @@ def test_a_missing_stack_lists_the_stacks_there_are(tmp_path):
 def test_auto_chooses_what_the_hardware_runs_best(tmp_path, model, accelerator, expected):
     service = loaded(tmp_path, model=model, accelerator={"kind": accelerator})
     assert (service.runtime, service.precision) == expected
+
+
+def test_onnxruntime_runs_codegen_in_int8_on_a_cpu(tmp_path):
+    service = loaded(tmp_path, model="codegen-350M-mono", runtime="onnxruntime", accelerator={"kind": "cpu"})
+    assert service.variant == "onnxruntime-int8"
 
 
 def test_the_reference_model_fits_the_reference_accelerator(tmp_path):
