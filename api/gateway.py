@@ -67,7 +67,7 @@ class Gateway:
         self.settings = settings
         self.completer = completer
         self.metrics = metrics
-        self._admission = admission
+        self.admission = admission
 
     async def whole(
         self, http: Request, caller: Caller, request: CompletionRequest, render: Callable[[Answer], object]
@@ -93,7 +93,7 @@ class Gateway:
         return EventStream(first, chunks, writer.failure, self.settings.write_timeout_s, headers)
 
     async def _answer(self, http: Request, caller: Caller, request: CompletionRequest) -> Answer:
-        async with self._admission.slot(caller, http.state.request_id) as queue_s:
+        async with self.admission.slot(caller, http.state.request_id) as queue_s:
             answer = await self._begin(http, request, queue_s)
             try:
                 async with asyncio.timeout(self._left(queue_s) + 1):
@@ -116,7 +116,7 @@ class Gateway:
     async def _chunks(
         self, http: Request, caller: Caller, request: CompletionRequest, writer: StreamWriter
     ) -> AsyncGenerator[bytes, None]:
-        async with self._admission.slot(caller, http.state.request_id) as queue_s:
+        async with self.admission.slot(caller, http.state.request_id) as queue_s:
             answer = await self._begin(http, request, queue_s)
             choices = [Choice(index) for index in range(len(answer.plan.jobs) * request.rows)]
             answer.choices = choices
@@ -187,4 +187,4 @@ class Gateway:
                     self.metrics.stopped("text" if choice.stop else "token")
         else:
             self.metrics.cancelled(made)
-        await self._admission.charge(caller, prompt + made)
+        await self.admission.charge(caller, prompt + made)

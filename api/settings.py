@@ -12,6 +12,7 @@ from pydantic import AliasChoices, Field, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from api.edge.settings import EdgeSettings
+from jobs.settings import JobsSettings
 
 # What editors send as the model name of "whatever you serve": FauxPilot's and GitLab's names, and OpenAI's
 # last two completion models, which client libraries use in their own examples.
@@ -26,7 +27,7 @@ def _legacy(ours: str, *old: str) -> AliasChoices:
     return AliasChoices(f"ASSIST_{ours}", *old)
 
 
-class Settings(EdgeSettings):
+class Settings(EdgeSettings, JobsSettings):
     """Everything the gateway can be told.
 
     Times are in seconds, sizes in tokens unless the name says otherwise.
@@ -97,6 +98,11 @@ class Settings(EdgeSettings):
         if self.engine == "openai" and not self.engine_url:
             raise ValueError(
                 "ASSIST_ENGINE=openai needs ASSIST_ENGINE_URL, for example http://127.0.0.1:8080/v1"
+            )
+        if self.jobs_redis_url is not None and self.auth_mode == "gitlab" and self.cache_salt is None:
+            raise ValueError(
+                "ASSIST_JOBS_REDIS_URL with GitLab's tokens needs ASSIST_CACHE_SALT: callers are known by "
+                "salted names, and with a new salt after each start nobody would find their jobs again"
             )
         if self.docs_url and not self.openapi_url:
             raise ValueError("DOCS_URL needs OPENAPI_URL as well, for example /openapi.json")

@@ -79,6 +79,11 @@ class Admission:
             if not self._held[caller.id]:
                 del self._held[caller.id]
 
+    async def admit(self, caller: Caller) -> None:
+        """Count a request that needs no place at the engine; raise 429 when the minute is used up."""
+        await self._check_rates(caller)
+        self._admitted(caller)
+
     async def charge(self, caller: Caller, tokens: int) -> None:
         """Count used tokens against the caller's minute; a debt delays its next request."""
         self.usage.add(caller.id, caller.user, tokens=tokens)
@@ -144,6 +149,9 @@ class Admission:
     def _count(self, caller: Caller, waited: float) -> None:
         self._show()
         self._metrics.queued(waited)
+        self._admitted(caller)
+
+    def _admitted(self, caller: Caller) -> None:
         self.usage.add(caller.id, caller.user, requests=1)
         if caller.counted_by_name:
             self._metrics.key(caller.id, requests=1)

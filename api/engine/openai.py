@@ -80,8 +80,8 @@ class OpenAIEngine:
     async def score(self, job: ScoreJob) -> list[float]:  # noqa: ARG002  -- the engine's interface
         """Raise 400: OpenAI's API returns text, and what a token is differs from server to server."""
         raise invalid(
-            "This engine tells no log probabilities of a given text. Leave out echo or logprobs, or serve the "
-            "model with Triton.",
+            "This engine tells no log probabilities of a given text. Leave out echo or logprobs, or serve "
+            "the model with Triton.",
             "logprobs",
             "unsupported_parameter",
         )

@@ -26,7 +26,10 @@ class RedisServer:
     def start(self, *options: str) -> None:
         """Start with extra options, e.g. ``--requirepass``, and wait until it answers."""
         argv = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", *options]
-        self._process = subprocess.Popen(argv, cwd=self._folder, stdout=subprocess.DEVNULL)
+        # SIGXFSZ stays ignored, as Python has it: a file limit is then an error to Redis, like a full disk.
+        self._process = subprocess.Popen(
+            argv, cwd=self._folder, stdout=subprocess.DEVNULL, restore_signals=False
+        )
         end = time.monotonic() + 10
         while time.monotonic() < end:
             try:

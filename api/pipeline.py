@@ -1,0 +1,62 @@
+"""From settings to what completes and scores: tokenizer, engine and the way between."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from api.completion import Completer
+from api.engine.base import Engine
+from api.engine.channel import Servers
+from api.engine.openai import OpenAIEngine
+from api.engine.triton import TritonEngine
+from api.settings import Settings
+from api.text.fim import FimTemplate
+from api.text.prompt import PromptBuilder
+from api.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """The parts, and the settings with the model's own context length where none was set."""
+
+    settings: Settings
+    tokenizer: Tokenizer
+    engine: Engine
+    completer: Completer
+    has_fim: bool
+    context_length: int
+
+
+def build(settings: Settings, engine: Engine | None = None) -> Pipeline:
+    """Return the pipeline; ``engine`` replaces the one that the settings describe.
+
+    Raises ``ValueError`` or ``OSError`` with the remedy when a setting cannot work.
+    """
+    tokenizer = Tokenizer.load(_model_dir(settings))
+    context = settings.context_length or tokenizer.context_length
+    settings = settings.model_copy(update={"context_length": context})
+    if engine is None:
+        engine = _engine(settings, tokenizer)
+    fim = FimTemplate.parse(settings.fim_template) if settings.fim_template else None
+    builder = PromptBuilder(tokenizer, fim, context, truncate=settings.truncate and not settings.strict)
+    completer = Completer(engine, tokenizer, builder, fim.stop if fim else ())
+    return Pipeline(settings, tokenizer, engine, completer, fim is not None, context)
+
+
+def _model_dir(settings: Settings) -> Path:
+    if settings.model_dir is None:
+        raise ValueError("ASSIST_MODEL_DIR is not set. It is the model's folder with tokenizer.json in it.")
+    return settings.model_dir
+
+
+def _engine(settings: Settings, tokenizer: Tokenizer) -> Engine:
+    """Return the engine that the settings name."""
+    if settings.engine == "openai":
+        return OpenAIEngine(settings.engine_url or "", settings.model, settings.engine_key)
+    return TritonEngine(
+        Servers(settings.triton_address, settings.drained_file, settings.deadline_s),
+        tokenizer.eos_id,
+        settings.triton_model,
+        settings.triton_stream_model,
+        settings.connect_s,
+        settings.hold_s,
+    )
