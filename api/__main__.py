@@ -1,5 +1,6 @@
 """``python -m api``: the gateway under uvicorn, with settings from the environment."""
 
+import os
 import sys
 
 import uvicorn
@@ -16,7 +17,8 @@ _USAGE = 2
 def main() -> int:
     """Serve until SIGTERM or SIGINT, then drain. Returns 2 for settings that cannot work, with the remedy."""
     try:
-        settings = Settings()
+        # systemd's LoadCredential: a secret is a file there, named as its variable, and in no environment.
+        settings = Settings(_secrets_dir=os.environ.get("CREDENTIALS_DIRECTORY"))
         logs.configure(settings.log_level)
         app = create_app(settings)
     except (ValidationError, ValueError, OSError) as error:

@@ -60,9 +60,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m assist.client", description=__doc__)
     parser.add_argument("url")
     parser.add_argument("--check", action="store_true", help="change nothing")
+    parser.add_argument("--home", type=Path, default=Layout().home, help="where the deployment is kept")
     options = parser.parse_args()
     try:
-        changed = ensure(Layout(), options.url, write=not options.check)
+        layout = Layout(home=options.home)
+        if not options.check:
+            layout.config.mkdir(mode=0o700, parents=True, exist_ok=True)
+        changed = ensure(layout, options.url, write=not options.check)
     except KeyFileError as error:
         sys.stderr.write(f"{error}\n")
         return 1

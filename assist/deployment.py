@@ -92,10 +92,7 @@ class Deployment:
     @property
     def locks(self) -> dict[str, list[str]]:
         """The lock files of each virtual environment that this deployment runs."""
-        extra = {"llama_cpp": ["llamacpp.txt"], "onnxruntime": ["onnx.txt"]}
-        runtime = extra.get(self.service.runtime, [])
-        serving = {"serving": ["serving.txt", "triton.txt", *runtime]} if self.needs_triton else {}
-        return {"gateway": ["gateway.txt"], **serving}
+        return needed_locks(self.service)
 
     def facts(self) -> dict[str, Any]:
         """Return what each role needs, as plain data. ``revisions`` digest all that a restart picks up."""
@@ -150,6 +147,14 @@ class Deployment:
             total.update(f"{path.relative_to(self.layout.source)}\0{path.stat().st_size}\0".encode())
             total.update(path.read_bytes())
         return total.hexdigest()[:16]
+
+
+def needed_locks(service: Service) -> dict[str, list[str]]:
+    """Return the lock files of each virtual environment that ``service`` takes."""
+    extra = {"llama_cpp": ["llamacpp.txt"], "onnxruntime": ["onnx.txt"]}
+    runtime = extra.get(service.runtime, [])
+    serving = {"serving": ["serving.txt", "triton.txt", *runtime]} if service.engine.kind == "triton" else {}
+    return {"gateway": ["gateway.txt"], **serving}
 
 
 def resolve(stack: str, layout: Layout, overrides: Overrides = Overrides()) -> Deployment:

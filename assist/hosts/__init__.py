@@ -1,0 +1,1 @@
+"""What Ansible's roles of target ``hosts`` are told: the Service, resolved for one host of an inventory."""

@@ -1,0 +1,249 @@
+"""The Service document as each role of target ``hosts`` takes it, for one host."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from assist.deployment import needed_locks
+from assist.hosts.driver import driver_facts
+from assist.hosts.inventory import Inventory
+from assist.hosts.monitoring import monitoring_facts
+from assist.hosts.network import openings
+from assist.layout import SOURCE
+from spec import Service, load_service
+from spec.hosts import Hosts
+from spec.render import Paths, gateway_environment
+
+USERS = {
+    "gateway": ("assist-gateway", "assist-nginx"),
+    "gpu": ("assist-loader", "assist-triton"),
+    "queue": (),
+}
+# scripts/bootstrap and Triton's stub need these; the rest is what the services themselves are.
+EVERYWHERE = (
+    "acl",
+    "ca-certificates",
+    "iproute2",
+    "logrotate",
+    "nftables",
+    "openssl",
+    "python3",
+    "python3-venv",
+)
+PACKAGES = {"gateway": ("nginx-light",), "gpu": (), "queue": ("redis-server",)}
+MASKED = {"nginx-light": "nginx.service", "redis-server": "redis-server.service"}
+# What a model's directory holds besides weights, and all that a gateway reads of it.
+VOCABULARY = ("config.json", "tokenizer.json")
+# The Tritons that a rolling update is taking away: gateways send them nothing new. Gone after a reboot.
+DRAINED = "/run/ai-assist-drained"
+
+
+@dataclass(frozen=True)
+class HostFacts:
+    """One host of one deployment; ``release`` names the archive of programs that it runs."""
+
+    stack: Path
+    service: Service
+    inventory: Inventory
+    host: str
+    release: str
+
+    @cached_property
+    def hosts(self) -> Hosts:
+        """The stack's section."""
+        return self.service.hosts or Hosts()
+
+    @cached_property
+    def groups(self) -> list[str]:
+        """What this host does."""
+        return [group for group, hosts in self.inventory.groups.items() if self.host in hosts]
+
+    @property
+    def needs_triton(self) -> bool:
+        """Say whether Triton generates, or some other server at ``engine.url``."""
+        return self.service.engine.kind == "triton"
+
+    @cached_property
+    def folders(self) -> dict[str, str]:
+        """Every folder of a host, by what it is for."""
+        programs = self.hosts.folders.programs
+        release = f"{programs}/releases/{self.release}"
+        return self.hosts.folders.model_dump() | {
+            "release": release,
+            "venvs": f"{release}/venvs",
+            "packages": f"{programs}/packages",
+            "secrets": f"{self.hosts.folders.config}/secrets",
+        }
+
+    @cached_property
+    def model_dir(self) -> str:
+        """Where the loader publishes the model that is served: immutable, so it names the revision itself."""
+        model = self.service.model
+        variant = "" if model.format == "gguf" else f".{self.service.variant}"
+        return f"{self.folders['models']}/{model.id}/{model.revision}{variant}"
+
+    def facts(self) -> dict[str, Any]:
+        """Return what each role needs, as plain data."""
+        front = self.hosts.front.model_dump() | {
+            "max_body_bytes": self.service.limits.max_body_bytes,
+            "deadline_s": self.service.limits.deadline_s,
+            "upstreams": [
+                f"{address}:{port['port']}"
+                for address in self.inventory.reach("gateway")
+                for port in self._ports()
+            ],
+        }
+        return {
+            "stack": str(self.stack),
+            "groups": self.groups,
+            "needs_triton": self.needs_triton,
+            "folders": self.folders,
+            "preflight_host": self._preflight(),
+            "base": self._base(),
+            "firewall": self._firewall(),
+            "release": {"id": self.release, "locks": self.locks},
+            "model_store": self._model_store(),
+            "redis": self.hosts.redis.model_dump() | self._redis(),
+            "triton_server": self._triton(),
+            "gateway_server": self._gateway(),
+            "front": front,
+            "driver": driver_facts(self.service, self._gpus),
+            "monitoring": monitoring_facts(self.service, self.inventory, self.host, self._gpus),
+            "drained": DRAINED,
+            "logs": self.hosts.logs.model_dump(),
+            "verify": {"url": self._url(), "auth": self.service.auth.mode},
+        }
+
+    @cached_property
+    def locks(self) -> dict[str, list[str]]:
+        """The lock files of each virtual environment of this host."""
+        wanted = {"gateway": {"gateway", "gpu"}, "serving": {"gpu"}}
+        locks = needed_locks(self.service)
+        return {name: files for name, files in locks.items() if wanted[name] & set(self.groups)}
+
+    def _of_groups(self, table: dict[str, tuple[str, ...]]) -> list[str]:
+        return [item for group in self.groups for item in table[group]]
+
+    def _preflight(self) -> dict[str, Any]:
+        weights = sum(file.size or 0 for file in self.service.model.files) / 2**30
+        driver = self.service.accelerator.driver
+        model = 2 * weights if "gpu" in self.groups else 0  # as downloaded, and converted beside it
+        return {
+            "disk_gib": {self.folders["programs"]: self.hosts.needs.disk_gib, self.folders["models"]: model},
+            "memory_gib": self.hosts.needs.memory_gib,
+            "kernel": self.hosts.needs.kernel,
+            "gpus": self._gpus,
+            "driver": driver.minimum if driver and self._gpus else "",
+            "ports": {str(opening.port): opening.use for opening in self._openings() if opening.use != "SSH"},
+        }
+
+    @property
+    def _gpus(self) -> int:
+        accelerator = self.service.accelerator
+        return accelerator.count if accelerator.is_gpu and "gpu" in self.groups else 0
+
+    def _openings(self) -> list[Any]:
+        return openings(self.service, self.inventory, self.host)
+
+    def _base(self) -> dict[str, Any]:
+        packages = [*EVERYWHERE, *self._of_groups(PACKAGES)]
+        masked = {package: unit for package, unit in MASKED.items() if package in packages}
+        return {"packages": packages, "masked": masked, "users": self._of_groups(USERS)}
+
+    def _firewall(self) -> dict[str, Any]:
+        rules = [opening.rule() for opening in self._openings()]
+        return {
+            "enabled": self.hosts.firewall.enabled,
+            "rules": [rule for rule in rules if rule["ipv4"] + rule["ipv6"]],
+        }
+
+    def _model_store(self) -> dict[str, Any]:
+        model = self.service.model
+        return {
+            "model": {"id": model.id, "revision": model.revision, "format": model.format},
+            "runtime": self.service.runtime,
+            "precision": self.service.precision,
+            "dir": self.model_dir,
+            "vocabulary": list(VOCABULARY),
+        }
+
+    def _redis(self) -> dict[str, Any]:
+        listen = dict.fromkeys(["127.0.0.1", *self.inventory.reach("queue")])
+        clients = self.inventory.of("gateway", "gpu", "queue")
+        return {"listen": list(listen), "clients": clients, "cache": self.service.cache.kind == "redis"}
+
+    def _triton(self) -> dict[str, Any]:
+        service, settings = self.service, self.hosts.triton.model_dump()
+        split = service.accelerator.count if service.accelerator.split == "tensor" else 1
+        return settings | {
+            "listen": self.inventory.listen(self.host),
+            "clients": [*self.inventory.of("gateway", "gpu"), *self.hosts.firewall.monitoring],
+            "ports": service.triton.model_dump(exclude={"host"}),
+            "runtime": service.runtime,
+            "precision": service.precision,
+            "context_length": service.context_length,
+            "serving": service.serving.model_dump(),
+            "gpus": self._gpus,
+            "split": split,
+        }
+
+    def _ports(self) -> list[dict[str, int]]:
+        gateway = self.service.gateway
+        return [
+            {"port": gateway.port + index, "metrics_port": gateway.metrics_port + index}
+            for index in range(self.hosts.gateway.instances)
+        ]
+
+    def _gateway(self) -> dict[str, Any]:
+        keys = Path(self.folders["config"]) / "keys/keys.json"
+        environment = gateway_environment(self.service, Paths(Path(self.model_dir), keys))
+        for name in ("API_EXTERNAL_PORT", "ASSIST_METRICS_PORT"):  # each instance has its own
+            environment.pop(name)
+        environment |= {
+            "ASSIST_DRAINED_FILE": DRAINED,
+            "ASSIST_HOST": self.inventory.listen(self.host),
+            "ASSIST_METRICS_HOST": self._metrics_host(),
+        }
+        return self.hosts.gateway.model_dump() | {
+            "environment": environment | self._engine(),
+            "ports": self._ports(),
+            "files": [self._instance_file(**ports) for ports in self._ports()],
+            "auth": self.service.auth.mode,
+            "keys_file": str(keys),
+            "grace_s": self.service.limits.grace_s,
+            "redis_cache": self._redis_url() if self.service.cache.kind == "redis" else "",
+        }
+
+    def _instance_file(self, port: int, metrics_port: int) -> dict[str, str]:
+        told = f"API_EXTERNAL_PORT={port}\nASSIST_METRICS_PORT={metrics_port}\n"
+        return {"path": f"{self.folders['config']}/gateway-{port}.env", "content": told}
+
+    def _metrics_host(self) -> str:
+        return self.inventory.addresses[self.host] if self.hosts.firewall.monitoring else "127.0.0.1"
+
+    def _engine(self) -> dict[str, str]:
+        """Return where the gateway finds its Tritons: gRPC itself balances over a list of addresses."""
+        if not self.needs_triton:
+            return {}
+        port, addresses = self.service.triton.grpc_port, self.inventory.reach("gpu")
+        bracketed = [f"[{one}]" if ":" in one else one for one in addresses]
+        if len(addresses) == 1:
+            return {"ASSIST_ENGINE_URL": f"{bracketed[0]}:{port}"}
+        scheme = "ipv6" if ":" in addresses[0] else "ipv4"
+        return {"ASSIST_ENGINE_URL": f"{scheme}:{','.join(f'{one}:{port}' for one in bracketed)}"}
+
+    def _redis_url(self) -> str:
+        """Return the cache's address with ``PASSWORD`` where the secret goes."""
+        return f"redis://gateway:PASSWORD@{self.inventory.reach('queue')[0]}:{self.hosts.redis.cache_port}/0"
+
+    def _url(self) -> str:
+        address = self.inventory.of("gateway")[0]
+        return f"https://{f'[{address}]' if ':' in address else address}:{self.hosts.front.https_port}"
+
+
+def resolve(stack: str, inventory: Inventory, host: str, release: str) -> HostFacts:
+    """Resolve a stack by name or path for one host. Raises SpecError or InventoryError with the remedy."""
+    inventory.check()
+    file = Path(stack) if stack.endswith((".yaml", ".yml")) else SOURCE / "stacks" / f"{stack}.yaml"
+    return HostFacts(file, load_service(file), inventory, host, release)

@@ -1,0 +1,67 @@
+"""Which ports a host listens on, and who may connect: the firewall's rules and the preflight's list."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from ipaddress import ip_network
+from typing import Any
+
+from assist.hosts.inventory import Inventory
+from spec import Service
+from spec.hosts import Hosts
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A TCP port, its use, and the addresses or ranges that may connect; none but loopback if empty."""
+
+    port: int
+    use: str
+    sources: tuple[str, ...]
+
+    def rule(self) -> dict[str, Any]:
+        """Return the opening as the firewall's template takes it, by address family."""
+        ranges = sorted({str(ip_network(source)) for source in self.sources})
+        families = {family: [one for one in ranges if ip_network(one).version == family] for family in (4, 6)}
+        return {"port": self.port, "use": self.use, "ipv4": families[4], "ipv6": families[6]}
+
+
+def openings(service: Service, inventory: Inventory, host: str) -> list[Opening]:
+    """Return every port of ``host``, by what its groups run."""
+    hosts = service.hosts or Hosts()
+    found = [Opening(hosts.firewall.ssh_port, "SSH", hosts.firewall.administrators)]
+    if hosts.monitoring.enabled:
+        scrapers = (*_others(inventory, *inventory.groups), *hosts.firewall.monitoring)
+        found.append(Opening(hosts.monitoring.node_port, "node exporter", scrapers))
+    for group, listed in (("gateway", _gateway), ("gpu", _gpu), ("queue", _queue)):
+        if host in inventory.groups[group]:
+            found += listed(service, hosts, inventory)
+    return found
+
+
+def _others(inventory: Inventory, *groups: str) -> tuple[str, ...]:
+    return () if inventory.single else tuple(inventory.of(*groups))
+
+
+def _gateway(service: Service, hosts: Hosts, inventory: Inventory) -> Iterator[Opening]:
+    yield Opening(hosts.front.https_port, "NGINX", hosts.firewall.clients)
+    for index in range(hosts.gateway.instances):
+        # Every NGINX passes to every gateway, so that one that is replaced is not missed.
+        yield Opening(service.gateway.port + index, "gateway", _others(inventory, "gateway"))
+        yield Opening(service.gateway.metrics_port + index, "gateway metrics", hosts.firewall.monitoring)
+
+
+def _gpu(service: Service, hosts: Hosts, inventory: Inventory) -> Iterable[Opening]:
+    if service.engine.kind != "triton":
+        return ()
+    triton = service.triton
+    return (
+        Opening(triton.grpc_port, "Triton gRPC", _others(inventory, "gateway", "gpu")),
+        Opening(triton.http_port, "Triton HTTP", _others(inventory, "gateway")),
+        Opening(triton.metrics_port, "Triton metrics", hosts.firewall.monitoring),
+    )
+
+
+def _queue(service: Service, hosts: Hosts, inventory: Inventory) -> Iterator[Opening]:
+    if service.cache.kind == "redis":
+        yield Opening(hosts.redis.cache_port, "Redis cache", _others(inventory, "gateway"))
+    yield Opening(hosts.redis.queue_port, "Redis queue", _others(inventory, "gateway", "gpu"))
