@@ -1,0 +1,56 @@
+"""A machine that is cut off: namespaces of its own, where every attempt to leave is counted."""
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).with_name("cut-off.sh")
+# Nothing outlives the command: its processes are in a namespace that ends with it.
+UNSHARE = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+TOOLS = {"unshare": "util-linux", "ip": "iproute2", "nft": "nftables", "make": "make", "git": "git"}
+
+
+@dataclass(frozen=True)
+class CutOff:
+    """What a command did: its output, and how many packets wanted to leave, by what they were for."""
+
+    done: subprocess.CompletedProcess[str]
+    left: dict[str, int]
+
+
+def run(work: Path, folder: Path, *command: str) -> CutOff:
+    """Run ``command`` in ``folder``; ``work`` is its home, so that no cache of this machine helps it."""
+    work.mkdir()
+    environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(work)}
+    done = subprocess.run(
+        [*UNSHARE, SCRIPT, work, *command],
+        cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=500,
+    )  # fmt: skip
+    file = work / "counters.json"
+    assert file.exists(), done.stdout + done.stderr
+    rows = [item["counter"] for item in json.loads(file.read_text())["nftables"] if "counter" in item]
+    return CutOff(done, {row["name"]: row["packets"] for row in rows})
+
+
+def require(work: Path) -> None:
+    """Skip, with what would help, where such a machine can't be made."""
+    missing = [package for tool, package in TOOLS.items() if shutil.which(tool) is None]
+    if missing:
+        pytest.skip(f"missing: apt-get install {' '.join(missing)}")
+    if os.geteuid() != 0:
+        pytest.skip("network and mount namespaces need root: run the tests as root")
+    python = subprocess.run(
+        ["/usr/bin/python3", "-c", "import sys; sys.exit(sys.version_info[:2] != (3, 11))"], check=False
+    )
+    if python.returncode:
+        pytest.skip("/usr/bin/python3 is not the Python 3.11 that the bundle is built for")
+    done = subprocess.run([*UNSHARE, SCRIPT, work, "true"], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(
+            f"this machine can't make namespaces, veth, overlay or nftables rules: {done.stderr.strip()[-300:]}"
+        )
