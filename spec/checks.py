@@ -8,6 +8,7 @@ from spec.catalogue import AcceleratorFacts, ModelFacts
 from spec.document import Location
 from spec.gke_checks import findings as gke_findings
 from spec.hosts_checks import findings as hosts_findings
+from spec.jobs_checks import findings as jobs_findings
 from spec.kubernetes_checks import findings as kubernetes_findings
 from spec.service import Service
 from spec.stack import Stack
@@ -70,6 +71,7 @@ def all_findings(choice: Choice) -> Iterator[Finding]:
     yield from kubernetes_findings(choice.stack, choice.device)
     yield from gke_findings(choice.stack, choice.device)
     yield from hosts_findings(choice.stack, choice.device)
+    yield from jobs_findings(choice.stack)
 
 
 def _format(choice: Choice) -> Iterator[Finding]:

@@ -27,7 +27,7 @@ def findings(stack: Stack, device: AcceleratorFacts) -> Iterator[Finding]:
 def _ports(stack: Stack, hosts: Hosts) -> Iterator[Finding]:
     """One host may be everything, so every port is looked at as if it were."""
     taken: dict[int, str] = {}
-    instances = hosts.gateway.instances
+    instances, workers = hosts.gateway.instances, stack.accelerator.count
     wanted: list[tuple[Location, int]] = [
         (("hosts", "firewall", "ssh_port"), hosts.firewall.ssh_port),
         *(
@@ -36,6 +36,7 @@ def _ports(stack: Stack, hosts: Hosts) -> Iterator[Finding]:
         ),
         *((("gateway", "port"), stack.gateway.port + index) for index in range(instances)),
         *((("gateway", "metrics_port"), stack.gateway.metrics_port + index) for index in range(instances)),
+        *((("jobs", "metrics_port"), stack.jobs.metrics_port + index) for index in range(workers)),
         (("hosts", "front", "https_port"), hosts.front.https_port),
         (("hosts", "monitoring", "node_port"), hosts.monitoring.node_port),
         (("hosts", "redis", "cache_port"), hosts.redis.cache_port),

@@ -1,10 +1,20 @@
 """What each process is told, rendered from the Service: the same words on every target."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from spec.service import Service
+
+# What a worker is told of the gateway's settings: the engine, the model, and how much one item may ask for.
+_WORKER = frozenset(
+    {
+        "ASSIST_ENGINE", "ASSIST_ENGINE_URL", "TRITON_HOST", "TRITON_PORT", "ASSIST_MODEL",
+        "ASSIST_MODEL_DIR", "ASSIST_CONTEXT_LENGTH", "ASSIST_FIM_TEMPLATE", "ASSIST_MAX_TOKENS_CAP",
+        "ASSIST_MAX_N", "ASSIST_METRICS_HOST",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,4 +61,39 @@ def gateway_environment(service: Service, paths: Paths) -> dict[str, str]:
         "ASSIST_DEFAULT_TPM": limits.tokens_per_minute,
         "ASSIST_DEFAULT_CONCURRENCY": limits.concurrency,
     }
+    return _words(environment) | _jobs_environment(service)
+
+
+def worker_environment(service: Service, paths: Paths, index: int = 0) -> dict[str, str]:
+    """Return the environment of a host's ``index``-th worker (``python -m jobs.worker``), without secrets.
+
+    It completes and scores as the gateway does, so it is told the same; workers differ in their metrics port.
+    """
+    shared = gateway_environment(service, paths)
+    told = {
+        name: value for name, value in shared.items() if name in _WORKER or name in _jobs_environment(service)
+    }
+    return told | {"ASSIST_JOBS_METRICS_PORT": str(service.jobs.metrics_port + index)}
+
+
+def _jobs_environment(service: Service) -> dict[str, str]:
+    """Return what gateway and worker must agree on; nothing where there are no jobs."""
+    jobs = service.jobs
+    if not jobs.enabled:
+        return {}
+    return _words(
+        {
+            "ASSIST_JOBS_QUEUE": jobs.queue,
+            "ASSIST_JOBS_RESULT_S": jobs.result_s,
+            "ASSIST_JOBS_MAX_PER_KEY": jobs.max_per_key,
+            "ASSIST_JOBS_MAX_WAITING": jobs.max_waiting,
+            "ASSIST_JOBS_MAX_ITEMS": jobs.max_items,
+            "ASSIST_JOBS_MAX_BYTES": jobs.max_bytes,
+            "ASSIST_JOBS_LONGEST_S": jobs.longest_s,
+            "ASSIST_JOBS_PARALLEL": jobs.parallel,
+        }
+    )
+
+
+def _words(environment: Mapping[str, object]) -> dict[str, str]:
     return {name: str(value) for name, value in environment.items() if value is not None}

@@ -8,6 +8,7 @@ from spec import catalogue, checks
 from spec.document import Document, read
 from spec.errors import Problem, SpecError
 from spec.hosts import Hosts
+from spec.jobs import resolved as resolved_jobs
 from spec.kubernetes import Kubernetes, complete
 from spec.service import Accelerator, Model, Service
 from spec.stack import CLUSTERS, Gateway, Stack, Triton
@@ -67,6 +68,7 @@ def _service(choice: checks.Choice) -> Service:
             "triton": _listening(stack, stack.triton, host="triton"),
             "gateway": _listening(stack, stack.gateway, host="0.0.0.0", metrics_host="0.0.0.0"),  # noqa: S104 -- in a pod, NetworkPolicies decide who connects
             "kubernetes": _on_cluster(choice),
+            "jobs": resolved_jobs(stack.jobs, stack.target),
             "hosts": stack.hosts or Hosts() if stack.target == "hosts" else None,
             **{part: getattr(stack, part) for part in ("engine", "serving")},
             **{part: getattr(stack, part) for part in ("limits", "auth", "cache", "gke")},

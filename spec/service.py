@@ -8,6 +8,7 @@ from typing import Literal
 from spec.catalogue import DeviceFacts, ModelFacts, Runtime
 from spec.gke import Gke
 from spec.hosts import Hosts
+from spec.jobs import Jobs
 from spec.kubernetes import Kubernetes
 from spec.stack import Auth, Cache, Engine, Gateway, Limits, Serving, Target, Triton
 from spec.validation import Strict
@@ -44,6 +45,7 @@ class Service(Strict):
     limits: Limits
     auth: Auth
     cache: Cache
+    jobs: Jobs
     kubernetes: Kubernetes | None
     gke: Gke | None
     hosts: Hosts | None

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from spec.gke import Gke
 from spec.hosts import Hosts
+from spec.jobs import Jobs
 from spec.kubernetes import Kubernetes
 from spec.validation import Strict
 
@@ -116,6 +117,7 @@ class Stack(Strict):
     limits: Limits = Limits()
     auth: Auth = Auth()
     cache: Cache = Cache()
+    jobs: Jobs = Jobs()
     kubernetes: Kubernetes | None = None
     gke: Gke | None = None
     hosts: Hosts | None = None
