@@ -1,6 +1,8 @@
 """The way back to a client through Triton."""
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import triton_python_backend_utils as pb_utils
@@ -10,11 +12,41 @@ from .rows import BadRequestError, Job, Row
 from .scheduler import CancelledError
 
 
-class UnaryReply:
+class _Reply:
+    """A client that one thread answers while another asks whether it is still there.
+
+    Triton 2.51 frees what it keeps of a request with the final response, and asked about a cancellation
+    after that it dies of SIGSEGV (``TRITONBACKEND_ResponseFactoryIsCancelled``; seen with a throttled CPU).
+    So the question and the final response wait for each other, and no question follows.
+    """
+
+    def __init__(self, sender: Any) -> None:  # noqa: ANN401 -- Triton ships no types
+        self._sender = sender
+        self._turn = threading.Lock()
+        self._ended = False
+
+    def failed(self, error: Exception) -> None:
+        """Send an error, and end the exchange."""
+        with self._last_turn():
+            send_error(self._sender, error)
+
+    def cancelled(self) -> bool:
+        """Say whether the client has gone."""
+        with self._turn:
+            return not self._ended and bool(self._sender.is_cancelled())
+
+    @contextmanager
+    def _last_turn(self) -> Iterator[None]:
+        with self._turn:
+            self._ended = True
+            yield
+
+
+class UnaryReply(_Reply):
     """One response for the whole request."""
 
     def __init__(self, sender: Any, width: int, lengths: Sequence[int]) -> None:  # noqa: ANN401 -- Triton ships no types
-        self._sender = sender
+        super().__init__(sender)
         self._width = width
         self._lengths = lengths
 
@@ -23,22 +55,16 @@ class UnaryReply:
 
     def done(self, job: Job) -> None:
         """Send the response."""
-        _send(self._sender, tensors.unary_outputs(job.rows, self._width, self._lengths), final=True)
-
-    def failed(self, error: Exception) -> None:
-        """Send an error instead of the response."""
-        send_error(self._sender, error)
-
-    def cancelled(self) -> bool:
-        """Say whether the client has gone."""
-        return bool(self._sender.is_cancelled())
+        outputs = tensors.unary_outputs(job.rows, self._width, self._lengths)
+        with self._last_turn():
+            _send(self._sender, outputs, final=True)
 
 
-class StreamReply:
+class StreamReply(_Reply):
     """A response for each row's new tokens, then the end of the stream."""
 
     def __init__(self, sender: Any, width: int, lengths: Sequence[int]) -> None:  # noqa: ANN401, ARG002 -- one signature for both
-        self._sender = sender
+        super().__init__(sender)
         self._lengths = lengths
 
     def tokens(self, row: Row, start: int, stop: int, *, final: bool) -> None:
@@ -48,15 +74,8 @@ class StreamReply:
 
     def done(self, _job: Job) -> None:
         """End the stream."""
-        self._sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-
-    def failed(self, error: Exception) -> None:
-        """Send an error and end the stream."""
-        send_error(self._sender, error)
-
-    def cancelled(self) -> bool:
-        """Say whether the client has gone."""
-        return bool(self._sender.is_cancelled())
+        with self._last_turn():
+            self._sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
 
 def send_error(sender: Any, error: Exception) -> None:  # noqa: ANN401 -- Triton ships no types

@@ -1,0 +1,60 @@
+"""A client is asked about and answered by turns: Triton dies of a question that comes after the answer."""
+
+import importlib
+import sys
+import threading
+import types
+
+import pytest
+
+FINAL = 1
+
+
+class Sender:
+    """Triton's response sender: it knows nothing of the request any more once the final response is sent."""
+
+    def __init__(self) -> None:
+        self.final = False
+        self.asking = threading.Event()
+        self.answer = threading.Event()
+
+    def send(self, *_: object, flags: int = 0) -> None:
+        self.final = self.final or flags == FINAL
+
+    def is_cancelled(self) -> bool:
+        assert not self.final, "here Triton reads what it has freed"
+        self.asking.set()
+        assert self.answer.wait(30)
+        assert not self.final, "here, too"
+        return True
+
+
+@pytest.fixture
+def replies(monkeypatch):
+    errors = types.SimpleNamespace(INTERNAL=1, INVALID_ARG=2, CANCELLED=3)
+    made = types.ModuleType("triton_python_backend_utils")
+    made.TRITONSERVER_RESPONSE_COMPLETE_FINAL = FINAL
+    made.TritonError = type("TritonError", (), {**vars(errors), "__init__": lambda *_: None})
+    made.InferenceResponse = lambda **_: None
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", made)
+    monkeypatch.delitem(sys.modules, "serving.backend.replies", raising=False)
+    yield importlib.import_module("serving.backend.replies")
+    sys.modules.pop("serving.backend.replies", None)
+
+
+@pytest.mark.parametrize("end", [lambda reply: reply.done(None), lambda reply: reply.failed(ValueError("x"))])
+def test_the_final_response_waits_for_a_question_under_way_and_none_follows_it(replies, end):
+    sender = Sender()
+    reply = replies.StreamReply(sender, 1, [1])
+    seen: list[bool] = []
+    asking = threading.Thread(target=lambda: seen.append(reply.cancelled()))
+    asking.start()
+    assert sender.asking.wait(30)
+    ending = threading.Thread(target=end, args=[reply])
+    ending.start()
+    sender.answer.set()
+    for thread in (asking, ending):
+        thread.join(30)
+    assert seen == [True]
+    assert sender.final
+    assert reply.cancelled() is False
