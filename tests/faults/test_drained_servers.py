@@ -10,6 +10,7 @@ import pytest
 from tests.faults.conftest import StartGateway
 from tests.support.fake_triton import FakeTritonThread
 from tests.support.gateway_process import Gateway
+from tests.support.until import until
 
 Two = tuple[FakeTritonThread, FakeTritonThread]
 
@@ -37,13 +38,6 @@ def gateway(tritons: Two, drained: Path, start_gateway: StartGateway) -> Gateway
     started.until_ready()
     until(lambda: started.complete().status_code == 200 and all(each.fake.served for each in tritons))
     return started
-
-
-def until(true, within_s: float = 20) -> None:
-    end = time.monotonic() + within_s
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def test_a_drained_server_gets_no_new_request_and_finishes_those_it_has(

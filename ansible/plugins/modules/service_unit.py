@@ -30,6 +30,7 @@ options:
   files: {description: What the unit reads; see C(host_files)., type: list, elements: dict, default: []}
   also: {description: What else a restart would pick up, as a digest., type: str, default: ""}
   reload: {description: Whether a change of C(files) alone takes a reload., type: bool, default: false}
+  run: {description: Whether to bring what runs up to date now; a rolling update does so itself., type: bool, default: true}
 """
 
 RETURN = """
@@ -144,6 +145,7 @@ def main() -> None:
         "files": {"type": "list", "elements": "dict", "options": OPTIONS, "default": []},
         "also": {"type": "str", "default": ""},
         "reload": {"type": "bool", "default": False},
+        "run": {"type": "bool", "default": True},
     }
     module = AnsibleModule(argument_spec=options, supports_check_mode=True)
     unit = Unit(module)
@@ -151,7 +153,8 @@ def main() -> None:
         unit.write()
     except FileError as error:
         module.fail_json(msg=str(error))
-    unit.run()
+    if module.params["run"]:
+        unit.run()
     module.exit_json(changed=bool(unit.changes), changes=unit.changes, diff=unit.files.diff)
 
 

@@ -1,0 +1,78 @@
+"""Write what nvidia-smi says of every GPU where Prometheus' node exporter reads it, every few seconds.
+
+Debian has no exporter of GPUs. The metrics have the names of NVIDIA's DCGM exporter, so its dashboards and
+rules fit. Standard library only, for the system's Python: ``gpu_metrics.py TARGET SECONDS``
+"""
+
+import csv
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+# nvidia-smi's field, the metric and what it is; both count memory in MiB.
+FIELDS = (
+    ("utilization.gpu", "DCGM_FI_DEV_GPU_UTIL", "GPU utilization (in %)."),
+    ("memory.used", "DCGM_FI_DEV_FB_USED", "Framebuffer memory used (in MiB)."),
+    ("memory.free", "DCGM_FI_DEV_FB_FREE", "Framebuffer memory free (in MiB)."),
+    ("temperature.gpu", "DCGM_FI_DEV_GPU_TEMP", "GPU temperature (in C)."),
+    ("power.draw", "DCGM_FI_DEV_POWER_USAGE", "Power draw (in W)."),
+)
+LABELS = ("index", "uuid", "name")
+_PATIENCE_S = 10
+
+
+def query() -> str:
+    """Return nvidia-smi's answer; empty when it fails or hangs, as with a GPU that fell off the bus."""
+    fields = ",".join((*LABELS, *(field for field, _, _ in FIELDS)))
+    command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout if done.returncode == 0 else ""
+
+
+def render(answer: str) -> str:
+    """Return Prometheus' text for nvidia-smi's CSV; a value that a GPU does not report is left out."""
+    rows = [[cell.strip() for cell in row] for row in csv.reader(answer.splitlines()) if row]
+    lines = [
+        "# HELP assist_gpu_driver_up Whether nvidia-smi answers.",
+        "# TYPE assist_gpu_driver_up gauge",
+        f"assist_gpu_driver_up {int(bool(rows))}",
+    ]
+    for column, (_, metric, help_text) in enumerate(FIELDS, start=len(LABELS)):
+        lines += [f"# HELP {metric} {help_text}", f"# TYPE {metric} gauge"]
+        for row in rows:
+            if _is_number(row[column]):
+                gpu, uuid, model = row[: len(LABELS)]
+                lines.append(f'{metric}{{gpu="{gpu}",UUID="{uuid}",modelName="{model}"}} {row[column]}')
+    return "\n".join(lines) + "\n"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def write(target: Path, text: str) -> None:
+    """Replace the file whole: the exporter may read at any moment."""
+    fresh = target.with_suffix(".fresh")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.chmod(0o644)
+    fresh.replace(target)
+
+
+def main() -> None:
+    """Go on until told to stop."""
+    target, seconds = Path(sys.argv[1]), float(sys.argv[2])
+    while True:
+        write(target, render(query()))
+        time.sleep(seconds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,15 @@
+"""Waiting for a state, for as long as a slow machine may take and no longer."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+
+def until(reached: Callable[[], object], within_s: float = 30, pause_s: float = 0.05) -> None:
+    """Return once ``reached`` is true; fail the test after ``within_s`` seconds."""
+    end = time.monotonic() + within_s
+    while not reached():
+        if time.monotonic() > end:
+            pytest.fail(f"not reached within {within_s} s: {getattr(reached, '__name__', reached)}")
+        time.sleep(pause_s)
