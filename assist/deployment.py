@@ -14,10 +14,10 @@ from spec import Service, load_service
 from spec.render import Paths, gateway_environment
 
 # What each process imports from the project: a change of it is a reason to restart that process.
-CODE = {"gateway": ("api",), "triton": ("serving",)}
+CODE = {"gateway": ("api", "jobs"), "triton": ("serving",), "worker": ("api", "jobs")}
 # Secrets and the way out, which no stack file holds: from the environment of `make up`, kept with mode 0600.
 PASSED = (
-    "ASSIST_REDIS_URL", "ASSIST_ENGINE_KEY", "ASSIST_CACHE_SALT",
+    "ASSIST_REDIS_URL", "ASSIST_JOBS_REDIS_URL", "ASSIST_ENGINE_KEY", "ASSIST_CACHE_SALT",
     "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy",
     "SSL_CERT_FILE", "SSL_CERT_DIR",
 )  # fmt: skip
@@ -87,7 +87,15 @@ class Deployment:
                 "Triton gRPC": (triton.host, triton.grpc_port),
                 "Triton metrics": (triton.host, triton.metrics_port),
             }
+        if self.service.jobs.enabled:
+            ports["worker metrics"] = (gateway.metrics_host, self.service.jobs.metrics_port)
         return ports
+
+    @property
+    def programs(self) -> tuple[str, ...]:
+        """What runs under supervisor."""
+        wanted = {"triton": self.needs_triton, "gateway": True, "worker": self.service.jobs.enabled}
+        return tuple(name for name, needed in wanted.items() if needed)
 
     @property
     def locks(self) -> dict[str, list[str]]:
@@ -115,9 +123,11 @@ class Deployment:
             "environment": self.gateway_environment(),
         }
         supervisor = {"needs_triton": self.needs_triton, "gpus": devices, "grace_s": service.limits.grace_s}
+        worker = {name: plain["jobs"][name] for name in ("enabled", "metrics_port")}
         revisions = {
             "triton": self._revision("triton", "serving", [triton, plain["triton"]]),
             "gateway": self._revision("gateway", "gateway", gateway),
+            "worker": self._revision("worker", "gateway", [gateway, plain["jobs"]]),
         }
         return {
             "needs_triton": self.needs_triton,
@@ -125,7 +135,7 @@ class Deployment:
             "model_store": variant | {"model": model},
             "triton": triton,
             "gateway": gateway,
-            "supervisor": supervisor | {"triton": plain["triton"], "revisions": revisions},
+            "supervisor": supervisor | {"triton": plain["triton"], "worker": worker, "revisions": revisions},
         }
 
     def gateway_environment(self) -> dict[str, str]:

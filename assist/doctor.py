@@ -54,7 +54,7 @@ def _down(deployment: Deployment) -> Finding:
 def _programs(deployment: Deployment, running: list[processes.Program]) -> list[Finding]:
     by_name = {program.name: program for program in running}
     findings = []
-    for name in ["triton", "gateway"] if deployment.needs_triton else ["gateway"]:
+    for name in deployment.programs:
         program, log = by_name.get(name), deployment.layout.log / f"{name}.log"
         if program is None:
             findings.append(problem(f"process {name}", f"supervisor does not know {name}", "make up"))
@@ -158,10 +158,14 @@ def _logs(deployment: Deployment) -> list[Finding]:
     """Look for the errors of the last hour, each program by its own way of writing them."""
     marks: dict[str, Callable[[str], bool]] = {
         "triton": lambda line: line.startswith("E") or " ERROR " in line,
-        "gateway": lambda line: '"level":"error"' in line.replace(" ", "") or "Traceback" in line,
+        "gateway": _is_json_error,
+        "worker": _is_json_error,
     }
-    return [_log(name, deployment.layout.log / f"{name}.log", mark) for name, mark in marks.items() if
-            name != "triton" or deployment.needs_triton]  # fmt: skip
+    return [_log(name, deployment.layout.log / f"{name}.log", marks[name]) for name in deployment.programs]
+
+
+def _is_json_error(line: str) -> bool:
+    return '"level":"error"' in line.replace(" ", "") or "Traceback" in line
 
 
 def _log(name: str, path: Path, is_error: Callable[[str], bool]) -> Finding:

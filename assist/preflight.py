@@ -29,6 +29,7 @@ def run(deployment: Deployment, *, allow_unpinned: bool = False) -> list[Finding
     """Make every check. Nothing is written; the network is asked only when something must be installed."""
     checks: list[Callable[[Deployment], Finding]] = [
         _python, _platform, _folder, _socket_path, _disk, _memory, _shared_memory, _libpython, _network,
+        _queue,
     ]  # fmt: skip
     checks += [] if allow_unpinned else [_pinned]
     return [check(deployment) for check in checks] + _ports(deployment)
@@ -82,6 +83,14 @@ def _socket_path(deployment: Deployment) -> Finding:
         return ok("socket", f"{path} is short enough for a Unix socket")
     cause = f"{path} is longer than the {_SOCKET_PATH_MAX} bytes that a Unix socket's path may have"
     return problem("socket", cause, "Clone the project to a shorter path")
+
+
+def _queue(deployment: Deployment) -> Finding:
+    wanted, variable = deployment.service.jobs.enabled, "ASSIST_JOBS_REDIS_URL"
+    if not wanted or variable in deployment.gateway_environment():
+        return ok("queue", "its Redis is named" if wanted else "no jobs are asked for")
+    remedy = f"{variable}=redis://127.0.0.1:6379/0 make up, or take jobs.enabled out of the stack"
+    return problem("queue", f"jobs.enabled needs a Redis, and {variable} names none", remedy)
 
 
 def _pinned(deployment: Deployment) -> Finding:
