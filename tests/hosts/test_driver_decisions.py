@@ -1,28 +1,14 @@
 """What is done about a host's NVIDIA driver, for every state that a host can be in. No GPU is needed to decide."""
 
 import ctypes
-import importlib.util
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 from assist.hosts.driver import driver_facts
-from spec.catalogue import ROOT, accelerators, drivers
+from spec.catalogue import accelerators, drivers
+from tests.hosts.plugins import plugin
 from tests.hosts.stacks import service
-
-
-def plugin(path: str) -> ModuleType:
-    """Import a plugin as Ansible does: by its file."""
-    found = importlib.util.spec_from_file_location(
-        path.rpartition("/")[2], ROOT / f"ansible/plugins/{path}.py"
-    )
-    assert found
-    assert found.loader
-    module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    return module
-
 
 rules = plugin("module_utils/gpu_driver")
 smoke = plugin("modules/cuda_smoke")
