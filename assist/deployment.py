@@ -4,8 +4,8 @@ import hashlib
 import json
 import os
 import shlex
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +40,12 @@ class Overrides:
 
 @dataclass(frozen=True)
 class Deployment:
-    """A resolved stack in its place."""
+    """A resolved stack in its place. ``passed`` is what no stack file holds (``PASSED``)."""
 
     stack: Path
     service: Service
     layout: Layout
+    passed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def needs_triton(self) -> bool:
@@ -146,8 +147,7 @@ class Deployment:
         environment = gateway_environment(self.service, Paths(self.model_dir, self.layout.keys))
         if not self.needs_triton:
             environment.pop("ASSIST_MODEL_DIR")
-        passed = {name: os.environ[name] for name in PASSED if os.environ.get(name)}
-        return passed | environment | {"ASSIST_STACK": str(self.stack)}
+        return {**self.passed, **environment, "ASSIST_STACK": str(self.stack)}
 
     def _revision(self, process: str, environment: str, told: object) -> str:
         """Digest the code, the packages and the settings of ``process``."""
@@ -169,11 +169,16 @@ def needed_locks(service: Service) -> dict[str, list[str]]:
 
 def resolve(stack: str, layout: Layout, overrides: Overrides = Overrides()) -> Deployment:
     """Resolve a stack by name or by path. Raises SpecError with every problem of the file."""
+    return _resolved(stack, layout, overrides, os.environ)
+
+
+def _resolved(stack: str, layout: Layout, overrides: Overrides, known: Mapping[str, str]) -> Deployment:
     file = Path(stack) if stack.endswith((".yaml", ".yml")) else layout.source / "stacks" / f"{stack}.yaml"
     service = load_service(file)
     changes = {name: value for name, value in vars(overrides).items() if value is not None}
     gateway = service.gateway.model_copy(update=changes)
-    return Deployment(file, service.model_copy(update={"gateway": gateway}), layout)
+    passed = {name: known[name] for name in PASSED if known.get(name)}
+    return Deployment(file, service.model_copy(update={"gateway": gateway}), layout, passed)
 
 
 def current(layout: Layout) -> Deployment | None:
@@ -185,7 +190,9 @@ def current(layout: Layout) -> Deployment | None:
     if not file.exists():
         return None
     told = dict(entry.split("=", 1) for entry in shlex.split(file.read_text(encoding="utf-8"), comments=True))
-    return resolve(told["ASSIST_STACK"], layout, Overrides.of(told["ASSIST_HOST"], told["API_EXTERNAL_PORT"]))
+    overrides = Overrides.of(told["ASSIST_HOST"], told["API_EXTERNAL_PORT"])
+    # The secrets are those of its start, not of whoever asks now.
+    return _resolved(told["ASSIST_STACK"], layout, overrides, told)
 
 
 def _sources(folders: Iterable[Path]) -> list[Path]:

@@ -51,6 +51,18 @@ def test_the_deployment_is_read_back_from_what_the_gateway_was_told(layout):
     assert found.facts() == resolve("local", layout, Overrides(port=5100)).facts()
 
 
+def test_the_secrets_of_the_start_count_and_not_those_of_whoever_asks(layout, monkeypatch):
+    monkeypatch.setenv("ASSIST_REDIS_URL", "redis://127.0.0.1/0")
+    started = resolve("local", layout)
+    layout.config.mkdir(parents=True)
+    told = started.gateway_environment()
+    layout.gateway_env.write_text("".join(f"{name}='{value}'\n" for name, value in told.items()))
+    monkeypatch.delenv("ASSIST_REDIS_URL")
+    found = current(layout)
+    assert found is not None
+    assert found.facts() == started.facts()
+
+
 def test_another_engine_needs_neither_triton_nor_its_environment(layout, tmp_path):
     stack = tmp_path / "remote.yaml"
     text = (SOURCE / "stacks/local.yaml").read_text().replace("name: local", "name: remote")

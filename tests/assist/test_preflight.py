@@ -112,14 +112,13 @@ def test_a_model_without_checksums_is_refused_with_both_ways_to_go_on(deployment
     assert "ALLOW_UNPINNED=1" in finding.remedy
 
 
-def test_jobs_without_a_redis_are_refused_with_both_ways_to_go_on(deployment, monkeypatch):
-    monkeypatch.delenv("ASSIST_JOBS_REDIS_URL", raising=False)
+def test_jobs_without_a_redis_are_refused_with_both_ways_to_go_on(deployment):
     jobs = deployment.service.jobs.model_copy(update={"enabled": True})
     asked = replace(deployment, service=deployment.service.model_copy(update={"jobs": jobs}))
     found = _finding(preflight.run(asked), "queue")
     assert found.status == "problem"
     assert "ASSIST_JOBS_REDIS_URL=redis://" in found.remedy
-    monkeypatch.setenv("ASSIST_JOBS_REDIS_URL", "redis://127.0.0.1/0")
-    found = _finding(preflight.run(asked), "queue")
+    named = replace(asked, passed={"ASSIST_JOBS_REDIS_URL": "redis://127.0.0.1/0"})
+    found = _finding(preflight.run(named), "queue")
     assert found.status == "ok"
     assert asked.programs == ("triton", "gateway", "worker")
