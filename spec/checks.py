@@ -11,7 +11,7 @@ from spec.hosts_checks import findings as hosts_findings
 from spec.jobs_checks import findings as jobs_findings
 from spec.kubernetes_checks import findings as kubernetes_findings
 from spec.service import Service
-from spec.stack import Stack
+from spec.stack import CLUSTERS, Stack
 
 # Share of a device's memory that the runtime, activations and the CUDA context leave to weights and KV cache.
 USABLE_SHARE = 0.92
@@ -68,7 +68,7 @@ def all_findings(choice: Choice) -> Iterator[Finding]:
     yield from _hold(choice.stack)
     yield from _context(choice)
     yield from _target(choice)
-    yield from kubernetes_findings(choice.stack, choice.device)
+    yield from kubernetes_findings(choice.stack, choice.device, choice.runtime)
     yield from gke_findings(choice.stack, choice.device)
     yield from hosts_findings(choice.stack, choice.device)
     yield from jobs_findings(choice.stack)
@@ -156,7 +156,7 @@ def _split(choice: Choice) -> Iterator[Finding]:
 
 
 def _engine(stack: Stack) -> Iterator[Finding]:
-    if stack.engine.kind == "openai" and not stack.engine.url:
+    if stack.engine.kind == "openai" and not stack.engine.url and stack.target not in CLUSTERS:
         yield ("engine", "url"), "is needed with kind: openai, e.g. http://127.0.0.1:8080/v1"
     if stack.engine.kind == "triton" and stack.engine.url:
         yield (

@@ -75,6 +75,24 @@ class TritonPods(Strict):
     node_selector: dict[str, str] = Field(default_factory=dict)
 
 
+# The Service of llama.cpp's server where the cluster runs one.
+LLAMA_PORT = 8080
+LLAMA_URL = f"http://llama:{LLAMA_PORT}/v1"
+
+
+class LlamaPods(Strict):
+    """llama.cpp's server, the engine ``openai`` without a ``url``: how many, how large.
+
+    ``slots`` requests are computed at once in each; every slot holds a context of its own in memory.
+    """
+
+    replicas: Count = 1
+    cpu_m: Count = 1000
+    memory_mib: Count = 2048
+    slots: Count = 4
+    startup_s: Count = 1200
+
+
 class LoaderPods(Strict):
     """The job that fills the store: its size, how often it is tried again, how long `pulumi up` waits."""
 
@@ -116,6 +134,7 @@ class Kubernetes(Strict):
     store: Store = Store()
     gateway: GatewayPods = GatewayPods()
     triton: TritonPods = TritonPods()
+    llama: LlamaPods | None = None
     loader: LoaderPods = LoaderPods()
     ingress: Ingress | None = None
     monitoring: Monitoring = Monitoring()
@@ -125,7 +144,9 @@ class Kubernetes(Strict):
 GKE_STORE = Store(storage_class="standard-rwx", access_mode="ReadWriteMany", size_gib=1024)
 
 
-def complete(section: Kubernetes | None, *, gke: bool, gpu: bool, gpu_label: str | None) -> Kubernetes:
+def complete(
+    section: Kubernetes | None, *, gke: bool, gpu: bool, gpu_label: str | None, own_llama: bool
+) -> Kubernetes:
     """Return the section with what target and hardware decide where the stack leaves it open.
 
     On GKE the store is Filestore, for the pools are several, and ``gpu_label`` selects the GPUs.
@@ -134,6 +155,8 @@ def complete(section: Kubernetes | None, *, gke: bool, gpu: bool, gpu_label: str
     changed: dict[str, object] = {}
     if gpu and "triton" not in kubernetes.images.model_fields_set:
         changed["images"] = kubernetes.images.model_copy(update={"triton": TRITON_GPU})
+    if own_llama and kubernetes.llama is None:
+        changed["llama"] = LlamaPods()
     if gke and "store" not in kubernetes.model_fields_set:
         changed["store"] = GKE_STORE
     if gke and gpu_label is not None:

@@ -10,7 +10,7 @@ from spec.stack import CLUSTERS, Stack
 Finding = tuple[Location, str]
 
 
-def findings(stack: Stack, device: AcceleratorFacts) -> Iterator[Finding]:
+def findings(stack: Stack, device: AcceleratorFacts, runtime: str) -> Iterator[Finding]:
     """Yield every conflict of the ``kubernetes`` section, which may be left out on a cluster."""
     if stack.target not in CLUSTERS:
         if stack.kubernetes is not None:
@@ -20,12 +20,24 @@ def findings(stack: Stack, device: AcceleratorFacts) -> Iterator[Finding]:
             )
         return
     label = device.gke.accelerator if device.gke else None
-    kubernetes = complete(stack.kubernetes, gke=stack.target == "gke", gpu=device.is_gpu, gpu_label=label)
+    kubernetes = complete(
+        stack.kubernetes,
+        gke=stack.target == "gke",
+        gpu=device.is_gpu,
+        gpu_label=label,
+        own_llama=own_llama(stack),
+    )
     yield from _replicas(kubernetes)
     yield from _store(stack, kubernetes, device)
     yield from _surge(kubernetes, device)
     yield from _engine(stack)
+    yield from _llama(stack, device, runtime)
     yield from _binding(stack)
+
+
+def own_llama(stack: Stack) -> bool:
+    """Return whether the cluster runs llama.cpp's server: the engine is ``openai`` and has no address."""
+    return stack.target in CLUSTERS and stack.engine.kind == "openai" and not stack.engine.url
 
 
 def _replicas(kubernetes: Kubernetes) -> Iterator[Finding]:
@@ -71,6 +83,27 @@ def _surge(kubernetes: Kubernetes, device: AcceleratorFacts) -> Iterator[Finding
 def _engine(stack: Stack) -> Iterator[Finding]:
     if stack.engine.kind == "openai" and stack.kubernetes and "triton" in stack.kubernetes.model_fields_set:
         yield ("kubernetes", "triton"), "is read with engine.kind: triton only; remove it"
+
+
+def _llama(stack: Stack, device: AcceleratorFacts, runtime: str) -> Iterator[Finding]:
+    if not own_llama(stack):
+        if stack.kubernetes and stack.kubernetes.llama:
+            yield (
+                ("kubernetes", "llama"),
+                "is read with engine.kind: openai and no engine.url only; remove it",
+            )
+        return
+    if runtime != "llama_cpp":
+        yield (
+            ("runtime",),
+            f"{runtime} is Triton's, and without engine.url the engine openai is llama.cpp's server; set"
+            " runtime: llama_cpp, or engine.url of a server that you run",
+        )
+    if device.is_gpu:
+        yield (
+            ("accelerator", "kind"),
+            "llama.cpp's server of our image computes on CPUs; set kind: cpu, or engine.url of a GPU server",
+        )
 
 
 def _binding(stack: Stack) -> Iterator[Finding]:

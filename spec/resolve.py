@@ -9,7 +9,8 @@ from spec.document import Document, read
 from spec.errors import Problem, SpecError
 from spec.hosts import Hosts
 from spec.jobs import resolved as resolved_jobs
-from spec.kubernetes import Kubernetes, complete
+from spec.kubernetes import LLAMA_URL, Kubernetes, complete
+from spec.kubernetes_checks import own_llama
 from spec.service import Accelerator, Model, Service
 from spec.stack import CLUSTERS, Gateway, Stack, Triton
 from spec.validation import validate
@@ -70,7 +71,10 @@ def _service(choice: checks.Choice) -> Service:
             "kubernetes": _on_cluster(choice),
             "jobs": resolved_jobs(stack.jobs, stack.target),
             "hosts": stack.hosts or Hosts() if stack.target == "hosts" else None,
-            **{part: getattr(stack, part) for part in ("engine", "serving")},
+            "engine": stack.engine.model_copy(update={"url": LLAMA_URL})
+            if own_llama(stack)
+            else stack.engine,
+            "serving": stack.serving,
             **{part: getattr(stack, part) for part in ("limits", "auth", "cache", "gke")},
         }
     )
@@ -91,4 +95,10 @@ def _on_cluster(choice: checks.Choice) -> Kubernetes | None:
     if stack.target not in CLUSTERS:
         return None
     label = device.gke.accelerator if device.gke else None
-    return complete(stack.kubernetes, gke=stack.target == "gke", gpu=device.is_gpu, gpu_label=label)
+    return complete(
+        stack.kubernetes,
+        gke=stack.target == "gke",
+        gpu=device.is_gpu,
+        gpu_label=label,
+        own_llama=own_llama(stack),
+    )

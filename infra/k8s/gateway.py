@@ -44,6 +44,8 @@ KEYS_DIR = "/etc/ai-assist"
 # What kube-proxies and load balancers take to forget a pod that ends; it serves meanwhile.
 LEAVE_S = 5
 _MARGIN_S = 10
+# An engine at an address of its own runs already.
+_ELSEWHERE_S = 300
 
 
 class Gateway(pulumi.ComponentResource):
@@ -82,8 +84,8 @@ def _deployment(
     name: str, scope: Scope, template: PodTemplateSpecArgs, parent: pulumi.Resource
 ) -> Deployment:
     kubernetes = scope.kubernetes
-    # It is ready when Triton is: a gateway that can complete nothing must get no requests.
-    deadline_s = kubernetes.triton.startup_s + kubernetes.loader.wait_s
+    # It is ready when its engine is: a gateway that can complete nothing must get no requests.
+    deadline_s = _engine_startup_s(scope) + kubernetes.loader.wait_s
     return Deployment(
         name,
         metadata=scope.metadata(NAME, NAME),
@@ -97,6 +99,13 @@ def _deployment(
         ),
         opts=pulumi.ResourceOptions(parent=parent, custom_timeouts=pods.timeouts(deadline_s + 60)),
     )
+
+
+def _engine_startup_s(scope: Scope) -> int:
+    if scope.service.engine.kind == "triton":
+        return scope.kubernetes.triton.startup_s
+    llama = scope.kubernetes.llama
+    return llama.startup_s if llama else _ELSEWHERE_S
 
 
 def _template(

@@ -15,8 +15,9 @@ from pulumi_kubernetes.networking.v1 import (
 )
 
 from infra import naming
-from infra.k8s import gateway, redis, triton
+from infra.k8s import gateway, llama, redis, triton
 from infra.k8s.scope import Scope
+from spec.kubernetes import LLAMA_PORT
 
 # The cloud's metadata service hands out the node's credentials.
 _METADATA = "169.254.169.254/32"
@@ -44,6 +45,8 @@ def policies(scope: Scope) -> dict[str, NetworkPolicySpecArgs]:
     found[gateway.NAME] = _gateway(scope)
     if scope.service.engine.kind == "triton":
         found[triton.NAME] = _triton(scope)
+    if scope.kubernetes.llama:
+        found[llama.NAME] = _reached(scope, llama.NAME, [_from_gateway(scope, LLAMA_PORT)])
     if scope.service.cache.kind == "redis":
         found[redis.NAME] = _reached(scope, redis.NAME, [_from_gateway(scope, redis.PORT)])
     return found
@@ -89,7 +92,9 @@ def _gateway(scope: Scope) -> NetworkPolicySpecArgs:
     egress = []
     if service.engine.kind == "triton":
         egress.append(_egress(_pods(scope, triton.NAME), [service.triton.grpc_port]))
-    if service.engine.url:
+    if scope.kubernetes.llama:
+        egress.append(_egress(_pods(scope, llama.NAME), [LLAMA_PORT]))
+    elif service.engine.url:
         egress.append(_outside([_port_of(service.engine.url)]))
     if service.auth.mode == "gitlab":
         gitlab = {_port_of(service.auth.gitlab_url), _port_of(service.auth.gitlab_api_url)}

@@ -48,6 +48,8 @@ def _uses(service: Service, kubernetes: Kubernetes) -> list[Use]:
     if service.engine.kind == "triton":
         gpus = service.accelerator.count if service.accelerator.is_gpu else 0
         uses.append(Use(triton.replicas + surge(service), triton.cpu_m, triton.memory_mib, gpus))
+    if llama := kubernetes.llama:
+        uses.append(Use(llama.replicas + 1, llama.cpu_m, llama.memory_mib))
     if service.cache.kind == "redis":
         uses.append(Use(1, REDIS_CPU_M, REDIS_MEMORY_MIB))
     return uses

@@ -5,6 +5,7 @@ import pulumi
 from infra.credentials import Secrets
 from infra.k8s.gateway import Gateway
 from infra.k8s.ingress import PublicEntry
+from infra.k8s.llama import LlamaServer
 from infra.k8s.loader import LoaderJob
 from infra.k8s.monitor import ServiceMonitors
 from infra.k8s.namespace import ServiceNamespace
@@ -41,6 +42,8 @@ class Workloads(pulumi.ComponentResource):
         priority = home.priority_class
         if service.engine.kind == "triton":
             TritonServer(f"{name}-triton", scope, priority_class=priority, opts=child)
+        elif scope.kubernetes.llama:
+            LlamaServer(f"{name}-llama", scope, scope.kubernetes.llama, priority_class=priority, opts=child)
         Gateway(f"{name}-gateway", scope, settings=settings, priority_class=priority, opts=child)
         self.url = _entry(name, scope, child)
         _monitors(name, scope, child)

@@ -3,7 +3,8 @@
 import pytest
 
 from infra.k8s import pods
-from serving import repository, triton
+from serving import llama_server, repository, triton
+from spec import SpecError
 from tests.infra.k8s.recorder import T4, deploy, stack
 
 
@@ -122,3 +123,34 @@ def test_the_openai_engine_needs_no_triton(tmp_path):
     recorder = deploy(stack(tmp_path, engine=engine), {"engine_key": "sk"})
     assert "triton" not in recorder.all("Deployment")
     assert recorder.all("Secret")["gateway-settings"]["stringData"] == {"ASSIST_ENGINE_KEY": "sk"}
+
+
+def test_without_an_address_the_openai_engine_is_llama_cpps_server_in_the_cluster(tmp_path):
+    settings = {"engine": {"kind": "openai"}, "runtime": "llama_cpp", "precision": "Q8_0"}
+    recorder = deploy(stack(tmp_path, **settings), {})
+    assert "triton" not in recorder.all("Deployment")
+    program = recorder.container("llama")["command"]
+    assert program[3] == "/models/tiny-codegen/current.llama_cpp-Q8_0"
+    assert vars(llama_server._arguments(program[3:]))["alias"] == "tiny-codegen"
+    told = {item["name"]: item.get("value") for item in recorder.container("gateway")["env"]}
+    (port,) = recorder.all("Service")["llama"]["spec"]["ports"]
+    assert told["ASSIST_ENGINE_URL"] == f"http://llama:{port['port']:.0f}/v1"
+    (rule,) = recorder.all("NetworkPolicy")["llama"]["spec"]["ingress"]
+    assert rule["from"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/name"] == "gateway"
+    assert "livenessProbe" not in recorder.container("llama")
+
+
+@pytest.mark.parametrize(
+    ("settings", "remedy"),
+    [
+        ({"engine": {"kind": "openai"}, "runtime": "ctranslate2"}, "set runtime: llama_cpp"),
+        (
+            {"engine": {"kind": "openai"}, "runtime": "llama_cpp", "accelerator": {"kind": "t4"}},
+            "set kind: cpu",
+        ),
+        ({"kubernetes": {"llama": {"slots": 2}}}, "remove it"),
+    ],
+)
+def test_settings_that_llama_cpps_server_cannot_obey_are_refused(tmp_path, settings, remedy):
+    with pytest.raises(SpecError, match=remedy):
+        stack(tmp_path, **settings)
