@@ -9,34 +9,25 @@ from assist.deployment import needed_locks
 from assist.hosts.driver import driver_facts
 from assist.hosts.inventory import Inventory
 from assist.hosts.monitoring import monitoring_facts
-from assist.hosts.network import openings
+from assist.hosts.network import openings, workers
+from assist.hosts.processes import DRAINED, Processes
 from assist.layout import SOURCE
 from spec import Service, load_service
 from spec.hosts import Hosts
-from spec.render import Paths, gateway_environment
 
 USERS = {
     "gateway": ("assist-gateway", "assist-nginx"),
-    "gpu": ("assist-loader", "assist-triton"),
+    "gpu": ("assist-loader", "assist-triton", "assist-worker"),
     "queue": (),
 }
 # scripts/bootstrap and Triton's stub need these; the rest is what the services themselves are.
 EVERYWHERE = (
-    "acl",
-    "ca-certificates",
-    "iproute2",
-    "logrotate",
-    "nftables",
-    "openssl",
-    "python3",
-    "python3-venv",
-)
+    "acl", "ca-certificates", "iproute2", "logrotate", "nftables", "openssl", "python3", "python3-venv",
+)  # fmt: skip
 PACKAGES = {"gateway": ("nginx-light",), "gpu": (), "queue": ("redis-server",)}
 MASKED = {"nginx-light": "nginx.service", "redis-server": "redis-server.service"}
 # What a model's directory holds besides weights, and all that a gateway reads of it.
 VOCABULARY = ("config.json", "tokenizer.json")
-# The Tritons that a rolling update is taking away: gateways send them nothing new. Gone after a reboot.
-DRAINED = "/run/ai-assist-drained"
 
 
 @dataclass(frozen=True)
@@ -83,6 +74,12 @@ class HostFacts:
         variant = "" if model.format == "gguf" else f".{self.service.variant}"
         return f"{self.folders['models']}/{model.id}/{model.revision}{variant}"
 
+    @cached_property
+    def processes(self) -> Processes:
+        """What the host's gateways and workers are told."""
+        folder = self.folders["config"]
+        return Processes(self.service, self.inventory, self.host, folder, self.model_dir)
+
     def facts(self) -> dict[str, Any]:
         """Return what each role needs, as plain data."""
         front = self.hosts.front.model_dump() | {
@@ -91,7 +88,7 @@ class HostFacts:
             "upstreams": [
                 f"{address}:{port['port']}"
                 for address in self.inventory.reach("gateway")
-                for port in self._ports()
+                for port in self.processes.ports()
             ],
         }
         return {
@@ -106,7 +103,8 @@ class HostFacts:
             "model_store": self._model_store(),
             "redis": self.hosts.redis.model_dump() | self._redis(),
             "triton_server": self._triton(),
-            "gateway_server": self._gateway(),
+            "gateway_server": self.processes.gateways(),
+            "queue_worker": self.processes.workers(workers(self.service)),
             "front": front,
             "driver": driver_facts(self.service, self._gpus),
             "monitoring": monitoring_facts(self.service, self.inventory, self.host, self._gpus),
@@ -118,7 +116,11 @@ class HostFacts:
     @cached_property
     def locks(self) -> dict[str, list[str]]:
         """The lock files of each virtual environment of this host."""
-        wanted = {"gateway": {"gateway", "gpu"}, "serving": {"gpu"}}
+        # A worker runs beside each Triton, from the gateways' environment.
+        wanted = {
+            "gateway": {"gateway", "gpu"} if self.service.jobs.enabled else {"gateway"},
+            "serving": {"gpu"},
+        }
         locks = needed_locks(self.service)
         return {name: files for name, files in locks.items() if wanted[name] & set(self.groups)}
 
@@ -187,55 +189,6 @@ class HostFacts:
             "gpus": self._gpus,
             "split": split,
         }
-
-    def _ports(self) -> list[dict[str, int]]:
-        gateway = self.service.gateway
-        return [
-            {"port": gateway.port + index, "metrics_port": gateway.metrics_port + index}
-            for index in range(self.hosts.gateway.instances)
-        ]
-
-    def _gateway(self) -> dict[str, Any]:
-        keys = Path(self.folders["config"]) / "keys/keys.json"
-        environment = gateway_environment(self.service, Paths(Path(self.model_dir), keys))
-        for name in ("API_EXTERNAL_PORT", "ASSIST_METRICS_PORT"):  # each instance has its own
-            environment.pop(name)
-        environment |= {
-            "ASSIST_DRAINED_FILE": DRAINED,
-            "ASSIST_HOST": self.inventory.listen(self.host),
-            "ASSIST_METRICS_HOST": self._metrics_host(),
-        }
-        return self.hosts.gateway.model_dump() | {
-            "environment": environment | self._engine(),
-            "ports": self._ports(),
-            "files": [self._instance_file(**ports) for ports in self._ports()],
-            "auth": self.service.auth.mode,
-            "keys_file": str(keys),
-            "grace_s": self.service.limits.grace_s,
-            "redis_cache": self._redis_url() if self.service.cache.kind == "redis" else "",
-        }
-
-    def _instance_file(self, port: int, metrics_port: int) -> dict[str, str]:
-        told = f"API_EXTERNAL_PORT={port}\nASSIST_METRICS_PORT={metrics_port}\n"
-        return {"path": f"{self.folders['config']}/gateway-{port}.env", "content": told}
-
-    def _metrics_host(self) -> str:
-        return self.inventory.addresses[self.host] if self.hosts.firewall.monitoring else "127.0.0.1"
-
-    def _engine(self) -> dict[str, str]:
-        """Return where the gateway finds its Tritons: gRPC itself balances over a list of addresses."""
-        if not self.needs_triton:
-            return {}
-        port, addresses = self.service.triton.grpc_port, self.inventory.reach("gpu")
-        bracketed = [f"[{one}]" if ":" in one else one for one in addresses]
-        if len(addresses) == 1:
-            return {"ASSIST_ENGINE_URL": f"{bracketed[0]}:{port}"}
-        scheme = "ipv6" if ":" in addresses[0] else "ipv4"
-        return {"ASSIST_ENGINE_URL": f"{scheme}:{','.join(f'{one}:{port}' for one in bracketed)}"}
-
-    def _redis_url(self) -> str:
-        """Return the cache's address with ``PASSWORD`` where the secret goes."""
-        return f"redis://gateway:PASSWORD@{self.inventory.reach('queue')[0]}:{self.hosts.redis.cache_port}/0"
 
     def _url(self) -> str:
         address = self.inventory.of("gateway")[0]

@@ -1,6 +1,6 @@
 """Which ports a host listens on, and who may connect: the firewall's rules and the preflight's list."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any
@@ -50,15 +50,20 @@ def _gateway(service: Service, hosts: Hosts, inventory: Inventory) -> Iterator[O
         yield Opening(service.gateway.metrics_port + index, "gateway metrics", hosts.firewall.monitoring)
 
 
-def _gpu(service: Service, hosts: Hosts, inventory: Inventory) -> Iterable[Opening]:
-    if service.engine.kind != "triton":
-        return ()
-    triton = service.triton
-    return (
-        Opening(triton.grpc_port, "Triton gRPC", _others(inventory, "gateway", "gpu")),
-        Opening(triton.http_port, "Triton HTTP", _others(inventory, "gateway")),
-        Opening(triton.metrics_port, "Triton metrics", hosts.firewall.monitoring),
-    )
+def _gpu(service: Service, hosts: Hosts, inventory: Inventory) -> Iterator[Opening]:
+    if service.engine.kind == "triton":
+        triton = service.triton
+        yield Opening(triton.grpc_port, "Triton gRPC", _others(inventory, "gateway"))
+        yield Opening(triton.http_port, "Triton HTTP", ())
+        yield Opening(triton.metrics_port, "Triton metrics", hosts.firewall.monitoring)
+    for index in range(workers(service)):
+        yield Opening(service.jobs.metrics_port + index, "worker metrics", hosts.firewall.monitoring)
+
+
+def workers(service: Service) -> int:
+    """Return how many workers a GPU host has: one for each GPU, and one where the CPU computes."""
+    accelerator = service.accelerator
+    return 0 if not service.jobs.enabled else accelerator.count if accelerator.is_gpu else 1
 
 
 def _queue(service: Service, hosts: Hosts, inventory: Inventory) -> Iterator[Opening]:

@@ -1,0 +1,105 @@
+"""What a host's gateways and workers are told: the Service's words, and what this host alone knows."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from assist.hosts.inventory import Inventory
+from spec import Service
+from spec.hosts import Hosts
+from spec.render import Paths, gateway_environment, worker_environment
+
+# The Tritons that a rolling update is taking away: gateways send them nothing new. Gone after a reboot.
+DRAINED = "/run/ai-assist-drained"
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes of one ``host`` that serve ``service`` from ``model_dir``; ``config`` is their folder."""
+
+    service: Service
+    inventory: Inventory
+    host: str
+    config: str
+    model_dir: str
+
+    @property
+    def hosts(self) -> Hosts:
+        """The stack's section."""
+        return self.service.hosts or Hosts()
+
+    @property
+    def paths(self) -> Paths:
+        """Where both kinds of process find the model, and a gateway its keys."""
+        return Paths(Path(self.model_dir), Path(self.config) / "keys/keys.json")
+
+    def ports(self) -> list[dict[str, int]]:
+        """Return the ports of each gateway of a host."""
+        gateway = self.service.gateway
+        return [
+            {"port": gateway.port + index, "metrics_port": gateway.metrics_port + index}
+            for index in range(self.hosts.gateway.instances)
+        ]
+
+    def gateways(self) -> dict[str, Any]:
+        """Return what the role ``gateway`` takes."""
+        environment = gateway_environment(self.service, self.paths)
+        for name in ("API_EXTERNAL_PORT", "ASSIST_METRICS_PORT"):  # each instance has its own
+            environment.pop(name)
+        environment |= {
+            "ASSIST_DRAINED_FILE": DRAINED,
+            "ASSIST_HOST": self.inventory.listen(self.host),
+            "ASSIST_METRICS_HOST": self._metrics_host(),
+        }
+        return self.hosts.gateway.model_dump() | {
+            "environment": environment | self._engine(self.inventory.reach("gpu")),
+            "ports": self.ports(),
+            "files": [self._gateway_file(**ports) for ports in self.ports()],
+            "auth": self.service.auth.mode,
+            "keys_file": str(self.paths.keys_file),
+            "grace_s": self.service.limits.grace_s,
+            "redis_cache": self._redis("gateway", "cache") if self.service.cache.kind == "redis" else "",
+            "redis_jobs": self._redis("jobs", "queue") if self.service.jobs.enabled else "",
+        }
+
+    def workers(self, count: int) -> dict[str, Any]:
+        """Return what the role ``queue_worker`` takes: ``count`` workers that use this host's own Triton."""
+        environment = worker_environment(self.service, self.paths) | {
+            "ASSIST_METRICS_HOST": self._metrics_host()
+        }
+        own = "ASSIST_JOBS_METRICS_PORT"
+        environment.pop(own)
+        first = self.service.jobs.metrics_port
+        return {
+            "enabled": bool(self.service.jobs.enabled),
+            "environment": environment | self._engine([self.inventory.listen(self.host)]),
+            "instances": [str(index) for index in range(count)],
+            "files": [
+                {"path": f"{self.config}/worker-{index}.env", "content": f"{own}={first + index}\n"}
+                for index in range(count)
+            ],
+            "redis_jobs": self._redis("jobs", "queue"),
+        }
+
+    def _gateway_file(self, port: int, metrics_port: int) -> dict[str, str]:
+        told = f"API_EXTERNAL_PORT={port}\nASSIST_METRICS_PORT={metrics_port}\n"
+        return {"path": f"{self.config}/gateway-{port}.env", "content": told}
+
+    def _metrics_host(self) -> str:
+        return self.inventory.addresses[self.host] if self.hosts.firewall.monitoring else "127.0.0.1"
+
+    def _engine(self, addresses: list[str]) -> dict[str, str]:
+        """Return where Tritons are found at ``addresses``: gRPC itself balances over a list."""
+        if self.service.engine.kind != "triton":
+            return {}
+        port = self.service.triton.grpc_port
+        bracketed = [f"[{one}]" if ":" in one else one for one in addresses]
+        if len(addresses) == 1:
+            return {"ASSIST_ENGINE_URL": f"{bracketed[0]}:{port}"}
+        scheme = "ipv6" if ":" in addresses[0] else "ipv4"
+        return {"ASSIST_ENGINE_URL": f"{scheme}:{','.join(f'{one}:{port}' for one in bracketed)}"}
+
+    def _redis(self, user: str, server: str) -> str:
+        """Return a Redis's address with ``PASSWORD`` where the secret goes."""
+        address, port = self.inventory.reach("queue")[0], getattr(self.hosts.redis, f"{server}_port")
+        return f"redis://{user}:PASSWORD@{f'[{address}]' if ':' in address else address}:{port}/0"
