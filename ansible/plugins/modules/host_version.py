@@ -54,9 +54,7 @@ def main() -> None:
     elif told["state"] == "done":
         changed = versions.done(write)
     elif told["state"] == "undone":
-        files = _restore(
-            module, versions, versions.pending, "nothing was begun here, so there is nothing to undo."
-        )
+        files = _restore(module, versions.pending, versions, "no change was begun here.")
         changed = bool(files)
     else:
         there = versions.before()
