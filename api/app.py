@@ -75,7 +75,7 @@ def _lifespan(
             await stack.enter_async_context(edge.running())
             stack.push_async_callback(engine.close)
             if desk is not None:
-                stack.push_async_callback(desk.close)
+                await stack.enter_async_context(desk.running())
             yield
 
     return lifespan

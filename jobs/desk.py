@@ -1,5 +1,6 @@
 """What callers can do with jobs. Every method raises ``ApiError`` and nothing else."""
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -7,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import orjson
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from api.errors import ApiError, quota, unavailable
 from jobs.broker import UNSENDABLE, Publisher
@@ -19,6 +20,7 @@ _log = logging.getLogger(__name__)
 _AWAY_S = 5.0
 _FULL_S = 30.0
 _QUOTA_S = 60.0
+_LOOK_S = 10.0
 
 
 class Desk:
@@ -30,11 +32,29 @@ class Desk:
         self._publisher = Publisher(settings)
         self._taken = Counter("assist_jobs_taken", "Jobs accepted", ["type"], registry=registry)
         self._refused = Counter("assist_jobs_refused", "Jobs refused", ["reason"], registry=registry)
+        self._open = Gauge("assist_jobs_open", "Jobs that wait or run, of all gateways", registry=registry)
+        self._up = Gauge("assist_jobs_redis_up", "1 while the queue's Redis answers", registry=registry)
 
-    async def close(self) -> None:
-        """Close what is open."""
-        self._publisher.close()
-        await self._store.close()
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Look after the queue's size while the gateway runs, and close what is open at the end."""
+        watch = asyncio.create_task(self._watch())
+        try:
+            yield
+        finally:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
+            self._publisher.close()
+            await self._store.close()
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                self._open.set(await self._store.unfinished())
+                self._up.set(1)
+            except UNSENDABLE:
+                self._up.set(0)
+            await asyncio.sleep(_LOOK_S)
 
     async def submit(self, owner: str, kind: Kind, items: int, request: Mapping[str, Any]) -> dict[str, Any]:
         """Take a job in; it is safe in Redis, and its message on the queue, when this returns."""

@@ -148,6 +148,10 @@ class Store:
         keys = [_record(job_id), _results(job_id), _owned(owner), _OPEN]
         return bool(await self._run(scripts.FORGET, keys, job_id, owner))
 
+    async def unfinished(self) -> int:
+        """Return how many jobs of all keys wait or run."""
+        return int(await self._redis.zcard(_OPEN))
+
     async def waiting(self) -> int:
         """Return how many messages are on the queue."""
         return int(await self._redis.llen(f"{PREFIX}{self._settings.jobs_queue}"))
