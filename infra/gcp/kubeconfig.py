@@ -37,7 +37,7 @@ def of_cluster(cluster: Cluster, gke: Gke) -> pulumi.Output[str]:
         return pulumi.Output.all(google.name, server).apply(lambda known: render(known[0], known[1], None))
     private = gke.endpoint == "private"
     server = google.private_cluster_config.private_endpoint if private else google.endpoint
-    # A client key beside it, which we never ask for, makes all of master_auth secret; the certificate is public.
+    # The client key beside it, which we never ask for, makes all of master_auth secret; this part is public.
     authority = pulumi.Output.unsecret(google.master_auth.cluster_ca_certificate)
     return pulumi.Output.all(google.name, server, authority).apply(lambda known: render(*known))
 

@@ -6,8 +6,11 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,11 @@ from spec.catalogue import ROOT
 from tests.infra.gcp.double import PROJECT, Double
 
 PROGRAM = Path(__file__).parent / "program"
+# Google's SDK is large: compiled again for every command it costs more than all the rest.
+BYTECODE = {
+    "PYTHONPYCACHEPREFIX": f"{tempfile.gettempdir()}/ai-assist-bytecode-{os.getuid()}",
+    "PYTHONDONTWRITEBYTECODE": "",
+}
 TOKEN = "canary-oauth-token-7c1f"
 PROJECT_NAME = "ai-assist-gcp-test"
 
@@ -26,6 +34,7 @@ class Workspace:
     folder: Path
     double: Double
     stack: str
+    variables: dict[str, str] = field(default_factory=dict)
 
     @property
     def backend(self) -> Path:
@@ -41,7 +50,7 @@ class Workspace:
         return self.double.environment | {
             "PATH": path,
             "PYTHONPATH": str(ROOT),
-            "PYTHONDONTWRITEBYTECODE": "1",
+            **BYTECODE,
             "GOOGLE_OAUTH_ACCESS_TOKEN": TOKEN,
             "PULUMI_BACKEND_URL": f"file://{self.backend}",
             "PULUMI_HOME": str(self.folder / "home"),
@@ -49,6 +58,7 @@ class Workspace:
             "PULUMI_SKIP_UPDATE_CHECK": "true",
             "PULUMI_ERROR_OUTPUT_STRING": "1",
             "HOME": str(self.folder),
+            **self.variables,
         }
 
     def prepare(self, stack_file: Path, region: str = "us-central1") -> None:
@@ -94,24 +104,28 @@ class Workspace:
                 start_new_session=True,
             )
 
-    def wait_for(self, text: str, process: subprocess.Popen[str], patience_s: float = 200) -> None:
-        deadline = time.monotonic() + patience_s
-        while text not in self.log and process.poll() is None and time.monotonic() < deadline:
+    def pending(self) -> list[str]:
+        """Return the URNs of the operations that the state on disk shows as begun."""
+        latest = self.export()["checkpoint"]["latest"] if self.state.exists() else {}
+        return [one["resource"]["urn"] for one in latest.get("pending_operations", [])]
+
+    def wait_until(self, true: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+        """Return when it is true. Raises AssertionError when the process ends before, or after 200 s."""
+        deadline = time.monotonic() + 200
+        while not (reached := true()) and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
-        assert text in self.log, self.log
+        assert reached or true(), self.log
 
     @property
     def log(self) -> str:
         return (self.folder / "up.log").read_text()
 
-    def kill_at(self, text: str) -> None:
-        """Start ``up`` and SIGKILL it with all its children once its output has ``text``."""
-        process = self.start_up()
-        try:
-            self.wait_for(text, process)
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait(timeout=10)
+    def kill(self, process: subprocess.Popen[str]) -> None:
+        """SIGKILL a started ``up`` and its plugins, which have process groups of their own but its session."""
+        for entry in processes(process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(int(entry.name), signal.SIGKILL)
+        process.wait(timeout=30)
 
     def export(self) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(self.state.read_text())
@@ -121,3 +135,14 @@ class Workspace:
         """Return Google's address of everything in the state that has one."""
         resources = self.export()["checkpoint"]["latest"].get("resources", [])
         return [one["outputs"]["selfLink"] for one in resources if one.get("outputs", {}).get("selfLink")]
+
+
+def processes(session: int) -> list[Path]:
+    """Return the entries in /proc of a session's processes."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                if os.getsid(int(entry.name)) == session:
+                    found.append(entry)
+    return found
