@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 
+from assist.bundle import host_packages, packages
 from assist.bundle.errors import BundleError
 from assist.deployment import Deployment
 from assist.preflight import libpython_package
@@ -68,6 +69,10 @@ def _of_projects(source: Path) -> list[str]:
 
 
 def _packages(deployment: Deployment) -> tuple[str, ...]:
+    if deployment.service.target == "hosts":
+        return host_packages.wanted(
+            deployment.service, deployment.layout.source / "ansible", packages.release()
+        )
     local = deployment.service.target == "local" and deployment.needs_triton
     return (libpython_package(sys.version_info),) if local else ()
 

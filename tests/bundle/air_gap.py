@@ -13,6 +13,12 @@ SCRIPT = Path(__file__).with_name("cut-off.sh")
 # Nothing outlives the command: its processes are in a namespace that ends with it.
 UNSHARE = ("unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 TOOLS = {"unshare": "util-linux", "ip": "iproute2", "nft": "nftables", "make": "make", "git": "git"}
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# The machine's own settings for pip name places that are not there; nobody may ask them.
+PLACES = """[global]
+index-url = http://index.example.org/simple
+find-links = http://wheels.example.org/
+"""
 
 
 @dataclass(frozen=True)
@@ -24,9 +30,11 @@ class CutOff:
 
 
 def run(work: Path, folder: Path, *command: str) -> CutOff:
-    """Run ``command`` in ``folder``; ``work`` is its home, so that no cache of this machine helps it."""
-    work.mkdir()
-    environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(work)}
+    """Run ``command`` in ``folder``; ``work`` is its home, so no cache of this machine helps it."""
+    settings = work / "etc/pip/pip.conf"
+    settings.parent.mkdir(parents=True)
+    settings.write_text(PLACES)
+    environment = {"PATH": PATH, "HOME": str(work), "XDG_CONFIG_DIRS": str(work / "etc")}
     done = subprocess.run(
         [*UNSHARE, SCRIPT, work, *command],
         cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=500,

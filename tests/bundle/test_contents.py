@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from assist.bundle import contents, locks, packages, plugins, wheels
+from assist.bundle import contents, host_packages, locks, packages, plugins, wheels
 from assist.bundle.errors import BundleError
 from assist.deployment import resolve
 from assist.layout import SOURCE, Layout
@@ -84,6 +84,30 @@ def test_a_cluster_gets_the_environments_that_its_programs_name():
     assert {"control.txt", "infra.txt", "policies.txt"} <= set(wanted.locks)
     assert wanted.plugins
     assert not wanted.packages
+
+
+def test_hosts_get_every_package_that_a_task_of_a_role_installs():
+    found = set(contents.wanted(deployment("hosts")).packages)
+    assert {"nginx-light", "redis-server", "python3-venv", "prometheus-node-exporter"} <= found
+    assert not any("nvidia" in name for name in found)
+
+
+def test_hosts_with_gpus_get_the_driver_that_the_catalogue_names(tmp_path):
+    stack = tmp_path / "gpus.yaml"
+    text = (SOURCE / "stacks/hosts.yaml").read_text().replace("name: hosts", "name: gpus")
+    stack.write_text(
+        text.replace("kind: cpu", "kind: t4").replace("precision: int8", "precision: int8_float16")
+    )
+    service = deployment(str(stack)).service
+    assert "nvidia-kernel-dkms" in host_packages.wanted(service, SOURCE / "ansible", "debian 12")
+
+
+def test_a_role_that_computes_its_packages_from_a_hosts_facts_stops_the_build(tmp_path):
+    tasks = tmp_path / "roles/new/tasks/main.yml"
+    tasks.parent.mkdir(parents=True)
+    tasks.write_text('- name: New\n  debian_packages:\n    names: "{{ new_probe.packages }}"\n')
+    with pytest.raises(BundleError, match=r"role new .*vars/main\.yml"):
+        host_packages.wanted(deployment("hosts").service, tmp_path, "debian 12")
 
 
 def test_gke_is_refused_as_it_is_never_cut_off():
