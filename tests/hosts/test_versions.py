@@ -29,7 +29,7 @@ class Service:
     def update(self, version: str, *more: str) -> None:
         self.versions.keep("stack", write=True)
         self.deploy(version, *more)
-        self.versions.done(write=True)
+        self.versions.done(self.versions.changed())
 
     def now(self) -> dict[str, tuple[bytes, int]]:
         return {path.name: (path.read_bytes(), path.stat().st_mode & 0o777) for path in self.etc.iterdir()}
@@ -58,7 +58,7 @@ def test_a_rollback_swaps_the_two_versions_and_a_second_one_swaps_them_back(serv
         there = service.versions.before()
         service.versions.keep("previous", write=True)
         service.versions.restore(there, write=True)
-        service.versions.done(write=True)
+        service.versions.done(shift=True)
         assert service.now() == expected
 
 
@@ -96,6 +96,14 @@ def test_a_change_that_changed_nothing_leaves_the_version_before_as_it_was(servi
     service.update("v2")
     assert service.versions.previous.read_bytes() == kept
     assert not service.versions.pending.exists()
+
+
+def test_a_host_on_which_nothing_changed_has_the_same_version_before_as_the_others(service):
+    service.versions.keep("stack", write=True)
+    assert not service.versions.changed()
+    service.versions.done(shift=True)
+    assert service.versions.before() == service.versions.previous
+    assert service.versions.restore(service.versions.previous, write=True) == []
 
 
 def test_looking_changes_nothing(service):

@@ -66,16 +66,14 @@ class Versions:
                 Path(path).unlink()
         return differing
 
-    def done(self, write: bool) -> bool:
-        """End a change: what was before becomes N-1, unless nothing changed at all."""
-        if not self.pending.exists():
-            return False
-        changed = json.loads(self.pending.read_text())["files"] != self.present()
-        if write and changed:
-            self.pending.replace(self.previous)
-        elif write:
-            self.pending.unlink()
-        return changed
+    def changed(self) -> bool:
+        """Say whether what is there differs from the version before the change."""
+        return self.pending.exists() and json.loads(self.pending.read_text())["files"] != self.present()
+
+    def done(self, shift: bool) -> None:
+        """End a change: what was before becomes N-1, or is dropped where nothing changed on any host."""
+        if self.pending.exists():
+            self.pending.replace(self.previous) if shift else self.pending.unlink()
 
 
 def _entry(path: Path) -> dict[str, Any]:

@@ -20,11 +20,12 @@ options:
   name: {description: What the files belong to., type: str, required: true}
   folder: {description: Where versions are kept., type: path, required: true}
   patterns: {description: Absolute globs of the files., type: list, elements: str, required: true}
+  shift: {description: Whether anything changed on any host., type: bool, default: false}
   state: {description: What is to be., type: str, choices: [kept, undone, previous, done], required: true}
 """
 
 RETURN = """
-files: {description: Paths that were (or would be) changed., type: list, elements: str, returned: always}
+files: {description: Paths that differed; the name for C(done)., type: list, elements: str, returned: always}
 """
 
 
@@ -43,6 +44,7 @@ def main() -> None:
         "name": {"type": "str", "required": True},
         "folder": {"type": "path", "required": True},
         "patterns": {"type": "list", "elements": "str", "required": True},
+        "shift": {"type": "bool", "default": False},
         "state": {"type": "str", "choices": ["kept", "undone", "previous", "done"], "required": True},
     }
     module = AnsibleModule(argument_spec=options, supports_check_mode=True)
@@ -52,7 +54,10 @@ def main() -> None:
     if told["state"] == "kept":
         changed = versions.keep("stack", write)
     elif told["state"] == "done":
-        changed = versions.done(write)
+        changed = versions.changed()
+        files = [told["name"]] if changed else []
+        if write:
+            versions.done(told["shift"])
     elif told["state"] == "undone":
         files = _restore(module, versions.pending, versions, "no change was begun here.")
         changed = bool(files)
