@@ -10,7 +10,6 @@ from kombu.exceptions import KombuError
 from redis.exceptions import RedisError
 
 from jobs.settings import JobsSettings
-from jobs.store import PREFIX
 
 TASK = "jobs.run"
 # What sending a message can raise when Redis is away, full, read-only or refuses the password.
@@ -32,7 +31,7 @@ def make_celery(settings: JobsSettings, *, socket_timeout_s: float) -> Celery:
         worker_prefetch_multiplier=1,
         broker_transport_options={
             "visibility_timeout": settings.jobs_visibility_s,
-            "global_keyprefix": PREFIX,
+            "global_keyprefix": settings.jobs_prefix,
             "socket_timeout": socket_timeout_s,
             "socket_connect_timeout": 2,
             "socket_keepalive": True,

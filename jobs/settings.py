@@ -41,6 +41,11 @@ class JobsSettings(BaseSettings):
         return self.jobs_redis_url.get_secret_value()
 
     @property
+    def jobs_prefix(self) -> str:
+        """Return what all keys of this queue begin with, Celery's among them; queues may share a Redis."""
+        return f"assist:jobs:{self.jobs_queue}:"
+
+    @property
     def jobs_visibility_s(self) -> int:
         """Return how long Celery waits for a message that a worker holds: longer than the longest job."""
         return self.jobs_longest_s + int(self.jobs_lease_s) + _SPARE_S

@@ -108,8 +108,8 @@ def test_a_job_whose_message_is_lost_is_delivered_again(queue):
     lost, poison = client.submit(scores("x = 1")), client.submit(scores("y = 2"))
     redis = queue.redis.admin()
     # It has taken three workers along already.
-    redis.hset(f"assist:jobs:job:{poison}", "attempts", 3)
-    assert redis.delete("assist:jobs:jobs") == 1
+    redis.hset(f"assist:jobs:jobs:job:{poison}", "attempts", 3)
+    assert redis.delete("assist:jobs:jobs:jobs") == 1
     queue.worker()
     assert client.finished(lost)["status"] == "succeeded"
     found = client.finished(poison)

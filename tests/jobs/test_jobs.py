@@ -134,10 +134,10 @@ def test_what_was_asked_is_forgotten_with_the_last_need_for_it(alice, stage):
     canary = "canary_41d5"
     job_id = alice.submit(scores(f"{canary} = 1"))
     alice.finished(job_id)
-    record = stage.redis.admin().hgetall(f"assist:jobs:job:{job_id}")
+    record = stage.redis.admin().hgetall(f"assist:jobs:jobs:job:{job_id}")
     assert b"request" not in record
-    assert stage.redis.admin().ttl(f"assist:jobs:job:{job_id}") > 0
-    assert stage.redis.admin().ttl(f"assist:jobs:results:{job_id}") > 0
+    assert stage.redis.admin().ttl(f"assist:jobs:jobs:job:{job_id}") > 0
+    assert stage.redis.admin().ttl(f"assist:jobs:jobs:results:{job_id}") > 0
     logs = stage.back.log.read_text() + stage.process.log.read_text()
     assert job_id in logs
     assert canary not in logs

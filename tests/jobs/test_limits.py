@@ -5,9 +5,13 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
+from hypothesis import settings as fuzzing
 from hypothesis import strategies as st
 
+from api.settings import Settings
+from jobs.broker import make_celery
+from jobs.settings import JobsSettings
 from tests.jobs.conftest import JOBS, make_queue, scores
 
 pytestmark = pytest.mark.redis
@@ -67,7 +71,7 @@ _BODIES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=80, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@fuzzing(max_examples=80, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(body=_BODIES)
 def test_whatever_is_sent_is_taken_or_refused_and_never_a_failure(bob, body):
     answer = bob.http.post(JOBS, content=json.dumps(body), headers={"content-type": "application/json"})
@@ -127,3 +131,29 @@ def test_without_a_queue_the_gateway_says_what_to_do(stage):
     for answer in (alice.http.get(JOBS), alice.http.post(JOBS, json=scores("x"))):
         assert answer.status_code == 404
         assert "jobs.enabled" in answer.json()["error"]["message"]
+
+
+def test_two_queues_of_one_redis_know_nothing_of_each_other(stage, bob):
+    other = stage.front("bob", jobs_queue="other")
+    job_id = other.submit(scores("x"))
+    assert bob.http.get(f"{JOBS}/{job_id}").status_code == 404
+    assert bob.http.get(JOBS).json()["data"] == []
+    other.http.delete(f"{JOBS}/{job_id}")
+
+
+def test_celery_keeps_a_message_until_its_job_is_done_and_gives_it_back_if_not():
+    told = JobsSettings(jobs_redis_url="redis://127.0.0.1:1/0", jobs_longest_s=7200)
+    conf = make_celery(told, socket_timeout_s=1).conf
+    assert conf.task_acks_late
+    assert conf.task_reject_on_worker_lost
+    assert conf.worker_prefetch_multiplier == 1
+    assert conf.broker_connection_retry_on_startup
+    assert conf.broker_transport_options["visibility_timeout"] > 7200
+    assert conf.task_ignore_result, "results are the records', private to a key"
+
+
+def test_a_gitlab_gateway_needs_a_salt_or_nobody_finds_their_jobs_again():
+    told = {"auth": "gitlab", "jobs_redis_url": "redis://127.0.0.1:1/0"}
+    with pytest.raises(ValueError, match="ASSIST_CACHE_SALT"):
+        Settings(**told)
+    assert Settings(**told, cache_salt="salt").jobs_url == "redis://127.0.0.1:1/0"
