@@ -67,13 +67,8 @@ class Gateways(Strict):
 
 
 class Server(Strict):
-    """Triton on a host: the ``native`` binary of NVIDIA's wheel, or NVIDIA's ``container`` (GPU hosts).
+    """Triton on a host, from NVIDIA's wheel; ``startup_s`` is how long it may take to load the model."""
 
-    ``startup_s`` is how long it may take to load the model.
-    """
-
-    kind: Literal["native", "container"] = "native"
-    image: str = "nvcr.io/nvidia/tritonserver:24.10-py3"
     startup_s: Count = 1200
     memory_mib: Count = 8192
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-from spec.catalogue import AcceleratorFacts
 from spec.document import Location
 from spec.hosts import Hosts
 from spec.stack import Stack
@@ -10,7 +9,7 @@ from spec.stack import Stack
 Finding = tuple[Location, str]
 
 
-def findings(stack: Stack, device: AcceleratorFacts) -> Iterator[Finding]:
+def findings(stack: Stack) -> Iterator[Finding]:
     """Yield every conflict of the ``hosts`` section, which may be left out with target ``hosts``."""
     if stack.target != "hosts":
         if stack.hosts is not None:
@@ -18,7 +17,6 @@ def findings(stack: Stack, device: AcceleratorFacts) -> Iterator[Finding]:
         return
     hosts = stack.hosts or Hosts()
     yield from _ports(stack, hosts)
-    yield from _triton(hosts, device)
     yield from _driver(hosts)
     yield from _addresses(stack)
     yield from _auth(stack)
@@ -51,14 +49,6 @@ def _ports(stack: Stack, hosts: Hosts) -> Iterator[Finding]:
                 " give one of them another port",
             )
         taken.setdefault(port, name)
-
-
-def _triton(hosts: Hosts, device: AcceleratorFacts) -> Iterator[Finding]:
-    if hosts.triton.kind == "container" and not device.is_gpu:
-        yield (
-            ("hosts", "triton", "kind"),
-            "NVIDIA's container is for GPU hosts; set native, the same server without a container runtime",
-        )
 
 
 def _driver(hosts: Hosts) -> Iterator[Finding]:

@@ -24,8 +24,8 @@ USERS = {
 EVERYWHERE = (
     "acl", "ca-certificates", "iproute2", "logrotate", "nftables", "openssl", "python3", "python3-venv",
 )  # fmt: skip
-PACKAGES = {"gateway": ("nginx-light",), "gpu": (), "queue": ("redis-server",)}
-MASKED = {"nginx-light": "nginx.service", "redis-server": "redis-server.service"}
+PACKAGES = {"gateway": ("nginx",), "gpu": (), "queue": ("redis-server",)}
+MASKED = {"nginx": "nginx.service", "redis-server": "redis-server.service"}
 # What a model's directory holds besides weights, and all that a gateway reads of it.
 VOCABULARY = ("config.json", "tokenizer.json")
 

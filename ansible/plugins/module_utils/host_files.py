@@ -3,6 +3,7 @@
 import grp
 import os
 import pwd
+import shutil
 import stat
 import tempfile
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Any
 # What an entry of a module's ``files`` may say. ``secret`` is content that --diff and -vvv don't show.
 OPTIONS: dict[str, Any] = {
     "path": {"type": "path", "required": True},
-    "kind": {"type": "str", "choices": ["file", "directory", "link", "absent"], "default": "file"},
+    "kind": {"type": "str", "choices": ["file", "directory", "link", "absent", "unused"], "default": "file"},
     "content": {"type": "str", "default": ""},
     "secret": {"type": "str", "no_log": True},
     "target": {"type": "path"},
@@ -23,7 +24,8 @@ OPTIONS: dict[str, Any] = {
     "validate": {"type": "list", "elements": "str"},
 }
 DOCUMENTED = """
-path, kind (file, directory, link, absent), content or secret (content that is shown nowhere), target (of a
+path, kind (file, directory, link, absent, unused: a folder that goes if it is empty), content or secret
+(content that is shown nowhere), target (of a
 link), mode (0644, 0755 for directories), owner, group, validate (a command; %s is the new file, before it
 takes
 the old one's place)
@@ -41,19 +43,26 @@ class FileError(Exception):
 
 @dataclass
 class Files:
-    """Brings entries about; ``changes`` are paths that differed, ``diff`` is what Ansible's --diff shows."""
+    """Brings entries about; ``changes`` are paths that differed, ``diff`` is what Ansible's --diff shows.
+
+    ``made`` are folders that were not there before, each with all that will ever be in it.
+    """
 
     write: bool
     run: Callable[[list[str]], tuple[int, str, str]]
     changes: list[str] = field(default_factory=list)
     diff: list[dict[str, str]] = field(default_factory=list)
+    made: list[str] = field(default_factory=list)
 
     def ensure(self, entry: dict[str, Any]) -> bool:
         """Make one entry so; return whether it was (or without ``write`` would be) changed.
 
         Raises FileError.
         """
-        kinds = {"file": self._file, "directory": self._directory, "link": self._link, "absent": self._absent}
+        kinds = {
+            "file": self._file, "directory": self._directory, "link": self._link, "absent": self._absent,
+            "unused": self._unused,
+        }  # fmt: skip
         path = Path(entry["path"])
         try:
             changed = kinds[entry["kind"]](path, entry)
@@ -97,6 +106,9 @@ class Files:
     def _directory(self, path: Path, entry: dict[str, Any]) -> bool:
         if path.is_dir() and self._owned(path, entry, 0o755):
             return False
+        if not path.exists():
+            missing = [parent for parent in path.parents if not parent.exists()]
+            self.made.append(str(missing[-1] if missing else path))
         if self.write:
             path.mkdir(parents=True, exist_ok=True)
             self._give(path, entry, 0o755)
@@ -114,8 +126,17 @@ class Files:
     def _absent(self, path: Path, _entry: dict[str, Any]) -> bool:
         if not path.is_symlink() and not path.exists():
             return False
-        if self.write:
+        if self.write and path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif self.write:
             path.unlink()
+        return True
+
+    def _unused(self, path: Path, _entry: dict[str, Any]) -> bool:
+        if not path.is_dir() or any(path.iterdir()):
+            return False
+        if self.write:
+            path.rmdir()
         return True
 
     def _owned(self, path: Path, entry: dict[str, Any], mode: int) -> bool:

@@ -1,6 +1,8 @@
 #!/usr/bin/python
 """Ansible module: several files, folders and links at once."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -21,20 +23,41 @@ options:
     description: What is to be there, in this order. Keys are those of C(module_utils/host_files.py).
     type: list
     elements: dict
-    required: true
+    default: []
+  absent: {description: Files and folders that are to be gone., type: list, elements: path, default: []}
+  record:
+    description: A JSON list of the folders that were made here and not found, so that a teardown removes
+    these.
+    type: path
 """
+
+
+def remember(module: AnsibleModule, files: Files) -> None:
+    """Add the folders that were made to the record."""
+    if not module.params["record"] or not files.made or module.check_mode:
+        return
+    record = Path(module.params["record"])
+    known = json.loads(record.read_text()) if record.exists() else []
+    defaults = {name: option.get("default") for name, option in OPTIONS.items()}
+    text = json.dumps(sorted({*known, *files.made}), indent=1) + "\n"
+    Files(write=True, run=module.run_command).ensure(defaults | {"path": str(record), "content": text})
 
 
 def main() -> None:
     """Run the module."""
     options: dict[str, Any] = {
-        "files": {"type": "list", "elements": "dict", "options": OPTIONS, "required": True}
+        "files": {"type": "list", "elements": "dict", "options": OPTIONS, "default": []},
+        "absent": {"type": "list", "elements": "path", "default": []},
+        "record": {"type": "path"},
     }
     module = AnsibleModule(argument_spec=options, supports_check_mode=True)
     files = Files(not module.check_mode, module.run_command)
+    defaults = {name: option.get("default") for name, option in OPTIONS.items()}
+    gone = [defaults | {"path": path, "kind": "absent"} for path in module.params["absent"]]
     try:
-        for entry in module.params["files"]:
+        for entry in [*gone, *module.params["files"]]:
             files.ensure(entry)
+        remember(module, files)
     except FileError as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=bool(files.changes), changes=files.changes, diff=files.diff)

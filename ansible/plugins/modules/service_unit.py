@@ -30,7 +30,8 @@ options:
   files: {description: What the unit reads; see C(host_files)., type: list, elements: dict, default: []}
   also: {description: What else a restart would pick up, as a digest., type: str, default: ""}
   reload: {description: Whether a change of C(files) alone takes a reload., type: bool, default: false}
-  run: {description: Whether to bring what runs up to date now; a rolling update does so itself., type: bool, default: true}
+  run: {description: Whether to bring what runs up to date now; a rolling update does so itself., type: bool,
+    default: true}
 """
 
 RETURN = """
