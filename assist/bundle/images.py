@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 LIST = "images/images.json"
+_OURS = "localhost/"
 _REFERENCE = "org.opencontainers.image.ref.name"
 
 
@@ -37,5 +38,6 @@ def _push(name: str, layout: Path) -> str:
     command = ["buildah", "push", "--quiet", name, f"oci:{layout}:{name}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        return "not in buildah's storage; make it with images/build, or: buildah pull " + name
+        remedy = "images/build" if name.startswith(_OURS) else f"buildah pull {name}"
+        return f"not in buildah's storage; {remedy}"
     return ""

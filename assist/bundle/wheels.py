@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from packaging import tags
@@ -68,12 +68,21 @@ def _download(missing: list[Locked], layout: Layout, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".") as work:
         lock, target = Path(work) / "lock.txt", Path(work) / "wheels"
-        lock.write_text("".join(f"{package.text}\n" for package in missing), encoding="utf-8")
         pip = [sys.executable, str(_pip(layout, Path(work))), "--disable-pip-version-check", "--quiet"]
         options = ["--no-deps", "--require-hashes", "--only-binary", ":all:", "--dest", str(target)]
-        _run([*pip, "download", *options, "--requirement", str(lock)])
+        for packages in _rounds(missing):
+            lock.write_text("".join(f"{package.text}\n" for package in packages), encoding="utf-8")
+            _run([*pip, "download", *options, "--requirement", str(lock)])
         for file in target.iterdir():
             file.replace(folder / file.name)
+
+
+def _rounds(missing: list[Locked]) -> Iterator[list[Locked]]:
+    """Yield what pip takes at once: one version of a package, where environments differ in theirs."""
+    while missing:
+        first = {package.name: package for package in reversed(missing)}
+        yield list(first.values())
+        missing = [package for package in missing if first[package.name] != package]
 
 
 def _pip(layout: Layout, work: Path) -> Path:

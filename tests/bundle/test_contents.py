@@ -11,6 +11,7 @@ import yaml
 from assist.bundle import contents, host_packages, locks, packages, plugins, wheels
 from assist.bundle.errors import BundleError
 from assist.deployment import resolve
+from assist.hosts.facts import EVERYWHERE, PACKAGES
 from assist.layout import SOURCE, Layout
 
 # `python -m infra.render` writes the manifests of stack a-b-c to a-b/c.
@@ -88,7 +89,8 @@ def test_a_cluster_gets_the_environments_that_its_programs_name():
 
 def test_hosts_get_every_package_that_a_task_of_a_role_installs():
     found = set(contents.wanted(deployment("hosts")).packages)
-    assert {"nginx-light", "redis-server", "python3-venv", "prometheus-node-exporter"} <= found
+    of_groups = {name for names in PACKAGES.values() for name in names}
+    assert {*EVERYWHERE, *of_groups, "prometheus-node-exporter"} <= found
     assert not any("nvidia" in name for name in found)
 
 
@@ -153,6 +155,17 @@ def test_a_wheel_that_is_kept_is_not_downloaded_again(tmp_path, monkeypatch):
     assert found == {"wheels/some_name-1.0-py3-none-any.whl": file}
 
 
+def test_two_versions_of_a_package_are_never_asked_for_at_once():
+    # pip refuses to resolve them together, though each is for an environment of its own.
+    one, two, other = (
+        locks.Locked(name, version, frozenset(), "") for name, version in (("a", "1"), ("a", "2"), ("b", "1"))
+    )
+    rounds = [
+        {(each.name, each.version) for each in packages} for packages in wheels._rounds([one, two, other])
+    ]
+    assert rounds == [{("a", "1"), ("b", "1")}, {("a", "2")}]
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -182,11 +195,14 @@ def test_the_oldest_glibc_that_all_wheels_run_on_is_known(tmp_path):
 def test_the_sdks_name_the_plugins_and_the_cache_has_them(tmp_path, monkeypatch):
     sdk = tmp_path / "pulumi_gcp-9.37.1-py3-none-any.whl"
     with zipfile.ZipFile(sdk, "w") as archive:
-        archive.writestr("pulumi_gcp/pulumi-plugin.json", json.dumps({"name": "gcp", "version": "9.37.1"}))
+        archive.writestr(
+            "pulumi_gcp/pulumi-plugin.json",
+            json.dumps({"resource": True, "name": "gcp", "version": "9.37.1"}),
+        )
+        archive.writestr("pulumi/pulumi-plugin.json", json.dumps({"resource": False}))
     named = list(plugins.named_by([sdk]))
     assert named == [plugins.Plugin("gcp", "9.37.1")]
     monkeypatch.setenv("PULUMI_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("PATH", str(tmp_path))
     assert "pulumi plugin install resource gcp 9.37.1" in plugins.gather(named, tmp_path)[1][0]
     cached = tmp_path / "home/plugins/resource-gcp-v9.37.1/pulumi-resource-gcp"
     cached.parent.mkdir(parents=True)
