@@ -3,6 +3,7 @@
 
 import json
 import os
+import pwd
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +34,12 @@ _UNITS = Path("/etc/systemd/system")
 
 
 class Packages:
-    """Packages of this host; ``record`` is ``{"packages": [...], "masked": [...]}``."""
+    """Packages of this host, and what their removal leaves: masks, users, files of /var."""
 
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
         self.path = Path(module.params["record"])
-        self.record: dict[str, list[str]] = {"packages": [], "masked": []}
+        self.record: dict[str, list[str]] = {"packages": [], "masked": [], "users": [], "files": []}
         if self.path.exists():
             self.record |= json.loads(self.path.read_text())
 
@@ -54,13 +55,16 @@ class Packages:
         missing = sorted(set(self.module.params["names"]) - before)
         if not missing or self.module.check_mode:
             return missing
+        users, folders = _users(), _folders()
         self.mask(set(missing))
         # Written first: what a run that is cut off has installed is ours as well.
-        self.record["packages"] = sorted({*self.record["packages"], *missing})
+        self.add("packages", set(missing))
         self.save()
         self.command(["apt-get", "update", "--quiet"])
         self.command(["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *missing])
-        self.record["packages"] = sorted({*self.record["packages"], *(self.installed() - before)})
+        self.add("packages", self.installed() - before)
+        self.add("users", _users() - users)
+        self.add("files", {str(path) for new in _folders() - folders for path in [new, *new.rglob("*")]})
         self.save()
         return missing
 
@@ -70,7 +74,7 @@ class Packages:
             path = _UNITS / unit
             if package in missing and not path.exists() and not path.is_symlink():
                 path.symlink_to("/dev/null")
-                self.record["masked"] = sorted({*self.record["masked"], unit})
+                self.add("masked", {unit})
 
     def absent(self) -> list[str]:
         """Remove what the record names; return what was (or would be) removed."""
@@ -82,8 +86,26 @@ class Packages:
             self.command(["apt-get", "purge", "--yes", "--quiet", *ours])
         for unit in self.record["masked"]:
             (_UNITS / unit).unlink(missing_ok=True)
+        self.sweep()
         self.path.unlink(missing_ok=True)
         return removed
+
+    def sweep(self) -> None:
+        """Remove what purging the packages has left of them; files that somebody added stay, and their folders."""
+        for user in set(self.record["users"]) & _users():
+            self.command(["userdel", user])
+        for path in sorted(
+            map(Path, self.record["files"]), reverse=True
+        ):  # what is in a folder before the folder
+            if path.is_dir() and not path.is_symlink():
+                if not any(path.iterdir()):
+                    path.rmdir()
+            else:
+                path.unlink(missing_ok=True)
+
+    def add(self, kind: str, names: set[str]) -> None:
+        """Put names on the record."""
+        self.record[kind] = sorted({*self.record[kind], *names})
 
     def save(self) -> None:
         """Write the record, whole."""
@@ -101,6 +123,15 @@ class Packages:
             said = (errors or output).strip()
             self.module.fail_json(msg=f"{' '.join(argv[:2])} failed. {remedy}\n{said}")
         return str(output)
+
+
+def _users() -> set[str]:
+    return {user.pw_name for user in pwd.getpwall()}
+
+
+def _folders() -> set[Path]:
+    """Return the folders of /var: packages make some there as they are set up, which no removal knows."""
+    return set(Path("/var").iterdir())
 
 
 def main() -> None:
