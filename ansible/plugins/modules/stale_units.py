@@ -18,7 +18,7 @@ description:
 options:
   units: {description: Units or instances of templates., type: list, elements: str, required: true}
   restart: {description: Whether to restart them., type: bool, default: false}
-  gentle: {description: Whether a reload does where the unit itself is the same., type: bool, default: false}
+  gentle: {description: Whether to reload what runs instead., type: bool, default: false}
 """
 
 RETURN = """
@@ -44,8 +44,7 @@ def running(module: AnsibleModule, unit: str) -> str:
 
 def renew(module: AnsibleModule, unit: str) -> None:
     """Restart or reload, and wait; a failed unit's count of starts is forgotten, or systemd would refuse."""
-    shape = running(module, unit).split(".")[0]
-    verb = "reload" if module.params["gentle"] and shape == wanted(unit).split(".")[0] else "restart"
+    verb = "reload" if module.params["gentle"] and running(module, unit) else "restart"
     module.run_command(["systemctl", "reset-failed", unit])
     code, output, errors = module.run_command(["systemctl", verb, unit])
     if code:
