@@ -12,8 +12,16 @@ from spec.validation import Strict
 
 Count = Annotated[int, Field(ge=1)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-Folder = Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9._-]+)+$")]
 HostName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")]
+
+
+def _plain(folder: str) -> str:
+    if {".", ".."} & set(folder.split("/")):
+        raise ValueError("must not contain . or ..; write the folder's plain path, such as /srv/models")
+    return folder
+
+
+Folder = Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9._-]+)+$"), AfterValidator(_plain)]
 
 
 def _range(text: str) -> str:

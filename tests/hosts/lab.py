@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -107,12 +108,31 @@ class Lab:
             argv, env=self.environment, capture_output=True, text=True, timeout=timeout, check=False
         )
 
-    def network(self, *command: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    def network(
+        self, *command: str, stdin: str = "", timeout: float = 120
+    ) -> subprocess.CompletedProcess[str]:
         """Run a program of this machine inside the lab's network, at 10.77.0.1: a client on the LAN."""
         argv = [sys.executable, str(PROGRAM), "--name", self.name, "run", *command]
         return subprocess.run(
-            argv, env=self.environment, capture_output=True, text=True, timeout=timeout, check=False
+            argv,
+            env=self.environment,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
         )
+
+    def until_up(self, host: str, old_boot: str, timeout: float = 180) -> None:
+        """Wait until a host that was told to reboot has booted again and started everything."""
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            booted = self.try_run(host, "cat /proc/sys/kernel/random/boot_id")
+            if booted.returncode == 0 and booted.stdout != old_boot:
+                self.try_run(host, "systemctl is-system-running --wait", timeout=timeout)
+                return
+            time.sleep(0.5)
+        raise AssertionError(f"{host} is not back after {timeout} s")
 
     def address(self, host: str) -> str:
         """Return a host's address on the lab's network."""

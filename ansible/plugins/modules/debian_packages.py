@@ -91,12 +91,11 @@ class Packages:
         return removed
 
     def sweep(self) -> None:
-        """Remove what purging the packages has left of them; files that somebody added stay, and their folders."""
+        """Remove what purging the packages has left; what somebody added stays, with its folder."""
         for user in set(self.record["users"]) & _users():
             self.command(["userdel", user])
-        for path in sorted(
-            map(Path, self.record["files"]), reverse=True
-        ):  # what is in a folder before the folder
+        inner_first = sorted(map(Path, self.record["files"]), reverse=True)
+        for path in inner_first:
             if path.is_dir() and not path.is_symlink():
                 if not any(path.iterdir()):
                     path.rmdir()
