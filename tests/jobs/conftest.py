@@ -73,14 +73,21 @@ class Client:
             limits=httpx.Limits(max_keepalive_connections=0),
         )
 
+    def patiently(self, call: Callable[[], httpx.Response]) -> httpx.Response:
+        """Ask as often as the gateway says to: on a busy machine Redis may be slow for a while."""
+        end = time.monotonic() + WAIT_S
+        while (answer := call()).status_code == 503 and time.monotonic() < end:
+            time.sleep(0.5)
+        return answer
+
     def submit(self, body: dict[str, Any]) -> str:
-        answer = self.http.post(JOBS, json=body)
+        answer = self.patiently(lambda: self.http.post(JOBS, json=body))
         assert answer.status_code == 202, answer.text
         assert answer.headers["location"] == f"{JOBS}/{answer.json()['id']}"
         return answer.json()["id"]
 
     def get(self, job_id: str) -> dict[str, Any]:
-        answer = self.http.get(f"{JOBS}/{job_id}")
+        answer = self.patiently(lambda: self.http.get(f"{JOBS}/{job_id}"))
         assert answer.status_code == 200, answer.text
         return answer.json()
 
