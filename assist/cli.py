@@ -15,6 +15,7 @@ import typer
 from assist.deployment import Deployment, Overrides, current, resolve
 from assist.layout import Layout
 from assist.lazy import LazyGroup
+from assist.plan_gke.options import Answers, Project
 from assist.terminal import err, fail, out
 from spec import SpecError
 
@@ -60,12 +61,21 @@ def up_(
 
 
 @app.command()
-def plan(stack: Stack = "local", host: Host = "", port: Port = "", as_json: Json = False) -> None:
+def plan(
+    stack: Stack = "local",
+    host: Host = "",
+    port: Port = "",
+    project: Project = "",
+    recorded: Answers = None,
+    as_json: Json = False,
+) -> None:
     """Say what `up` would change, and change nothing. For target gke: what stops it, and what it costs."""
     if _resolve(stack, host, port).service.target == "gke":
         from assist.plan_gke.cli import plan as plan_gke
 
-        plan_gke(stack, as_json=as_json)
+        plan_gke(stack, project, recorded, as_json)
+    if recorded:
+        fail(f"--recorded replays Google's answers, and {stack} is not for Google: leave it out", 2)
     up_(stack, host, port, as_json, dry_run=True)
 
 

@@ -10,8 +10,9 @@ import yaml
 
 from assist import findings, report
 from assist.layout import Layout
-from assist.plan_gke import checks
+from assist.plan_gke.checks import checks
 from assist.plan_gke.google import Google, live, recorded
+from assist.plan_gke.options import Answers, Project
 from assist.plan_gke.pending import of_stack
 from assist.terminal import fail, out
 from spec import SpecError, load_service
@@ -21,14 +22,6 @@ gke = typer.Typer(help="Look before `pulumi up` spends: read only.", no_args_is_
 
 Stack = Annotated[str, typer.Option(envvar="STACK", help="A name in stacks/, or a stack file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a program to read.")]
-Project = Annotated[
-    str,
-    typer.Option(envvar="GOOGLE_CLOUD_PROJECT", help="The Google project; Pulumi's gcp:project by default."),
-]
-Answers = Annotated[
-    Path | None,
-    typer.Option("--recorded", exists=True, dir_okay=False, help="Replay Google's answers from a JSON file."),
-]
 
 
 @gke.command()

@@ -3,7 +3,7 @@
 import pytest
 
 from assist.findings import Finding, exit_status
-from assist.plan_gke import checks
+from assist.plan_gke.checks import checks
 from assist.plan_gke.prices import Size, bill, total
 from assist.plan_gke.quota import needs
 from tests.infra.gcp.stacks import plain, stack

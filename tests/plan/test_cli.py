@@ -20,6 +20,19 @@ def test_plan_on_a_gke_stack_is_the_same_command(tmp_path, file):
     assert "pulumi config set gcp:project" in done.output
 
 
+def test_plan_on_a_gke_stack_replays_recorded_answers_too(tmp_path, file):
+    answers = ["--project", "demo-project", "--recorded", recorded(tmp_path)]
+    done = CliRunner().invoke(app, ["plan", "--stack", file, *answers, "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.output)["status"] == "ok"
+
+
+def test_recorded_answers_are_refused_for_a_stack_that_google_does_not_run(tmp_path):
+    done = CliRunner().invoke(app, ["plan", "--stack", "local", "--recorded", recorded(tmp_path)])
+    assert done.exit_code == 2
+    assert "leave it out" in done.output
+
+
 def recorded(tmp_path, **quotas):
     file = tmp_path / "answers.json"
     file.write_text(json.dumps(google.answers(**quotas)))
