@@ -64,10 +64,18 @@ def _secure_boot() -> bool:
         return False
 
 
+def _smi(module: AnsibleModule) -> tuple[int, str]:
+    """Return nvidia-smi's exit status and first line; 127 where there is none, as a shell has it."""
+    program = module.get_bin_path("nvidia-smi")
+    if program is None:
+        return 127, "nvidia-smi is not installed"
+    code, output, errors = module.run_command([program, "--query-gpu=index", "--format=csv,noheader"])
+    return code, (output or errors).strip().partition("\n")[0]
+
+
 def look(module: AnsibleModule) -> dict[str, Any]:
     """Return what the decision is made from."""
     version = re.search(r"Module(?: for \S+)?\s+([\d.]+)", _read("/proc/driver/nvidia/version"))
-    code, output, errors = module.run_command(["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"])
     query = ["dpkg-query", "--show", "--showformat=${db:Status-Status} ${db:Status-Want} ${Package}\n"]
     rows = [line.split() for line in module.run_command(query, check_rc=True)[1].splitlines()]
     kernel = platform.release()
@@ -77,7 +85,7 @@ def look(module: AnsibleModule) -> dict[str, Any]:
         "kernel": kernel,
         "gpus": _gpus(),
         "loaded": version[1] if version else "",
-        "smi": (code, (output or errors).strip().partition("\n")[0]),
+        "smi": _smi(module),
         "installed": [name for status, _, name in rows if status == "installed"],
         "on_hold": [name for _, want, name in rows if want == "hold"],
         "built": built,
@@ -94,7 +102,6 @@ def main() -> None:
     }
     module = AnsibleModule(argument_spec=options, supports_check_mode=True)
     wanted, seen = module.params["wanted"], look(module)
-    # A missing program is exit status 2 in run_command's own words; the text is what counts to a reader.
     if module.params["serving"] and not (seen["smi"][0] == 0 and suits(seen["loaded"], wanted)):
         module.fail_json(
             msg=f"The driver does not serve: {seen['smi'][1] or 'nvidia-smi says nothing'}"
