@@ -9,10 +9,12 @@ from dataclasses import replace
 
 import pytest
 
+from assist import preflight
 from assist.bundle import archive, place
 from assist.bundle.errors import BundleError
-from assist.bundle.location import Place
-from assist.layout import SOURCE
+from assist.bundle.location import Place, checksum
+from assist.deployment import resolve
+from assist.layout import SOURCE, Layout
 from tests.bundle.small import CONTENT
 
 
@@ -135,6 +137,25 @@ def test_a_bundle_counts_for_the_lock_files_it_was_built_from_alone(small, where
     assert not where.covers(["control.txt", "dev.txt"])
     (small.project / "requirements/control.txt").write_text("uv==2.0\n")
     assert not where.covers(["control.txt"])
+
+
+@pytest.mark.parametrize(("lock", "status"), [("gateway.txt", "ok"), ("control.txt", "problem")])
+def test_the_preflight_takes_a_bundle_of_this_clone_and_no_other_and_asks_no_index(
+    small, where, monkeypatch, lock, status
+):
+    (small.project / "requirements/gateway.txt").write_text("fastapi==1.0\n")
+    path = f"requirements/{lock}"
+    small.build(small.manifest(sources={path: checksum(small.project / path)}))
+    place.install(small.archive, small.key, where)
+    monkeypatch.setattr(preflight, "unreachable", lambda _: pytest.fail("asked the index"))
+    stack = small.folder / "remote.yaml"
+    stack.write_text(
+        "name: remote\ntarget: local\nmodel: tiny-codegen\nengine: {kind: openai, url: 'http://127.0.0.1:1/v1'}\n"
+    )
+    deployment = resolve(str(stack), Layout(where.source, where.home))
+    finding = next(each for each in preflight.run(deployment) if each.id == "network")
+    assert finding.status == status
+    assert status == "ok" or str(where.link) in finding.remedy
 
 
 def test_it_installs_with_the_standard_library_alone():
