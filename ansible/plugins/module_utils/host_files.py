@@ -25,10 +25,8 @@ OPTIONS: dict[str, Any] = {
 }
 DOCUMENTED = """
 path, kind (file, directory, link, absent, unused: a folder that goes if it is empty), content or secret
-(content that is shown nowhere), target (of a
-link), mode (0644, 0755 for directories), owner, group, validate (a command; %s is the new file, before it
-takes
-the old one's place)
+(content that is shown nowhere), target (of a link), mode (0644, 0755 for directories), owner, group,
+validate (a command; %s is the new file, before it takes the old one's place)
 """
 
 

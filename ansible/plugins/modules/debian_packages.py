@@ -15,13 +15,10 @@ author: The assist-infra contributors
 short_description: install Debian packages and remember which were new
 description:
   - Installs what is missing, without recommendations, and appends every package that came with it to
-    C(record),
-    so that a teardown removes these and no others. Asks dpkg first; apt's lists are fetched only if
-    something is
-    missing.
-  - Units in C(masked) are masked before their package is installed, as Debian starts a service on
-    installation.
-    A unit that was there before is somebody else's and is left alone.
+    C(record), so that a teardown removes these and no others. Asks dpkg first; apt's lists are fetched only
+    if something is missing.
+  - Units in C(masked) are masked before their package is installed, as Debian starts a service then. A unit
+    that was there before is somebody else's and is left alone.
   - With C(state=absent) it removes what the record names and lifts its masks. Supports check mode.
 options:
   names: {description: Packages., type: list, elements: str, default: []}

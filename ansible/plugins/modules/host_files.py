@@ -13,11 +13,10 @@ module: host_files
 author: The assist-infra contributors
 short_description: keep files, folders and links, in one step
 description:
-  - Does in one step what C(file), C(copy) and C(template) start a module each for, or more. Starting modules
-    is
-    most of what a run that changes nothing costs.
-  - In check mode it predicts, also for a host that has neither the folders nor the users. Secrets are not
-    shown.
+  - Does in one step what C(file), C(copy) and C(template) start a module each for, or more. Starting
+    modules is most of what a run that changes nothing costs.
+  - In check mode it predicts, also for a host that has neither the folders nor the users. Secrets are
+    not shown.
 options:
   files:
     description: What is to be there, in this order. Keys are those of C(module_utils/host_files.py).
@@ -26,8 +25,7 @@ options:
     default: []
   absent: {description: Files and folders that are to be gone., type: list, elements: path, default: []}
   record:
-    description: A JSON list of the folders that were made here and not found, so that a teardown removes
-    these.
+    description: A JSON list of the folders that were made here and not found; a teardown removes these.
     type: path
 """
 

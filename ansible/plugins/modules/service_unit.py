@@ -17,21 +17,17 @@ description:
   - Writes the files and the unit, enables it, and starts it where it does not run.
   - Restarts (or reloads) it where what runs was started from other content. The unit itself records at each
     start what it was started from (C(@REVISION@)), so a run that was cut off between writing and restarting
-    is
-    made good by the next; nothing depends on a handler that was or was not notified.
-  - Instances of a template unit are taken one after the other. Supports check mode, before anything exists
-    too.
+    is made good by the next; nothing depends on a handler that was or was not notified.
+  - Instances of a template unit are taken one after the other. Supports check mode, before anything
+    exists too.
 options:
-  name: {description: "The unit, such as a.service, or a template such as a@.service.", type: str, required:
-    true}
-  content: {description: "The unit; C(@REVISION@) becomes the digest of all of this.", type: str, required:
-    true}
+  name: {description: "A unit, such as a.service, or a template, a@.service.", type: str, required: true}
+  content: {description: "It; C(@REVISION@) becomes the digest of all of this.", type: str, required: true}
   instances: {description: Instances of a template unit; others are stopped., type: list, elements: str}
   files: {description: What the unit reads; see C(host_files)., type: list, elements: dict, default: []}
   also: {description: What else a restart would pick up, as a digest., type: str, default: ""}
   reload: {description: Whether a change of C(files) alone takes a reload., type: bool, default: false}
-  run: {description: Whether to bring what runs up to date now; a rolling update does so itself., type: bool,
-    default: true}
+  run: {description: Whether to start and restart; a rolling update does so itself., type: bool, default: true}
 """
 
 RETURN = """

@@ -14,10 +14,9 @@ module: stored_secrets
 author: The assist-infra contributors
 short_description: make secrets that are missing and return all of them
 description:
-  - Keeps C({name: secret}) in one file of mode 0600. What is there stays; a missing name gets 256 random
-    bits.
-    Run it with C(no_log), as it returns them. In check mode secrets that are not there are random and
-    forgotten.
+  - Keeps C({name - secret}) in one file of mode 0600. What is there stays; a missing name gets 256 random
+    bits. Run it with C(no_log), as it returns them. In check mode secrets that are not there are random
+    and forgotten.
 options:
   path: {description: The file., type: path, required: true}
   names: {description: What the secrets are for., type: list, elements: str, required: true}
