@@ -27,7 +27,7 @@ options:
   files: {description: What the unit reads; see C(host_files)., type: list, elements: dict, default: []}
   also: {description: What else a restart would pick up, as a digest., type: str, default: ""}
   reload: {description: Whether a change of C(files) alone takes a reload., type: bool, default: false}
-  run: {description: Whether to start and restart; a rolling update does so itself., type: bool, default: true}
+  run: {description: Whether to restart; a rolling update does so itself., type: bool, default: true}
 """
 
 RETURN = """
