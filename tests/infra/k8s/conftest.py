@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from spec.catalogue import ROOT
-from tests.infra.k8s.engine import LABEL, Workspace
+from tests.infra.k8s.engine import LABEL, Workspace, kube
 from tests.infra.k8s.recorder import Recorder, deploy, stack
 
 SHARED = Path(os.environ.get("ASSIST_SHARED", ROOT.parent / "shared"))
@@ -23,7 +23,7 @@ def plain(tmp_path: Path) -> Recorder:
     return deploy(stack(tmp_path), {})
 
 
-def _missing() -> str | None:
+def missing() -> str | None:
     if not (SHARED / "cluster/kube").is_file():
         return f"no test cluster under {SHARED}; set ASSIST_SHARED to the folder that has cluster/kube"
     tools = ("pulumi", "pulumi-resource-kubernetes", "pulumi-language-python", "kubectl")
@@ -34,14 +34,14 @@ def _missing() -> str | None:
 @pytest.fixture(scope="session")
 def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Start a cluster with a T4 pool on free ports of the loopback, and take it down at the end."""
-    if reason := _missing():
+    if reason := missing():
         pytest.skip(reason)
     state = tmp_path_factory.mktemp("kube")
-    ports = dict(zip(("KUBE_API_PORT", "KUBE_ETCD_PORT", "KUBE_PEER_PORT"), _free_ports(), strict=True))
+    ports = dict(zip(("KUBE_API_PORT", "KUBE_ETCD_PORT", "KUBE_PEER_PORT"), free_ports(), strict=True))
     environment = os.environ | ports | {"KUBE_STATE": str(state), "GPU_NODES": str(GPU_NODES)}
-    program = str(SHARED / "cluster/kube")
+    program = SHARED / "cluster/kube"
     try:
-        subprocess.run([program, "up", "1"], env=environment, check=True, timeout=180)
+        kube(program, "up", "1", environment=environment, timeout_s=180)
         config = state / "l1/kubeconfig/admin"
         classes = [
             "kubectl",
@@ -54,15 +54,15 @@ def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         subprocess.run(classes, check=True, timeout=60)
         yield config
     finally:
-        subprocess.run([program, "down", "1"], env=environment, check=False, timeout=120)
+        kube(program, "down", "1", environment=environment, timeout_s=120)
 
 
-def _free_ports() -> list[str]:
-    """Return an API port with three free ones behind it, which the cluster takes too, and two more."""
+def free_ports() -> list[str]:
+    """Return an API port with five free ones behind it, which the cluster takes too, and two more."""
     held = []
     for first in range(20000 + os.getpid() % 10000, 60000, 10):
         try:
-            for port in range(first, first + 6):
+            for port in range(first, first + 8):
                 probe = socket.socket()
                 held.append(probe)
                 probe.bind(("127.0.0.1", port))
@@ -71,8 +71,8 @@ def _free_ports() -> list[str]:
         finally:
             while held:
                 held.pop().close()
-        return [str(first), str(first + 4), str(first + 5)]
-    pytest.skip("no six free ports in a row on the loopback")
+        return [str(first), str(first + 6), str(first + 7)]
+    pytest.skip("no eight free ports in a row on the loopback")
 
 
 @pytest.fixture

@@ -1,12 +1,16 @@
 """The real Pulumi engine on a copy of the project, with a state, a home and a kubeconfig of its own."""
 
+import fcntl
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,13 @@ KINDS = (
     "namespaces,persistentvolumes,priorityclasses,deployments,jobs,services,secrets,persistentvolumeclaims,"
     "networkpolicies,poddisruptionbudgets,horizontalpodautoscalers,resourcequotas,limitranges,ingresses"
 )
+
+
+def kube(program: Path, *arguments: str, environment: dict[str, str], timeout_s: float) -> None:
+    """Run ``cluster/kube``, one at a time: it rewrites the scripts that it and every other run is made of."""
+    with (Path(tempfile.gettempdir()) / f"assist-kube-{os.geteuid()}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        subprocess.run([program, *arguments], env=environment, check=True, timeout=timeout_s)
 
 
 @dataclass
@@ -86,14 +97,30 @@ class Workspace:
             input=given,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=600,
             check=False,
         )
 
     def killed_up(self, name: str, after: str, patience_s: float = 120) -> None:
         """Start ``pulumi up`` and SIGKILL it and its children as soon as its output has ``after``."""
-        log = self.folder / "killed.log"
-        with log.open("w") as output:
+        with self._begun_up(name, after, patience_s) as process:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(timeout=10)
+
+    def interrupted_up(self, name: str, after: str, patience_s: float = 300) -> str:
+        """Start ``pulumi up``, interrupt it as soon as its output has ``after``; return all that it says."""
+        with self._begun_up(name, after, patience_s) as process:
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=120)
+        return self._log.read_text()
+
+    @property
+    def _log(self) -> Path:
+        return self.folder / "up.log"
+
+    @contextmanager
+    def _begun_up(self, name: str, after: str, patience_s: float) -> Iterator[subprocess.Popen[bytes]]:
+        with self._log.open("w") as output:
             process = subprocess.Popen(
                 ["pulumi", "up", "--yes", "--skip-preview", "--non-interactive", "--stack", name],
                 cwd=self.project,
@@ -103,19 +130,25 @@ class Workspace:
                 start_new_session=True,
             )
             deadline = time.monotonic() + patience_s
-            while after not in log.read_text() and process.poll() is None and time.monotonic() < deadline:
+            while (
+                after not in self._log.read_text() and process.poll() is None and time.monotonic() < deadline
+            ):
                 time.sleep(0.05)
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait(timeout=10)
-        assert after in log.read_text(), log.read_text()
+            yield process
+        assert after in self._log.read_text(), self._log.read_text()
 
     def restore_state(self, name: str) -> None:
-        """Put the last whole state back where the kill came in the middle of writing it, as the runbook says."""
+        """Put the last whole state back where the kill came in the middle of writing it, as the runbook says.
+
+        Both the state and the copy that the backend makes of it first can be cut off.
+        """
         state = self.backend / f".pulumi/stacks/ai-assist/{name}.json"
-        try:
-            json.loads(state.read_text())
-        except json.JSONDecodeError:
-            shutil.copy2(state.with_name(f"{name}.json.bak"), state)
+        backups = sorted((self.backend / ".pulumi/backups").rglob("*.json"), reverse=True)
+        for candidate in (state, state.with_name(f"{name}.json.bak"), *backups):
+            if candidate.exists() and _is_json(candidate):
+                if candidate != state:
+                    shutil.copy2(candidate, state)
+                return
 
     def kubectl(self, *arguments: str) -> str:
         done = subprocess.run(
@@ -123,7 +156,7 @@ class Workspace:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
             check=True,
         )
         return done.stdout
@@ -143,3 +176,11 @@ class Workspace:
         objects = self.kubectl("get", KINDS, "-A", "-l", LABEL, "-o", "name").split()
         volumes = json.loads(self.kubectl("get", "persistentvolumes", "-o", "json"))["items"]
         return objects + [item["metadata"]["name"] for item in volumes]
+
+
+def _is_json(file: Path) -> bool:
+    try:
+        json.loads(file.read_text())
+    except json.JSONDecodeError:
+        return False
+    return True

@@ -1,11 +1,15 @@
 """The real engine and the real provider against a real API server: admission, scheduling, state."""
 
 import json
+import os
+import time
+from pathlib import Path
 
 import pytest
 
 from spec.catalogue import ROOT
-from tests.infra.k8s.engine import Workspace
+from tests.infra.k8s.conftest import SHARED
+from tests.infra.k8s.engine import Workspace, kube
 
 pytestmark = [pytest.mark.kube, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -61,6 +65,38 @@ def test_triton_lands_on_the_t4_pool_and_nothing_else_does(workspace: Workspace)
     pods = json.loads(workspace.kubectl("-n", "ai-assist", "get", "pods", "-o", "json"))["items"]
     placed = {(p["metadata"]["labels"]["app.kubernetes.io/name"], p["spec"]["nodeName"] in gpu) for p in pods}
     assert placed == {("triton", True), ("gateway", False), ("loader", False)}
+
+
+@pytest.fixture
+def autoscaled(kubeconfig: Path) -> None:
+    """Let Karpenter make T4 nodes for pods that find none: not GKE's autoscaler, but the same contract."""
+    state = {"KUBE_STATE": str(kubeconfig.parents[2])}
+    kube(SHARED / "cluster/kube", "karpenter", "1", environment=os.environ | state, timeout_s=120)
+
+
+def test_the_gpu_pool_grows_from_0_to_5_with_the_pods_and_back_to_0(workspace: Workspace, autoscaled: None):
+    pool = {"karpenter.sh/nodepool": "gpu-pool"}
+
+    def size() -> int:
+        return len(
+            json.loads(workspace.kubectl("get", "nodes", "-l", "karpenter.sh/nodepool", "-o", "json"))[
+                "items"
+            ]
+        )
+
+    kubernetes = {
+        "store": {"access_mode": "ReadWriteMany", "size_gib": 1},
+        "triton": {"replicas": 5, "node_selector": pool},
+    }
+    workspace.stack("pool", accelerator={"kind": "t4"}, kubernetes=kubernetes)
+    assert size() == 0
+    done(workspace.pulumi(*UP, "pool"))
+    assert size() == 5
+    done(workspace.pulumi("destroy", "--yes", "--skip-preview", "--stack", "pool"))
+    deadline = time.monotonic() + 180
+    while size() and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert size() == 0
 
 
 def test_no_secret_shows_in_state_history_diff_or_output(workspace: Workspace):
