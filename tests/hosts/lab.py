@@ -156,11 +156,11 @@ class Lab:
         environment: dict[str, str] | None = None,
         timeout: float = 900,
     ) -> Played:
-        """Run ``ansible/<playbook>`` on the lab's hosts; ``variables`` go before all others."""
+        """Run ``ansible/<playbook>`` (or a path) on the lab's hosts; ``variables`` go before all others."""
         told: dict[str, object] = {"service_home": str(self.home)} | (variables or {})
         program = str(Path(sys.executable).with_name("ansible-playbook"))
         inventories = ["-i", str(INVENTORY), "-i", str(self.folder / "inventory.yml")]
-        command = [program, *inventories, f"ansible/{playbook}", "-e", json.dumps(told), *options]
+        command = [program, *inventories, str(ROOT / "ansible" / playbook), "-e", json.dumps(told), *options]
         settings = os.environ | {
             "ANSIBLE_NOCOLOR": "1",
             "ANSIBLE_HOME": str(self.folder / "ansible"),

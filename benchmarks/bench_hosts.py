@@ -1,0 +1,76 @@
+"""What a run costs that changes nothing, against the same roles run as Ansible does by default over SSH.
+
+One host that is gateway, GPU host and queue is converged, then the two are taken in turn. Untuned means no
+pipelining, and each play gathers facts, as a play does that does not forbid it; SSH connections are kept open
+in both, as that is Ansible's default. Target: 0.5 of it or less. Needs what tests/hosts needs.
+"""
+
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from spec.catalogue import ROOT
+from tests.hosts.lab import Lab, missing
+
+ROUNDS = 3
+TARGET = 0.5
+UNTUNED = {"ANSIBLE_PIPELINING": "False", "ANSIBLE_GATHERING": "implicit"}
+
+
+def main() -> int:
+    """Print the table and the ratio; return 1 when the target is missed."""
+    if reason := missing():
+        print(f"skipped: {reason}")
+        return 0
+    lab = Lab("Z")
+    try:
+        lab.up("one:groups=gateway,gpu,queue")
+        with tempfile.TemporaryDirectory(prefix="assist-bench-") as folder:
+            return _report(*_measure(lab, _gathering(Path(folder))))
+    finally:
+        lab.destroy()
+
+
+def _gathering(folder: Path) -> Path:
+    """Copy the playbooks to ``folder`` with nothing that keeps a play from gathering facts."""
+    target = folder / "ansible"
+    shutil.copytree(ROOT / "ansible", target)
+    for playbook in target.glob("*.yml"):
+        text = playbook.read_text(encoding="utf-8")
+        playbook.write_text(text.replace("  gather_facts: false\n", ""), encoding="utf-8")
+    return target / "hosts.yml"
+
+
+def _measure(lab: Lab, gathering: Path) -> tuple[list[float], list[float]]:
+    lab.play("hosts.yml", timeout=1500).succeed()
+    (archive,) = (lab.home / "releases").glob("*.tar.gz")
+    variables: dict[str, object] = {"service_release": archive.name.removesuffix(".tar.gz")}
+    tuned, untuned = [], []
+    for _ in range(ROUNDS):
+        tuned.append(_seconds(lab, "hosts.yml", variables, {}))
+        untuned.append(_seconds(lab, str(gathering), variables, UNTUNED))
+    return tuned, untuned
+
+
+def _seconds(lab: Lab, playbook: str, variables: dict[str, object], settings: dict[str, str]) -> float:
+    started = time.monotonic()
+    played = lab.play(playbook, variables=variables, environment=settings).succeed()
+    assert played.changes == 0, played.changed
+    return time.monotonic() - started
+
+
+def _report(tuned: list[float], untuned: list[float]) -> int:
+    print(f"load average {os.getloadavg()[0]:.1f}, {ROUNDS} rounds in turn, seconds")
+    for name, seconds in (("as shipped", tuned), ("untuned", untuned)):
+        print(f"{name:<12} median {statistics.median(seconds):6.1f}   best {min(seconds):6.1f}")
+    ratio = statistics.median(tuned) / statistics.median(untuned)
+    print(f"ratio {ratio:.2f} (target {TARGET} or less)")
+    return 0 if ratio <= TARGET else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
