@@ -1,6 +1,7 @@
 """The Google half by the real engine and the real provider, on a double of Google's APIs."""
 
 import json
+from ipaddress import IPv4Network
 
 import pytest
 
@@ -44,13 +45,19 @@ def test_up_is_stable_and_destroy_leaves_google_empty(tmp_path, double: Double, 
     assert "gke-dev-nodes" not in double.bindings()
 
 
-def test_production_is_not_destroyed_until_its_protection_is_lifted(tmp_path, double: Double):
+def test_production_is_neither_replaced_nor_destroyed_until_its_protection_is_lifted(
+    tmp_path, double: Double
+):
     workspace = Workspace(tmp_path, double, "gke-prod")
     workspace.prepare(written(stack("gke-prod"), tmp_path))
     workspace.up()
     refusal = workspace.pulumi("destroy", "--yes", "--skip-preview")
     assert refusal.returncode != 0
     assert "protect" in refusal.stdout + refusal.stderr
+    written(stack("gke-prod", network__control_plane=IPv4Network("172.16.99.0/28")), tmp_path)
+    replacing = workspace.pulumi("preview")  # I8
+    assert replacing.returncode != 0
+    assert "protect" in replacing.stdout + replacing.stderr
     assert all(map(double.exists, workspace.links()))
     written(stack("gke-prod", deletion_protection=False), tmp_path)
     workspace.up()

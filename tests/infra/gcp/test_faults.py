@@ -1,5 +1,9 @@
 """What goes wrong around an update: two at once, a broken state, drift, a leaked secret."""
 
+import json
+from contextlib import suppress
+from typing import Any
+
 import pytest
 
 from tests.infra.gcp.double import CONTAINER
@@ -22,7 +26,7 @@ def test_a_second_writer_is_refused_and_the_first_finishes(workspace: Workspace)
     assert len(workspace.double.pools("gke-dev", LOCATION)) == 2
 
 
-def test_a_truncated_state_stops_everything_and_its_backup_restores_it(workspace: Workspace):
+def test_a_truncated_or_inconsistent_state_stops_everything_and_its_backup_restores_it(workspace: Workspace):
     """I4."""
     workspace.up()
     whole = workspace.state.read_bytes()
@@ -30,10 +34,23 @@ def test_a_truncated_state_stops_everything_and_its_backup_restores_it(workspace
         workspace.state.write_bytes(whole[:size])
         refused = workspace.pulumi("up", "--yes", "--skip-preview")
         assert refused.returncode != 0, size
+    whole_state = json.loads(whole)
+    for broken in (without_the_network(whole_state), whole_state | {"version": 99}):
+        workspace.state.write_text(json.dumps(broken))
+        refused = workspace.pulumi("up", "--yes", "--skip-preview")
+        assert refused.returncode != 0, refused.stdout
     assert len(workspace.double.pools("gke-dev", LOCATION)) == 2
     workspace.state.write_bytes(workspace.state.with_name("gke-dev.json.bak").read_bytes())
     workspace.expect(0, "refresh", "--yes", "--skip-preview")
     workspace.expect(0, "preview", "--expect-no-changes")
+
+
+def without_the_network(state: dict[str, Any]) -> dict[str, Any]:
+    """Return a state that lacks what others in it depend on."""
+    latest = state["checkpoint"]["latest"]
+    kept = [one for one in latest["resources"] if one["type"] != "gcp:compute/network:Network"]
+    assert len(kept) == len(latest["resources"]) - 1
+    return state | {"checkpoint": state["checkpoint"] | {"latest": latest | {"resources": kept}}}
 
 
 def test_drift_is_found_and_named(workspace: Workspace):
@@ -58,6 +75,10 @@ def test_no_secret_reaches_state_history_diff_output_or_argv(workspace: Workspac
     first = workspace.start_up()
     workspace.wait_until(lambda: "gcp:compute:Network gke-dev creating" in workspace.log, first)
     seen = [arguments_of_session(first.pid)]
+    for program, variables in environments_of_session(first.pid).items():
+        # Pulumi hands the program its configuration that way, and no other process gets it.
+        assert "pulumi-language-python-exec" in program or "canary-deploy-token" not in variables
+        assert "canary-kubeconfig" not in variables
     assert first.wait(timeout=400) == 0, workspace.log
     seen += [
         workspace.log,
@@ -73,8 +94,17 @@ def test_no_secret_reaches_state_history_diff_output_or_argv(workspace: Workspac
         assert canary not in text
 
 
+def environments_of_session(session: int) -> dict[str, str]:
+    """Return the environment of each process of a session by its command line."""
+    found = {}
+    for entry in processes(session):
+        with suppress(OSError):  # it may have ended meanwhile
+            program = (entry / "cmdline").read_bytes().decode(errors="replace")
+            found[program] = (entry / "environ").read_bytes().decode(errors="replace")
+    assert len(found) >= 2, found
+    return found
+
+
 def arguments_of_session(session: int) -> str:
     """Return the command lines of all processes of a session."""
-    found = [(entry / "cmdline").read_bytes().decode(errors="replace") for entry in processes(session)]
-    assert len(found) >= 2, found
-    return "\n".join(found)
+    return "\n".join(environments_of_session(session))

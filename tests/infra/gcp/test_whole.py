@@ -12,7 +12,7 @@ import yaml
 
 from spec.catalogue import ROOT
 from tests.infra.gcp.double import PROJECT, Double
-from tests.infra.gcp.engine import TOKEN
+from tests.infra.gcp.engine import BYTECODE, TOKEN
 from tests.infra.k8s.conftest import kubeconfig, workspace
 from tests.infra.k8s.engine import Workspace
 
@@ -37,7 +37,7 @@ def gke(workspace: Workspace, double: Double) -> Workspace:
     """Return the repository's own ``gke-dev`` on that API server; only project and kubeconfig are added."""
     ours = {"HTTPS_PROXY", "SSL_CERT_FILE"}
     workspace.variables |= {key: value for key, value in double.environment.items() if key in ours}
-    workspace.variables |= {"GOOGLE_OAUTH_ACCESS_TOKEN": TOKEN, "NO_PROXY": "127.0.0.1,localhost"}
+    workspace.variables |= {"GOOGLE_OAUTH_ACCESS_TOKEN": TOKEN, "NO_PROXY": "127.0.0.1,localhost"} | BYTECODE
     workspace.stack(STACK)
     (workspace.folder / "filestore.yaml").write_text(yaml.safe_dump(FILESTORE))
     workspace.kubectl("apply", "-f", str(workspace.folder / "filestore.yaml"))
