@@ -1,0 +1,60 @@
+"""What an editor does, as a program for a pod that has Python alone: ask, read, ask again.
+
+Arguments: host, port, key, how many at once, the seconds each rests between two
+questions, and whether they complete or only look which models there are: complete, look. It ends when /tmp/stop appears and tells what it got as JSON.
+"""
+
+import http.client
+import json
+import sys
+import threading
+import time
+from pathlib import Path
+
+host, port, key, editors = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+body = json.dumps({"model": "tiny-codegen", "prompt": "def main(", "max_tokens": 8, "temperature": 0})
+rest_s, looking = float(sys.argv[5]), sys.argv[6] == "look"
+headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+answers, failed = [], []
+
+
+def say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def ask() -> None:
+    # A connection of its own, so that every request is balanced anew.
+    connection = http.client.HTTPConnection(host, port, timeout=60)
+    try:
+        if looking:
+            connection.request("GET", "/v1/models", headers=headers)
+        else:
+            connection.request("POST", "/v1/completions", body, headers)
+        answer = connection.getresponse()
+        text = answer.read().decode()
+        if answer.status != 200:
+            raise ValueError(f"{answer.status} {text}")
+        document = json.loads(text)
+        answers.append(document["data"][0]["id"] if looking else document["choices"][0]["text"])
+    except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
+        failed.append(f"{time.strftime('%T')} {error!r}"[:300])
+    finally:
+        connection.close()
+
+
+def edit() -> None:
+    while not Path("/tmp/stop").exists():
+        ask()
+        time.sleep(rest_s)
+
+
+threads = [threading.Thread(target=edit) for _ in range(editors)]
+for thread in threads:
+    thread.start()
+while len(answers) < 5 and not Path("/tmp/stop").exists():
+    time.sleep(0.1)
+say("answered")
+for thread in threads:
+    thread.join()
+say(json.dumps({"answered": len(answers), "failed": failed, "texts": sorted(set(answers))}))

@@ -1,0 +1,147 @@
+"""The service on a real node, from `pulumi up` to an editor's answer and back to nothing."""
+
+import json
+import threading
+from typing import Any
+
+import pytest
+
+from tests.infra.k8s.node import images
+from tests.infra.k8s.node.cluster import Node, until
+from tests.infra.k8s.node.service import NAMESPACE, STACK, Deployed
+
+pytestmark = [pytest.mark.kube, pytest.mark.slow, pytest.mark.timeout(1500)]
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "part"),
+    [
+        ("gateway", "api.app", "fastapi"),
+        ("loader", "model_loader.cli", "safetensors"),
+        ("triton", "serving.llama_server", "nvidia-pytriton"),
+    ],
+)
+def test_an_image_runs_as_its_own_user_and_lists_its_parts(references, name, module, part):
+    with images.store() as store:
+        image = f"{images.REGISTRY}/{name}:0.1.0"
+        assert store.inside(image, "id", "-u") == "10001"
+        store.inside(image, "python", "-c", f"import {module}")
+        listed = json.loads(store.inside(image, "cat", "/opt/venv/sbom.cdx.json"))
+    assert listed["bomFormat"] == "CycloneDX"
+    assert part in {component["name"] for component in listed["components"]}
+
+
+def test_an_editor_gets_a_completion_through_the_service(deployed: Deployed):
+    deployed.edit("first")
+    got = deployed.stop("first")
+    assert got["failed"] == []
+    (text,) = got["texts"]
+    assert text.strip(), "tiny-codegen has an answer to that prompt, always the same"
+
+
+def test_a_second_up_changes_nothing_and_nothing_has_drifted(deployed: Deployed):
+    deployed.up("--expect-no-changes")
+    deployed.pulumi("preview", "--refresh", "--expect-no-changes")
+
+
+@pytest.fixture(scope="module")
+def asked(deployed: Deployed, node: Node) -> Deployed:
+    """Put pods that belong to nobody where connections are tried from."""
+    node.python("editors", "outsider")
+    node.python("monitoring", "prometheus")
+    node.python(NAMESPACE, "stranger")
+    return deployed
+
+
+@pytest.mark.parametrize(
+    ("namespace", "pod", "host", "port", "expected"),
+    [
+        ("editors", "outsider", "gateway", 5000, True),
+        ("editors", "outsider", "gateway", 8082, False),
+        ("editors", "outsider", "triton", 8001, False),
+        ("monitoring", "prometheus", "gateway", 8082, True),
+        ("monitoring", "prometheus", "triton", 8002, True),
+        ("monitoring", "prometheus", "triton", 8001, False),
+        (NAMESPACE, "stranger", "gateway", 5000, False),
+        (NAMESPACE, "stranger", "triton", 8001, False),
+        (NAMESPACE, "deploy/gateway", "triton", 8001, True),
+        (NAMESPACE, "deploy/gateway", "triton", 8000, False),
+        (NAMESPACE, "deploy/gateway", "metrics-server.kube-system", 443, False),
+        (NAMESPACE, "deploy/triton", "gateway", 5000, False),
+    ],
+)
+def test_only_listed_connections_come_about(asked: Deployed, namespace, pod, host, port, expected):
+    name = host if "." in host else f"{host}.{NAMESPACE}"
+    assert asked.node.reaches(namespace, pod, f"{name}.svc", port) is expected
+
+
+def test_a_new_model_rolls_in_under_constant_requests_though_its_loader_is_killed(deployed: Deployed):
+    serving = deployed.pods("gateway") | deployed.pods("triton")
+    old_jobs = deployed.pods("loader")
+    deployed.edit("rolling")
+    # So little CPU that the loader is still starting when it is found.
+    deployed.change(precision="float32", kubernetes={"loader": {"cpu_m": 100}})
+    killer = threading.Thread(target=_kill_loader, args=[deployed, set(old_jobs)])
+    killer.start()
+    deployed.up()
+    killer.join()
+    got = deployed.stop("rolling")
+    assert not set(serving) & set(deployed.pods("gateway") | deployed.pods("triton")), "all must be new"
+    assert got["failed"] == [], got
+    (job,) = deployed.node.get("-n", NAMESPACE, "jobs")
+    assert (job["status"]["succeeded"], job["status"]["failed"]) == (1, 1)
+
+
+def _kill_loader(deployed: Deployed, known: set[str]) -> None:
+    def running() -> str | None:
+        for name, pod in deployed.pods("loader").items():
+            states = [status["state"] for status in pod["status"].get("containerStatuses", [])]
+            if name not in known and any("running" in state for state in states):
+                return name
+        return None
+
+    name = until("the new model's loader", running)
+    deployed.node.kubectl("-n", NAMESPACE, "delete", "pod", name, "--grace-period=0", "--force")
+
+
+def test_the_gateways_scale_out_above_their_share_of_the_cpu(deployed: Deployed):
+    def scaler() -> dict[str, Any]:
+        (found,) = deployed.node.get("-n", NAMESPACE, "horizontalpodautoscalers")
+        return found
+
+    spec = scaler()["spec"]
+    assert spec["metrics"][0]["resource"]["target"]["averageUtilization"] == 80
+    # Questions that the gateways answer alone: the engine's speed must not decide how busy they are.
+    deployed.edit("crowd", editors=12, rest_s=0, what="look")
+    until(
+        "more gateways", lambda: scaler()["status"]["desiredReplicas"] > spec["minReplicas"], patience_s=300
+    )
+    until("their pods", lambda: len(deployed.pods("gateway")) > spec["minReplicas"])
+    assert deployed.stop("crowd")["failed"] == []
+
+
+def test_without_the_deploy_token_the_program_says_that_the_registry_refused(deployed: Deployed):
+    document = {key: value for key, value in deployed.document.items() if key not in {"name", "serving"}}
+    document["engine"] = {"kind": "openai", "url": "http://llm.example/v1"}
+    ours = document["kubernetes"]["images"]
+    document["kubernetes"] = {
+        "namespace": "tokenless",
+        "images": ours,
+        "loader": {"wait_s": 30, "retries": 0},
+    }
+    workspace = deployed.workspace
+    workspace.stack("tokenless", **document)
+    # Interrupted as a user does who has read it: what else it would wait for cannot come either.
+    seen = workspace.interrupted_up("tokenless", "creating failed")
+    workspace.pulumi("destroy", "--yes", "--skip-preview", "--stack", "tokenless")
+    (finding,) = [line for line in seen.splitlines() if "[ErrImagePull]" in line and "loader" in line][:1]
+    assert ours["loader"] in finding
+    assert "may require authorization" in finding
+
+
+def test_destroy_leaves_nothing(deployed: Deployed):
+    deployed.pulumi("destroy", "--yes", "--skip-preview")
+    assert deployed.workspace.left() == []
+    assert deployed.node.get("-n", NAMESPACE, "pods") == []
+    listed = json.loads(deployed.workspace.pulumi("stack", "export", "--stack", STACK).stdout)
+    assert not listed["deployment"].get("resources", [])[1:], "nothing but the stack itself"
