@@ -69,6 +69,11 @@ class RowStream:
         self._seen = [0] * self.job.n
         self._open = set(range(self.job.n))
 
+    @property
+    def complete(self) -> bool:
+        """Say whether every row has said that it is final: what may follow is the stream's end alone."""
+        return not self._open
+
     def feed(self, response: service_pb2.ModelInferResponse) -> Iterator[Tokens]:
         """Yield what one response added."""
         tensors = outputs(response)
@@ -105,6 +110,8 @@ class CumulativeStream:
 
     def __post_init__(self) -> None:
         self._seen = [len(self.job.prompt_ids)] * self.job.n
+
+    complete = False  # only the stream's end tells
 
     def feed(self, response: service_pb2.ModelInferResponse) -> Iterator[Tokens]:
         """Yield the part of each row that was not there before."""

@@ -19,7 +19,7 @@ from api.engine import answers, rpc_errors, scores, tensors
 from api.engine.base import Job, ScoreJob, Tokens
 from api.engine.batches import split, starts
 from api.engine.calls import metadata, remaining
-from api.engine.channel import Servers
+from api.engine.channel import Servers, ended
 from api.engine.interface import PY_MODEL, ModelInterface, describe
 from api.engine.reach import Reach
 from api.errors import ApiError, unavailable
@@ -231,6 +231,8 @@ class TritonEngine:
             code, details = await call.code(), await call.details()
             raise grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details) from error
         finally:
+            if reader.complete:
+                await ended(call)
             call.cancel()
 
     async def _collect(self, job: Job, interface: ModelInterface, end: float) -> list[Tokens]:

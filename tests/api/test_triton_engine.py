@@ -150,6 +150,18 @@ async def test_closing_a_stream_reaches_the_server(engine, script):
     assert script.cancelled == 1
 
 
+async def test_a_stream_that_has_all_its_tokens_ends_by_itself_and_is_not_cancelled(engine, script):
+    script.models, script.decoupled, script.row_streams = STREAM, STREAM[1:], True
+    for _ in range(20):
+        pieces = engine.stream(job())
+        async for piece in pieces:
+            if piece.final:
+                break
+        await pieces.aclose()
+    await asyncio.sleep(0.1)
+    assert script.cancelled == 0
+
+
 async def test_a_stream_that_breaks_is_an_error_and_not_an_end(engine, script):
     script.models, script.decoupled, script.row_streams = STREAM, STREAM[1:], True
     script.break_after = 2
