@@ -29,7 +29,8 @@ try:
     answer = urllib.request.urlopen(request, context=context, timeout=60)
 except urllib.error.HTTPError as error:
     answer = error
-print(json.dumps({"status": answer.status, "headers": dict(answer.headers), "text": answer.read().decode()}))
+headers = {name.lower(): value for name, value in answer.headers.items()}
+print(json.dumps({"status": answer.status, "headers": headers, "text": answer.read().decode()}))
 """
 
 

@@ -1,5 +1,8 @@
 """What a host is made of, so that two moments can be compared: packages, users, units, files, rules, ports."""
 
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
 from tests.hosts.lab import Lab
 
 # Caches and logs are not what a host is; keys of apt, random seeds and identifiers differ from boot to boot.
@@ -24,17 +27,24 @@ _QUESTIONS = {
 
 
 def state(lab: Lab, host: str) -> set[str]:
-    """Return one line for each thing a host is made of, with a digest of every file's content."""
+    """Return one line for each thing a host is made of, with a digest of every file outside /usr."""
     found = set()
     for kind, command in _QUESTIONS.items():
         found |= {f"{kind} {line}" for line in lab.run(host, command).splitlines() if line.strip()}
     pruned = " -o ".join(f"-path {path}" for path in _SKIPPED)
+    # What lies in /usr is the packages', so that there the names are enough.
     listing = lab.run(
         host,
-        f"find /etc /opt /usr /var /srv /root /home -xdev \\( {pruned} \\) -prune -o \\( -type f -size -200k"
-        " -print0 \\) | xargs -0 sha256sum; "
-        f"find /etc /opt /usr /var /srv /root -xdev \\( {pruned} \\) -prune -o \\( -type d -o -type l \\)"
-        " -printf '%y %m %u %p %l\\n'",
+        f"find /etc /opt /var /srv /root /home -xdev \\( {pruned} \\) -prune -o \\( -type f -size -200k -print0 \\)"
+        " | xargs -0 sha256sum; "
+        f"find /etc /opt /usr /var /srv /root -xdev \\( {pruned} \\) -prune -o -printf '%y %m %u %p %l\\n'",
         timeout=300,
     )
-    return found | {f"file {line}" for line in listing.splitlines() if not line.endswith(_DERIVED)}
+    return found | {f"file {line}" for line in listing.splitlines() if not line.rstrip().endswith(_DERIVED)}
+
+
+def states(lab: Lab, hosts: Iterable[str]) -> dict[str, set[str]]:
+    """Return the state of several hosts, looked at together."""
+    names = list(hosts)
+    with ThreadPoolExecutor(len(names)) as pool:
+        return dict(zip(names, pool.map(lambda name: state(lab, name), names), strict=True))
