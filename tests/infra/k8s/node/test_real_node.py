@@ -8,9 +8,12 @@ import pytest
 
 from tests.infra.k8s.node import images
 from tests.infra.k8s.node.cluster import Node, until
+from tests.infra.k8s.node.conftest import GPULESS
 from tests.infra.k8s.node.service import NAMESPACE, STACK, Deployed
 
 pytestmark = [pytest.mark.kube, pytest.mark.slow, pytest.mark.timeout(1500)]
+
+T4 = {"cloud.google.com/gke-accelerator": "nvidia-tesla-t4"}
 
 
 @pytest.mark.parametrize(
@@ -137,6 +140,25 @@ def test_without_the_deploy_token_the_program_says_that_the_registry_refused(dep
     (finding,) = [line for line in seen.splitlines() if "[ErrImagePull]" in line and "loader" in line][:1]
     assert ours["loader"] in finding
     assert "may require authorization" in finding
+
+
+def test_with_one_gpu_a_roll_ends_instead_of_waiting_for_a_second(deployed: Deployed, references):
+    deployed.node.one_gpu()
+    gpuless = {"triton": references[GPULESS]}
+    deployed.change(
+        accelerator={"kind": "t4"}, kubernetes={"images": gpuless, "triton": {"node_selector": T4}}
+    )
+    deployed.up()
+    (first,) = deployed.pods("triton").values()
+    assert first["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
+    deployed.change(serving={"max_queue_delay_us": 4000})
+    deployed.up()
+    (second,) = deployed.pods("triton").values()
+    assert second["metadata"]["name"] != first["metadata"]["name"]
+    # They were not ready while nothing could answer, and learn of it at their next probe.
+    deployed.node.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/gateway", "--timeout=90s")
+    deployed.edit("gpu")
+    assert deployed.stop("gpu")["failed"] == []
 
 
 def test_destroy_leaves_nothing(deployed: Deployed):
