@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from spec.catalogue import ROOT
 from tests.infra.gcp.double import PROJECT, Double
 
@@ -105,8 +107,8 @@ class Workspace:
             )
 
     def pending(self) -> list[str]:
-        """Return the URNs of the operations that the state on disk shows as begun."""
-        latest = self.export()["checkpoint"]["latest"] if self.state.exists() else {}
+        """Return the URNs of the operations that the state on disk shows as begun, none while it is written."""
+        latest = (self._whole() or {"checkpoint": {"latest": {}}})["checkpoint"]["latest"]
         return [one["resource"]["urn"] for one in latest.get("pending_operations", [])]
 
     def wait_until(self, true: Callable[[], bool], process: subprocess.Popen[str]) -> None:
@@ -121,11 +123,32 @@ class Workspace:
         return (self.folder / "up.log").read_text()
 
     def kill(self, process: subprocess.Popen[str]) -> None:
-        """SIGKILL a started ``up`` and its plugins, which have process groups of their own but its session."""
+        """SIGKILL a started ``up`` and its plugins, which have process groups of their own but its session.
+
+        Pulumi does not write its state at one stroke (the document, then its attributes), so it is stopped where
+        both are whole: a state that was cut off in the middle is another test's.
+        """
+        engine = psutil.Process(process.pid)
+        while not self._stopped_between_writes(engine):
+            engine.resume()
+            time.sleep(0.02)
         for entry in processes(process.pid):
             with suppress(ProcessLookupError):
                 os.kill(int(entry.name), signal.SIGKILL)
         process.wait(timeout=30)
+
+    def _stopped_between_writes(self, engine: psutil.Process) -> bool:
+        engine.suspend()
+        while engine.status() not in {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE}:
+            time.sleep(0.005)
+        return self._whole() is not None
+
+    def _whole(self) -> dict[str, Any] | None:
+        try:
+            json.loads(self.state.with_name(f"{self.state.name}.attrs").read_text())
+            return self.export()
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
 
     def export(self) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(self.state.read_text())
