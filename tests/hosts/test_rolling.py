@@ -1,4 +1,4 @@
-"""One host that is everything, and its only Triton is replaced there and back under load: no request fails."""
+"""One host that is everything, its only Triton replaced under load: nothing fails, a bad version reverts."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ from tests.hosts.rolling import constant_load, failed, served_models, stack_file
 pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.timeout(1500)]
 
 HOST = "one"
+MODELS = "/var/lib/ai-assist/models/tiny-codegen"
 INT8, FLOAT32 = "1.ctranslate2-int8", "1.ctranslate2-float32"
 
 
@@ -46,4 +47,27 @@ def test_an_update_and_a_rollback_fail_no_request_and_the_rollback_is_byte_ident
         site.play("rollback.yml", precision="float32").succeed()
     assert failed(answers) == []
     assert served_models(site.lab, [HOST]) == {INT8}
+    assert versions(site.lab, [HOST]) == before
+
+
+def test_a_broken_version_reverts_by_itself_without_a_failed_request(site):
+    before = versions(site.lab, [HOST])
+    site.lab.run(HOST, f"truncate --size 1000 {MODELS}/{FLOAT32}/model.bin")
+    with constant_load(site.lab, HOST, site.folder) as answers:
+        broken = site.play("update.yml", precision="float32", hosts={"triton": {"startup_s": 5}})
+    assert broken.code == 2, broken.output[-4000:]
+    assert "did not come up with the other version and serves what it served before" in broken.output
+    assert failed(answers) == []
+    assert versions(site.lab, [HOST]) == before
+
+
+def test_a_host_that_is_not_reached_stops_an_update_before_anything_is_touched(site):
+    before = versions(site.lab, [HOST])
+    site.lab.run(HOST, "systemctl stop ssh.socket ssh.service; kill $(pidof sshd) || true", check=False)
+    try:
+        stopped = site.play("update.yml", precision="float32")
+    finally:
+        site.lab.run(HOST, "systemctl start ssh.service")
+    assert stopped.code != 0
+    assert stopped.changes == 0
     assert versions(site.lab, [HOST]) == before
