@@ -20,9 +20,9 @@ def under_way(client, job_id):
 
 
 def complete(found):
-    """Say whether every item of a finished job has its result, once."""
+    """Say whether every item of a finished job has its result, once; a sampled text may be empty."""
     return found["status"] == "succeeded" and [
-        result["index"] for result in found["results"] if result["choices"][0]["text"]
+        result["index"] for result in found["results"] if result["choices"][0]["finish_reason"]
     ] == list(range(found["items"]["total"]))
 
 
