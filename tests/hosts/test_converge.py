@@ -210,7 +210,12 @@ def test_a_check_of_a_change_shows_it_and_no_secret_and_makes_none(site, tmp_pat
         "site.yml", "--check", "--diff", "-vvv", service_stack=str(file), service_home=str(site.lab.home)
     )
     checked.succeed()
-    assert set(checked.changed["gw1"]) == {"gateway : Gateway | serve", "front : Front | serve"}
+    worker = {"queue_worker : Worker | take jobs off the queue"}
+    assert checked.changed == {
+        "gw1": {"gateway : Gateway | serve", "front : Front | serve"},
+        "gpu1": worker,
+        "gpu2": worker,
+    }
     assert "rate=7r/s" in checked.output
     for secret in site.secrets():
         assert secret not in checked.output
