@@ -8,43 +8,21 @@ import json
 import time
 
 import pytest
-import yaml
 
-from spec.catalogue import ROOT
-from tests.infra.gcp.double import PROJECT, Double
-from tests.infra.gcp.engine import BYTECODE, TOKEN
+from tests.infra.gcp.double import Double
+from tests.infra.gcp.whole import CLUSTER, STACK, on_google
 from tests.infra.k8s.conftest import kubeconfig, workspace
 from tests.infra.k8s.engine import Workspace
 
 __all__ = ["kubeconfig", "workspace"]
 pytestmark = [pytest.mark.gcp, pytest.mark.kube, pytest.mark.slow, pytest.mark.timeout(900)]
 
-STACK = "gke-dev"
-CLUSTER = f"https://container.googleapis.com/v1/projects/{PROJECT}/locations/us-central1-a/clusters/{STACK}"
-
-
-# GKE has this class by itself; here the test cluster's own provisioner stands for Filestore.
-FILESTORE = {
-    "apiVersion": "storage.k8s.io/v1",
-    "kind": "StorageClass",
-    "metadata": {"name": "standard-rwx"},
-    "provisioner": "kubernetes.io/host-path",
-}
-
 
 @pytest.fixture
 def gke(workspace: Workspace, double: Double) -> Workspace:
     """Return the repository's own ``gke-dev`` on that API server; only project and kubeconfig are added."""
-    ours = {"HTTPS_PROXY", "SSL_CERT_FILE"}
-    workspace.variables |= {key: value for key, value in double.environment.items() if key in ours}
-    workspace.variables |= {"GOOGLE_OAUTH_ACCESS_TOKEN": TOKEN, "NO_PROXY": "127.0.0.1,localhost"} | BYTECODE
     workspace.stack(STACK)
-    (workspace.folder / "filestore.yaml").write_text(yaml.safe_dump(FILESTORE))
-    workspace.kubectl("apply", "-f", str(workspace.folder / "filestore.yaml"))
-    region = yaml.safe_load((ROOT / f"stacks/Pulumi.{STACK}.yaml").read_text())["config"]["gcp:region"]
-    settings = {"gcp:project": PROJECT, "gcp:region": region, "kubeconfig": str(workspace.kubeconfig)}
-    for key, value in settings.items():
-        assert workspace.pulumi("config", "set", key, value, "--stack", STACK).returncode == 0
+    on_google(workspace, double)
     return workspace
 
 

@@ -1,4 +1,4 @@
-"""The repository's own ``kube-local``, deployed to the real node from the private registry."""
+"""A stack of the repository's own, deployed to the real node from the private registry."""
 
 import json
 import subprocess
@@ -20,14 +20,14 @@ HOST, PORT = f"gateway.{NAMESPACE}.svc", 5000
 class Deployed:
     """The stack, its key, and what a test changes in it."""
 
-    def __init__(self, node: Node, references: dict[str, str], folder: Path) -> None:
-        self.node = node
+    def __init__(self, node: Node, references: dict[str, str], folder: Path, stack: str = STACK) -> None:
+        self.node, self.stack = node, stack
         self.workspace = Workspace(folder, node.kubeconfig)
-        self.file = self.workspace.project / f"stacks/{STACK}.yaml"
+        self.file = self.workspace.project / f"stacks/{stack}.yaml"
         _, self.key = create_key(folder / "keys.json", "editor", rpm=0)
         self.change(kubernetes={"registry": REGISTRY, "images": references})
         keys = (folder / "keys.json").read_text()
-        self.workspace.stack(STACK, {"keys": keys, "deployTokenUser": USER, "deployToken": PASSWORD})
+        self.workspace.stack(stack, {"keys": keys, "deployTokenUser": USER, "deployToken": PASSWORD})
 
     @property
     def document(self) -> dict[str, Any]:
@@ -38,7 +38,7 @@ class Deployed:
         self.file.write_text(yaml.safe_dump(_merged(self.document, settings)))
 
     def pulumi(self, *arguments: str) -> str:
-        done = self.workspace.pulumi(*arguments, "--stack", STACK)
+        done = self.workspace.pulumi(*arguments, "--stack", self.stack)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
@@ -74,7 +74,7 @@ class Deployed:
     def close(self) -> None:
         """Remove what a failed test may have left, as far as that goes: the cluster ends with the session."""
         subprocess.run(
-            ["pulumi", "destroy", "--yes", "--skip-preview", "--non-interactive", "--stack", STACK],
+            ["pulumi", "destroy", "--yes", "--skip-preview", "--non-interactive", "--stack", self.stack],
             cwd=self.workspace.project,
             env=self.workspace.environment,
             capture_output=True,

@@ -2,15 +2,21 @@
 
 import json
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.infra.gcp.conftest import double
+from tests.infra.gcp.double import Double
+from tests.infra.gcp.whole import CLUSTER, on_google
+from tests.infra.gcp.whole import STACK as GKE_DEV
 from tests.infra.k8s.node import images
 from tests.infra.k8s.node.cluster import Node, until
 from tests.infra.k8s.node.conftest import GPULESS
 from tests.infra.k8s.node.service import NAMESPACE, STACK, Deployed
 
+__all__ = ["double"]
 pytestmark = [pytest.mark.kube, pytest.mark.slow, pytest.mark.timeout(1500)]
 
 T4 = {"cloud.google.com/gke-accelerator": "nvidia-tesla-t4"}
@@ -167,3 +173,28 @@ def test_destroy_leaves_nothing(deployed: Deployed):
     assert deployed.node.get("-n", NAMESPACE, "pods") == []
     listed = json.loads(deployed.workspace.pulumi("stack", "export", "--stack", STACK).stdout)
     assert not listed["deployment"].get("resources", [])[1:], "nothing but the stack itself"
+
+
+def test_gke_dev_is_one_command_from_an_empty_project_to_an_answer_and_one_back(
+    node: Node, references, double: Double, tmp_path: Path
+):
+    """Google is the double, and the node has the GPU that is none: the engine runs in its CPU precision."""
+    node.one_gpu()
+    ours = {name: references[name] for name in ("gateway", "loader")} | {"triton": references[GPULESS]}
+    gke = Deployed(node, ours, tmp_path, GKE_DEV)
+    small = {"gateway": {"cpu_m": 200, "memory_mib": 384}, "triton": {"cpu_m": 500, "memory_mib": 1024}}
+    gke.change(model="tiny-codegen", precision="int8", kubernetes=small)
+    on_google(gke.workspace, double)
+    try:
+        gke.up()
+        assert double.exists(CLUSTER)
+        gke.edit("google")
+        got = gke.stop("google")
+        assert got["failed"] == []
+        assert got["texts"][0].strip()
+        gke.pulumi("preview", "--refresh", "--expect-no-changes")
+        gke.pulumi("destroy", "--yes", "--skip-preview")
+        assert not double.exists(CLUSTER)
+        assert gke.workspace.left() == []
+    finally:
+        gke.close()
