@@ -15,9 +15,10 @@ from .scheduler import CancelledError
 class _Reply:
     """A client that one thread answers while another asks whether it is still there.
 
-    Triton 2.51 frees what it keeps of a request with the final response, and asked about a cancellation
-    after that it dies of SIGSEGV (``TRITONBACKEND_ResponseFactoryIsCancelled``; seen with a throttled CPU).
-    So the question and the final response wait for each other, and no question follows.
+    Triton 2.51 frees what it keeps of a request with the final response. Asked about a cancellation after
+    that, or given another response, it dies of SIGSEGV (``TRITONBACKEND_ResponseFactoryIsCancelled``,
+    ``TRITONBACKEND_ResponseSend``; one cancelled stream in 500). So all of them take turns, and the final
+    response is the last.
     """
 
     def __init__(self, sender: Any) -> None:  # noqa: ANN401 -- Triton ships no types
@@ -70,7 +71,9 @@ class StreamReply(_Reply):
     def tokens(self, row: Row, start: int, stop: int, *, final: bool) -> None:
         """Send the new tokens of a row."""
         outputs = tensors.stream_outputs(row, start, stop, self._lengths[row.index], final=final)
-        _send(self._sender, outputs, final=False)
+        with self._turn:
+            if not self._ended:
+                _send(self._sender, outputs, final=False)
 
     def done(self, _job: Job) -> None:
         """End the stream."""
