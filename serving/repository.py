@@ -115,7 +115,10 @@ def _config(name: str, repository: Repository, *, decoupled: bool) -> ModelConfi
         # Two full batches keep the runtime busy; what comes on top waits in Triton's queue, which can refuse.
         "backlog": str(2 * repository.max_batch_size),
     }
-    if not decoupled and repository.runtime in SCORING:
+    if decoupled:
+        # A client learns from this that it may send the request parameters withdrawable and withdraw.
+        parameters["withdraws"] = "true"
+    elif repository.runtime in SCORING:
         # A client learns from this that it may send the request parameter score_from.
         parameters["scores"] = "true"
     return ModelConfig(

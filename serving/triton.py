@@ -147,7 +147,7 @@ def command(
     ]
     if not gpu:
         argv += ["--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0"]
-    return argv, _environment(python, gpu=gpu)
+    return argv, _environment(python, gpu=gpu) | {"ASSIST_SHM_PREFIX": shm_prefix(grpc_port)}
 
 
 def _environment(python: Path, *, gpu: bool) -> dict[str, str]:

@@ -2,8 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -21,24 +19,11 @@ _OPTIONS = (
     ("grpc.dns_min_time_between_resolutions_ms", 5000),
 )
 _LOOK_S = 0.25
-_END_S = 0.5
 
 
 def connect(address: str) -> grpc.aio.Channel:
     """Return a channel to ``address`` (host:port); it belongs to the event loop that is running."""
     return grpc.aio.insecure_channel(address, options=_OPTIONS)
-
-
-async def ended(call: AsyncIterator[object]) -> None:
-    """Wait a moment for a stream that has all its tokens to end by itself, which is then not cancelled.
-
-    Triton 2.51's gRPC front died of SIGSEGV on hosts under load, a few times in ten thousand streams, each of
-    which had been cancelled in the very moment of its end.
-    """
-    with suppress(TimeoutError, grpc.aio.AioRpcError, asyncio.InvalidStateError):
-        async with asyncio.timeout(_END_S):
-            async for _ in call:
-                pass
 
 
 class Servers:

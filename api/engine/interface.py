@@ -43,7 +43,8 @@ class ModelInterface:
     """A model's name, the type of each input it takes (in sending order), and how it answers.
 
     ``rows_streamed`` says that a response holds new tokens of one row (``row_index``); otherwise a decoupled
-    model's responses are cumulative, as NVIDIA's are. ``scores`` says that it takes ``score_from``.
+    model's responses are cumulative, as NVIDIA's are. ``scores`` says that it takes ``score_from``,
+    ``withdraws`` that it takes ``withdrawable`` and ``withdraw`` (``streams.py``).
     """
 
     name: str
@@ -52,6 +53,7 @@ class ModelInterface:
     rows_streamed: bool = False
     max_batch_size: int = _DEFAULT_MAX_BATCH
     scores: bool = False
+    withdraws: bool = False
 
     @cached_property
     def blank(self) -> service_pb2.ModelInferRequest:
@@ -124,4 +126,5 @@ def _interface(
         any(output.name == "row_index" for output in metadata.outputs),
         max(1, config.max_batch_size),
         config.parameters["scores"].string_value == "true",
+        config.parameters["withdraws"].string_value == "true",
     )

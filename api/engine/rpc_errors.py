@@ -8,7 +8,8 @@ import grpc
 from api.errors import ApiError, bad_gateway, deadline, unavailable
 
 _FULL = ("maximum queue size", "Exceeds maximum")
-_EXPIRED = ("timeout expired", "Request timeout")
+# The last is our own backend's.
+_EXPIRED = ("timeout expired", "Request timeout", "timeout has passed")
 _NO_MODEL = ("unknown model", "has no available versions")
 _STOPPING = ("Server is stopping", "Server not ready", "Server exiting")
 _CODES = grpc.StatusCode

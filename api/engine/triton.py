@@ -19,9 +19,10 @@ from api.engine import answers, rpc_errors, scores, tensors
 from api.engine.base import Job, ScoreJob, Tokens
 from api.engine.batches import split, starts
 from api.engine.calls import metadata, remaining
-from api.engine.channel import Servers, ended
+from api.engine.channel import Servers
 from api.engine.interface import PY_MODEL, ModelInterface, describe
 from api.engine.reach import Reach
+from api.engine.streams import Streams
 from api.errors import ApiError, unavailable
 from api.merge import merge
 
@@ -48,6 +49,7 @@ class TritonEngine:
         self._connect_s = connect_s
         self._interfaces: dict[str, tuple[float, ModelInterface | None]] = {}
         self._reach = Reach(self, hold_s)
+        self._streams = Streams()
 
     @property
     def _stub(self) -> service_pb2_grpc.GRPCInferenceServiceStub:
@@ -119,6 +121,7 @@ class TritonEngine:
     async def close(self) -> None:
         """Close the channels; calls under way are cancelled."""
         await self._reach.close()
+        await self._streams.close()
         await self._servers.close()
 
     async def _interface(self, asked: str | None, end: float) -> ModelInterface:
@@ -209,14 +212,13 @@ class TritonEngine:
     async def _responses(
         self, job: Job, interface: ModelInterface, end: float
     ) -> AsyncGenerator[Tokens, None]:
-        """Yield what one stream brings; leaving early cancels it, which stops the work on the server."""
+        """Yield what one stream brings; leaving early stops the work on the server."""
         kind = answers.RowStream if interface.rows_streamed else answers.CumulativeStream
         reader = kind(job)
-        call = self._stub.ModelStreamInfer(timeout=remaining(end), metadata=metadata(job.traceparent))
+        request = tensors.build(job, interface, self._eos_id)
+        stream = self._streams.open(self._stub, request, interface, remaining(end), metadata(job.traceparent))
         try:
-            await call.write(tensors.build(job, interface, self._eos_id))
-            await call.done_writing()
-            async for response in call:
+            async for response in stream.responses():
                 self._reach.served()
                 if response.error_message:
                     raise rpc_errors.in_stream(response.error_message)
@@ -224,16 +226,12 @@ class TritonEngine:
                     continue  # the empty final response that Triton adds on request
                 for tokens in reader.feed(response.infer_response):
                     yield tokens
+                if reader.complete:
+                    break
             for tokens in reader.end():
                 yield tokens
-        except asyncio.InvalidStateError as error:
-            # grpc.aio raises this when the call is over before the request was written; its status says why.
-            code, details = await call.code(), await call.details()
-            raise grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details) from error
         finally:
-            if reader.complete:
-                await ended(call)
-            call.cancel()
+            await stream.leave(complete=reader.complete)
 
     async def _collect(self, job: Job, interface: ModelInterface, end: float) -> list[Tokens]:
         """Return whole rows from a model that only streams."""

@@ -9,10 +9,11 @@ import triton_python_backend_utils as pb_utils
 
 from . import tensors
 from .outbox import Outbox
-from .replies import StreamReply, UnaryReply, send_error
-from .rows import BadRequestError, Job
+from .replies import StreamReply, UnaryReply, send_end, send_error
+from .rows import BadRequestError, Job, Reply
 from .runtimes import Options, load
 from .scheduler import Scheduler
+from .withdrawals import Withdrawals
 
 
 class TritonPythonModel:
@@ -31,6 +32,7 @@ class TritonPythonModel:
             self._runtime.vocabulary_size, self._runtime.eos_id, int(parameters["context_length"])
         )
         self._outbox = Outbox(lambda error: pb_utils.Logger.log_error(f"reply not sent: {error}"))
+        self._withdrawals = Withdrawals()
         self._scheduler = Scheduler(self._runtime, self._outbox, backlog=int(parameters["backlog"]))
 
     def execute(self, requests: list[Any]) -> None:
@@ -38,7 +40,13 @@ class TritonPythonModel:
         for request in requests:
             sender = request.get_response_sender()
             try:
-                self._scheduler.submit(self._job(request, sender))
+                asked = json.loads(request.parameters() or "{}")
+                if self._decoupled and "withdraw" in asked:
+                    self._withdrawals.note(str(asked["withdraw"]))
+                    self._scheduler.look()
+                    send_end(sender)
+                else:
+                    self._scheduler.submit(self._job(request, sender, asked))
             except BadRequestError as error:
                 send_error(sender, error)
 
@@ -47,15 +55,18 @@ class TritonPythonModel:
         self._scheduler.close()
         self._outbox.close()
         self._runtime.close()
+        self._withdrawals.close()
 
-    def _job(self, request: Any, sender: Any) -> Job:  # noqa: ANN401 -- Triton ships no types
+    def _job(self, request: Any, sender: Any, asked: dict[str, Any]) -> Job:  # noqa: ANN401 -- Triton ships no types
         found = {name: pb_utils.get_input_tensor_by_name(request, name) for name in self._inputs}
         arrays = {name: tensor.as_numpy() for name, tensor in found.items() if tensor is not None}
         lengths = [int(length) for length in arrays["input_lengths"].reshape(-1)]
-        kind = StreamReply if self._decoupled else UnaryReply
-        reply = kind(sender, arrays["input_ids"].shape[-1], lengths)
+        reply: Reply
+        if self._decoupled:
+            reply = StreamReply(sender, lengths, self._withdrawals.asker(asked.get("withdrawable")))
+        else:
+            reply = UnaryReply(sender, arrays["input_ids"].shape[-1], lengths)
         job = Job(reply, self._outbox.put, request.timeout() / 1e6)
-        asked = json.loads(request.parameters() or "{}")
         score_from = asked.get("score_from")
         if score_from is not None and self._decoupled:
             raise BadRequestError("the streaming model scores nothing: send score_from to its unary twin")

@@ -1,7 +1,7 @@
 """The way back to a client through Triton."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,8 +21,9 @@ class _Reply:
     response is the last.
     """
 
-    def __init__(self, sender: Any) -> None:  # noqa: ANN401 -- Triton ships no types
+    def __init__(self, sender: Any, withdrawn: Callable[[], bool] = lambda: False) -> None:  # noqa: ANN401 -- Triton ships no types
         self._sender = sender
+        self._withdrawn = withdrawn
         self._turn = threading.Lock()
         self._ended = False
 
@@ -34,7 +35,7 @@ class _Reply:
     def cancelled(self) -> bool:
         """Say whether the client has gone."""
         with self._turn:
-            return not self._ended and bool(self._sender.is_cancelled())
+            return not self._ended and (self._withdrawn() or bool(self._sender.is_cancelled()))
 
     @contextmanager
     def _last_turn(self) -> Iterator[None]:
@@ -64,8 +65,8 @@ class UnaryReply(_Reply):
 class StreamReply(_Reply):
     """A response for each row's new tokens, then the end of the stream."""
 
-    def __init__(self, sender: Any, width: int, lengths: Sequence[int]) -> None:  # noqa: ANN401, ARG002 -- one signature for both
-        super().__init__(sender)
+    def __init__(self, sender: Any, lengths: Sequence[int], withdrawn: Callable[[], bool]) -> None:  # noqa: ANN401 -- Triton ships no types
+        super().__init__(sender, withdrawn)
         self._lengths = lengths
 
     def tokens(self, row: Row, start: int, stop: int, *, final: bool) -> None:
@@ -78,7 +79,12 @@ class StreamReply(_Reply):
     def done(self, _job: Job) -> None:
         """End the stream."""
         with self._last_turn():
-            self._sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+            send_end(self._sender)
+
+
+def send_end(sender: Any) -> None:  # noqa: ANN401 -- Triton ships no types
+    """End the exchange."""
+    sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
 
 def send_error(sender: Any, error: Exception) -> None:  # noqa: ANN401 -- Triton ships no types

@@ -56,6 +56,7 @@ class Scheduler:
         self._live: set[Job] = set()
         self._changed = threading.Condition()
         self._closed = False
+        self._look = threading.Event()
         targets = [self._work] * runtime.parallel + [self._watch]
         self._threads = [threading.Thread(target=target, daemon=True) for target in targets]
         for thread in self._threads:
@@ -69,6 +70,10 @@ class Scheduler:
             self._live.add(job)
             self._waiting.extend(units)
             self._changed.notify_all()
+
+    def look(self) -> None:
+        """Look now who has gone."""
+        self._look.set()
 
     def close(self) -> None:
         """Fail what waits or runs, and stop the threads."""
@@ -140,7 +145,8 @@ class Scheduler:
         token.
         """
         while not self._closed:
-            time.sleep(POLL_S)
+            self._look.wait(POLL_S)
+            self._look.clear()
             for job in list(self._live):
                 if job.answered:
                     self._live.discard(job)

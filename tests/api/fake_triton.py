@@ -31,6 +31,8 @@ class Script:
     change: Callable[[dict[str, np.ndarray]], None] | None = None
     requests: list[Infer] = field(default_factory=list)
     cancelled: int = 0
+    withdraws: bool = False
+    withdrawn: list[str] = field(default_factory=list)
     fail_first: int = 0
     break_after: int | None = None
 
@@ -79,6 +81,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         answer = service_pb2.ModelConfigResponse()
         answer.config.max_batch_size = self.script.max_batch_size
         answer.config.model_transaction_policy.decoupled = request.name in self.script.decoupled
+        answer.config.parameters["withdraws"].string_value = str(self.script.withdraws).lower()
         return answer
 
     async def ModelInfer(self, request, context):
@@ -97,6 +100,9 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     async def ModelStreamInfer(self, requests, context):
         async for request in requests:
+            if "withdraw" in request.parameters:
+                self.script.withdrawn.append(request.parameters["withdraw"].string_param)
+                continue
             self.script.requests.append(request)
             await self._check(request.model_name, context)
             try:

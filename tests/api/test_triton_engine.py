@@ -150,6 +150,41 @@ async def test_closing_a_stream_reaches_the_server(engine, script):
     assert script.cancelled == 1
 
 
+async def test_a_stream_that_is_left_is_withdrawn_and_not_cancelled_where_the_server_knows_how(
+    engine, script
+):
+    script.models, script.decoupled, script.row_streams, script.withdraws = STREAM, STREAM[1:], True, True
+    script.delay_s = 0.02
+    pieces = engine.stream(job())
+    await anext(pieces)
+    await pieces.aclose()
+    (request,) = script.requests
+    assert script.withdrawn == [request.parameters["withdrawable"].string_param]
+    assert script.cancelled == 0
+
+
+async def test_a_reader_that_is_cancelled_withdraws_too(engine, script):
+    script.models, script.decoupled, script.row_streams, script.withdraws = STREAM, STREAM[1:], True, True
+    script.delay_s = 0.02
+    reading = asyncio.create_task(collect(engine, job()))
+    await asyncio.sleep(0.1)
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert len(script.withdrawn) == 1
+    assert script.cancelled == 0
+
+
+async def test_a_server_that_does_not_end_a_stream_is_cancelled_after_a_while(engine, script):
+    script.models, script.decoupled, script.row_streams, script.withdraws = STREAM, STREAM[1:], True, True
+    script.delay_s = 0.5
+    pieces = engine.stream(job())
+    await anext(pieces)
+    await pieces.aclose()
+    await asyncio.sleep(0.1)
+    assert script.cancelled == 1
+
+
 async def test_a_stream_that_has_all_its_tokens_ends_by_itself_and_is_not_cancelled(engine, script):
     script.models, script.decoupled, script.row_streams = STREAM, STREAM[1:], True
     for _ in range(20):

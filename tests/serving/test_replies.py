@@ -15,11 +15,14 @@ class Sender:
 
     def __init__(self) -> None:
         self.final = False
+        self.sent = 0
         self.asking = threading.Event()
         self.answer = threading.Event()
 
     def send(self, *_: object, flags: int = 0) -> None:
-        self.final = self.final or flags == FINAL
+        assert not self.final, "here Triton writes to what it has freed"
+        self.sent += 1
+        self.final = flags == FINAL
 
     def is_cancelled(self) -> bool:
         assert not self.final, "here Triton reads what it has freed"
@@ -35,7 +38,7 @@ def replies(monkeypatch):
     made = types.ModuleType("triton_python_backend_utils")
     made.TRITONSERVER_RESPONSE_COMPLETE_FINAL = FINAL
     made.TritonError = type("TritonError", (), {**vars(errors), "__init__": lambda *_: None})
-    made.InferenceResponse = lambda **_: None
+    made.InferenceResponse = lambda *_, **__: None
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", made)
     monkeypatch.delitem(sys.modules, "serving.backend.replies", raising=False)
     yield importlib.import_module("serving.backend.replies")
@@ -45,7 +48,7 @@ def replies(monkeypatch):
 @pytest.mark.parametrize("end", [lambda reply: reply.done(None), lambda reply: reply.failed(ValueError("x"))])
 def test_the_final_response_waits_for_a_question_under_way_and_none_follows_it(replies, end):
     sender = Sender()
-    reply = replies.StreamReply(sender, 1, [1])
+    reply = replies.StreamReply(sender, [1], lambda: False)
     seen: list[bool] = []
     asking = threading.Thread(target=lambda: seen.append(reply.cancelled()))
     asking.start()
@@ -58,3 +61,20 @@ def test_the_final_response_waits_for_a_question_under_way_and_none_follows_it(r
     assert seen == [True]
     assert sender.final
     assert reply.cancelled() is False
+
+
+def test_tokens_that_come_after_the_final_response_are_not_sent(replies, monkeypatch):
+    monkeypatch.setattr(replies.tensors, "stream_outputs", lambda *_, **__: {})
+    sender = Sender()
+    reply = replies.StreamReply(sender, [1], lambda: False)
+    row = types.SimpleNamespace(index=0)
+    reply.tokens(row, 0, 1, final=False)
+    reply.failed(ValueError("the client cancelled the request"))
+    reply.tokens(row, 1, 2, final=True)
+    assert sender.sent == 2
+
+
+def test_a_withdrawn_request_is_a_cancelled_one_and_triton_is_not_asked(replies):
+    sender = Sender()
+    assert replies.StreamReply(sender, [1], lambda: True).cancelled()
+    assert not sender.asking.is_set()
