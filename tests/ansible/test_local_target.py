@@ -172,7 +172,9 @@ def test_a_changed_setting_restarts_what_it_concerns_and_nothing_else(clone, fir
 
 
 def test_a_killed_triton_comes_back_without_anybody(clone, first_run):
-    before = pids(clone)
+    # A program that has just been started has no pid in the listing until it has run for a second.
+    while not all((before := pids(clone)).values()):
+        time.sleep(0.1)
     os.kill(before["triton"], signal.SIGKILL)
     told = client_env(clone.layout)
     end = time.monotonic() + 60

@@ -115,10 +115,14 @@ class CTranslate2Runtime:
         # tokens.
         unread = [len(prompt) - 1 if min(map(len, prompts)) == 1 else 0 for prompt in prompts]
         extra = max(unread)
+        # A worker thread lets go of the callback after the results are here. Were that the last hold on the
+        # generator, the thread would end the pool that it belongs to, wait for itself, and abort the process.
+        seeder = self._seeder
 
         def on_step(step: Any) -> bool:  # noqa: ANN401 -- ctranslate2 ships no types
             if step.batch_id < first:
-                self._seed(seeds or ())
+                if seeder is not None:
+                    seeder.seed(seeds or ())
                 return True
             if unread[step.batch_id]:
                 unread[step.batch_id] -= 1
@@ -132,10 +136,6 @@ class CTranslate2Runtime:
             callback=on_step,
             **self._options(rows[0]),
         )
-
-    def _seed(self, seeds: Sequence[int]) -> None:
-        if self._seeder is not None:
-            self._seeder.seed(seeds)
 
     def _words(self, ids: Sequence[int]) -> list[str]:
         return [self._tokens[token] for token in ids]
