@@ -95,9 +95,7 @@ def test_a_new_model_rolls_in_under_constant_requests_though_its_loader_is_kille
     deployed.up()
     killer.join()
     # How many gateways there are is the scaler's to say, so `up` ends with the first new one.
-    until(
-        "all to be new", lambda: not set(serving) & set(deployed.pods("gateway") | deployed.pods("triton"))
-    )
+    until("all to be new", lambda: not set(serving) & set(deployed.pods("gateway") | deployed.pods("triton")))
     got = deployed.stop("rolling")
     assert got["failed"] == [], got
     (job,) = deployed.node.get("-n", NAMESPACE, "jobs")
