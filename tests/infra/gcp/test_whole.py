@@ -1,16 +1,16 @@
-"""`pulumi up --stack gke-dev`, all of it: Google by its double, the workloads on a real API server.
+"""`pulumi preview --stack gke-dev`, all of it: Google by its double, the workloads on a real API server.
 
 The cluster that the double "makes" has no API server, so the workloads go where ``kubeconfig`` in Pulumi's
-configuration points, as they do for a private cluster that is reached through a gateway.
+configuration points, as they do for a private cluster that is reached through a gateway. `pulumi up` of it is
+in ``tests/infra/k8s/node``.
 """
 
-import json
 import time
 
 import pytest
 
 from tests.infra.gcp.double import Double
-from tests.infra.gcp.whole import CLUSTER, STACK, on_google
+from tests.infra.gcp.whole import STACK, on_google
 from tests.infra.k8s.conftest import kubeconfig, workspace
 from tests.infra.k8s.engine import Workspace
 
@@ -29,24 +29,6 @@ def gke(workspace: Workspace, double: Double) -> Workspace:
 def done(result) -> str:
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout + result.stderr
-
-
-def test_one_command_makes_cluster_and_service_a_second_changes_nothing_and_destroy_empties_both(
-    gke: Workspace, double: Double
-):
-    done(gke.pulumi("up", "--yes", "--skip-preview", "--stack", STACK))
-    assert double.exists(CLUSTER)
-    pods = json.loads(gke.kubectl("-n", "ai-assist", "get", "pods", "-o", "json"))["items"]
-    triton = [pod for pod in pods if pod["metadata"]["labels"]["app.kubernetes.io/name"] == "triton"]
-    assert [pod["spec"]["nodeSelector"]["cloud.google.com/gke-accelerator"] for pod in triton] == [
-        "nvidia-tesla-t4"
-    ]
-    outputs = json.loads(done(gke.pulumi("stack", "output", "--json", "--stack", STACK)))
-    assert {"cluster", "kubeconfig_command", "url", "next"} <= set(outputs)
-    done(gke.pulumi("preview", "--refresh", "--expect-no-changes", "--stack", STACK))
-    done(gke.pulumi("destroy", "--yes", "--skip-preview", "--stack", STACK))
-    assert not double.exists(CLUSTER)
-    assert gke.left() == []
 
 
 def test_a_preview_of_the_whole_is_a_plan_of_everything(gke: Workspace):

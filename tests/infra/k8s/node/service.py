@@ -51,6 +51,12 @@ class Deployed:
         pods = self.node.get("-n", NAMESPACE, "pods", "-l", label)
         return {pod["metadata"]["name"]: pod for pod in pods if "deletionTimestamp" not in pod["metadata"]}
 
+    def only_pod(self, component: str) -> dict[str, Any]:
+        """Return the one pod of a part: `up` ends when a new one is ready, maybe before the old one is told."""
+        until(f"one {component}", lambda: len(self.pods(component)) == 1)
+        (pod,) = self.pods(component).values()
+        return pod
+
     def edit(self, name: str, editors: int = 1, rest_s: float = 0.1, what: str = "complete") -> None:
         """Start ``editors`` that ask again and again, and return once they have been answered."""
         self.node.python("editors", name, EDITOR, HOST, str(PORT), self.key, str(editors), str(rest_s), what)

@@ -156,14 +156,16 @@ def test_with_one_gpu_a_roll_ends_instead_of_waiting_for_a_second(deployed: Depl
         accelerator={"kind": "t4"}, kubernetes={"images": gpuless, "triton": {"node_selector": T4}}
     )
     deployed.up()
-    (first,) = deployed.pods("triton").values()
+    first = deployed.only_pod("triton")
     assert first["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
     deployed.change(serving={"max_queue_delay_us": 4000})
     deployed.up()
-    (second,) = deployed.pods("triton").values()
+    second = deployed.only_pod("triton")
     assert second["metadata"]["name"] != first["metadata"]["name"]
     # They were not ready while nothing could answer, and learn of it at their next probe.
-    deployed.node.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/gateway", "--timeout=90s")
+    deployed.node.kubectl(
+        "-n", NAMESPACE, "rollout", "status", "deployment/gateway", "--timeout=180s", timeout_s=200
+    )
     deployed.edit("gpu")
     assert deployed.stop("gpu")["failed"] == []
 
