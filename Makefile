@@ -26,7 +26,7 @@ clean: down  ## Stop the service and remove everything that was made here
 	@rm -rf .run $(DEV) .ansible .hypothesis .mypy_cache .pytest_cache .ruff_cache benchmarks/.work
 	@find . -name .git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
-test: dev tests/npm/node_modules/.package-lock.json .run/venvs/checkov  ## Run every test whose tools are here; skipped ones say what they lack
+test: dev tests/npm/node_modules/.package-lock.json .run/venvs/checkov .run/venvs/policies  ## Run every test whose tools are here; skipped ones say what they lack
 	$(DEV)/bin/pytest -n $(WORKERS) --dist loadfile
 
 lint: dev  ## Check style and types, without changing anything
@@ -51,8 +51,8 @@ tests/npm/node_modules/.package-lock.json: tests/npm/package-lock.json
 	@if command -v npm >/dev/null; then npm ci --prefix tests/npm --silent --no-audit --no-fund || \
 		echo "npm could not install the Node.js client (see above); its test is skipped" >&2; fi
 
-# An environment of its own: checkov pins much of what the rest needs newer.
-.run/venvs/checkov: requirements/checkov.txt
+# Environments of their own: checkov pins much of what the rest needs newer; Pulumi runs the policy pack in its own.
+.run/venvs/checkov .run/venvs/policies: .run/venvs/%: requirements/%.txt
 	@scripts/bootstrap $@ $<
 
 .PHONY: dev
