@@ -13,8 +13,8 @@ pytestmark = [pytest.mark.gcp, pytest.mark.slow, pytest.mark.timeout(900)]
 
 STANDARD = {"control_plane": "regional", "release_channel": "none", "version": "1.33.5-gke.100"}
 PUBLIC = {"endpoint": "public", "authorised_networks": {"office": "192.0.2.0/24"}}
+# gke-dev itself goes up and down in tests/infra/k8s/node.
 VARIANTS = {
-    "development": {},
     "regional with a pinned version and a public endpoint": STANDARD | PUBLIC,
     "private endpoint, driver left to an operator": {"endpoint": "private", "gpu_pool__driver": "none"},
     "autopilot": {"autopilot": True, "gpu_pool__spot": False},
