@@ -19,8 +19,9 @@ _QUESTIONS = {
     "user": "cut -d: -f1,3,4,6,7 /etc/passwd",
     "group": "cut -d: -f1,3,4 /etc/group",
     "unit": "systemctl list-unit-files --no-legend --plain | awk '{print $1, $2}' | grep -v ^session-",
+    # Without what systemd does once, in the first boot of an image (ConditionNeedsUpdate).
     "active": "systemctl list-units --state=active,failed --type=service,socket,timer --no-legend --plain"
-    " | awk '{print $1, $4}' | grep -v ^user",
+    " | awk '{print $1, $4}' | grep -v -E '^(user|ldconfig|systemd-(journal-catalog-update|sysusers|update-done))'",
     "rule": "nft list ruleset",
     "port": "ss --no-header --listening --tcp --udp --numeric | awk '{print $1, $5}'",
 }
