@@ -8,6 +8,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from serving.backend.withdrawals import PREFIX_VARIABLE
+
 SHM_PREFIX = "assist_triton_"
 # Where NVIDIA's container images have the server.
 CONTAINER = Path("/opt/tritonserver")
@@ -147,7 +149,7 @@ def command(
     ]
     if not gpu:
         argv += ["--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0"]
-    return argv, _environment(python, gpu=gpu) | {"ASSIST_SHM_PREFIX": shm_prefix(grpc_port)}
+    return argv, _environment(python, gpu=gpu) | {PREFIX_VARIABLE: shm_prefix(grpc_port)}
 
 
 def _environment(python: Path, *, gpu: bool) -> dict[str, str]:

@@ -33,6 +33,19 @@ async def collect(engine, wanted) -> dict[int, list[int]]:
     return rows
 
 
+def stream_from(script, *, withdraws: bool = False) -> None:
+    """Let the server have our streaming twin."""
+    script.models, script.decoupled, script.row_streams = STREAM, STREAM[1:], True
+    script.withdraws = withdraws
+
+
+async def leave_after_one(engine) -> None:
+    """Read one piece of a stream and no more."""
+    pieces = engine.stream(job())
+    await anext(pieces)
+    await pieces.aclose()
+
+
 async def test_an_unsigned_64_bit_seed_is_sent_where_the_model_wants_one(engine, script):
     script.types = {"random_seed": "UINT64"}
     await engine.complete(job(seeds=[2**63 + 5]))
@@ -141,11 +154,9 @@ async def test_cancelling_reaches_the_server(engine, script):
 
 
 async def test_closing_a_stream_reaches_the_server(engine, script):
-    script.models, script.decoupled, script.row_streams = STREAM, STREAM[1:], True
+    stream_from(script)
     script.delay_s = 0.05
-    pieces = engine.stream(job())
-    await anext(pieces)
-    await pieces.aclose()
+    await leave_after_one(engine)
     await asyncio.sleep(0.2)
     assert script.cancelled == 1
 
@@ -153,18 +164,16 @@ async def test_closing_a_stream_reaches_the_server(engine, script):
 async def test_a_stream_that_is_left_is_withdrawn_and_not_cancelled_where_the_server_knows_how(
     engine, script
 ):
-    script.models, script.decoupled, script.row_streams, script.withdraws = STREAM, STREAM[1:], True, True
+    stream_from(script, withdraws=True)
     script.delay_s = 0.02
-    pieces = engine.stream(job())
-    await anext(pieces)
-    await pieces.aclose()
+    await leave_after_one(engine)
     (request,) = script.requests
     assert script.withdrawn == [request.parameters["withdrawable"].string_param]
     assert script.cancelled == 0
 
 
 async def test_a_reader_that_is_cancelled_withdraws_too(engine, script):
-    script.models, script.decoupled, script.row_streams, script.withdraws = STREAM, STREAM[1:], True, True
+    stream_from(script, withdraws=True)
     script.delay_s = 0.02
     reading = asyncio.create_task(collect(engine, job()))
     await asyncio.sleep(0.1)
@@ -176,17 +185,15 @@ async def test_a_reader_that_is_cancelled_withdraws_too(engine, script):
 
 
 async def test_a_server_that_does_not_end_a_stream_is_cancelled_after_a_while(engine, script):
-    script.models, script.decoupled, script.row_streams, script.withdraws = STREAM, STREAM[1:], True, True
+    stream_from(script, withdraws=True)
     script.delay_s = 0.5
-    pieces = engine.stream(job())
-    await anext(pieces)
-    await pieces.aclose()
+    await leave_after_one(engine)
     await asyncio.sleep(0.1)
     assert script.cancelled == 1
 
 
 async def test_a_stream_that_has_all_its_tokens_ends_by_itself_and_is_not_cancelled(engine, script):
-    script.models, script.decoupled, script.row_streams = STREAM, STREAM[1:], True
+    stream_from(script)
     for _ in range(20):
         pieces = engine.stream(job())
         async for piece in pieces:
@@ -198,7 +205,7 @@ async def test_a_stream_that_has_all_its_tokens_ends_by_itself_and_is_not_cancel
 
 
 async def test_a_stream_that_breaks_is_an_error_and_not_an_end(engine, script):
-    script.models, script.decoupled, script.row_streams = STREAM, STREAM[1:], True
+    stream_from(script)
     script.break_after = 2
     with pytest.raises(ApiError) as caught:
         await collect(engine, job())

@@ -32,7 +32,6 @@ def test_notes_go_with_time_and_with_the_instance(instances, tmp_path, monkeypat
     monkeypatch.setattr(withdrawals, "_KEPT_S", 0.0)
     told.note(OTHER)
     assert list(tmp_path.iterdir()) == []
-    monkeypatch.undo()
 
 
 def test_an_instance_takes_its_notes_along(instances, tmp_path):

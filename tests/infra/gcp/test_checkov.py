@@ -1,21 +1,18 @@
 """checkov over what is asked of Google: every finding that stays has its reason here, and none stays unused."""
 
 import json
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from spec.catalogue import ROOT
+from tests.infra.checkov import scan
 from tests.infra.gcp import terraform
 from tests.infra.gcp.recorder import deploy
 from tests.infra.gcp.stacks import stack
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-OWN = ROOT / ".run/venvs/checkov/bin/checkov"
 EVERYWHERE = {
     "CKV_GCP_12": "Dataplane V2 enforces NetworkPolicies; the add-on this asks for cannot be on beside it",
     "CKV_GCP_65": "needs a Workspace domain that we cannot know; no RBAC role is bound to a person, IAM decides",
@@ -47,19 +44,12 @@ BROKEN = {
 @pytest.fixture(scope="module")
 def failed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     """Return the checks that fail, by file: one run for all plans, because its start takes longest."""
-    checkov = str(OWN) if OWN.exists() else shutil.which("checkov")
-    if checkov is None:
-        pytest.skip("checkov is missing; scripts/bootstrap .run/venvs/checkov requirements/checkov.txt")
     folder = tmp_path_factory.mktemp("plans")
     for name, (changes, _) in VARIANTS.items():
         write(folder / f"{name}.json", name if name.startswith("gke-") else "gke-dev", changes, {})
     for key, (value, _) in BROKEN.items():
         write(folder / f"broken-{key}.json", "gke-dev", {}, {key: value})
-    run = ["--directory", ".", "--framework", "terraform_plan", "--skip-download", "--output", "json"]
-    done = subprocess.run(
-        [checkov, *run], cwd=folder, capture_output=True, text=True, timeout=500, check=False
-    )
-    results = json.loads(done.stdout)["results"]
+    results = scan(folder, "terraform_plan")
     assert results["passed_checks"], "without a passed check nothing was read"
     found: dict[str, set[str]] = {file.name: set() for file in folder.iterdir()}
     for check in results["failed_checks"]:

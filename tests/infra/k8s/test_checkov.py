@@ -1,18 +1,16 @@
 """checkov over the manifests: every finding that stays has its reason here, and none stays unused."""
 
-import json
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
 from spec.catalogue import ROOT
+from tests.infra.checkov import scan
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-OWN = ROOT / ".run/venvs/checkov/bin/checkov"
 NOT_LATEST = (
     "a tag that is never moved, or a digest: asking the registry at each start would make it a dependency"
 )
@@ -45,18 +43,11 @@ def broken(control: str) -> str:
 @pytest.fixture(scope="module")
 def failed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     """Return the checks that fail by file; one run for all, because its start takes longest."""
-    checkov = str(OWN) if OWN.exists() else shutil.which("checkov")
-    if checkov is None:
-        pytest.skip("checkov is missing; scripts/bootstrap .run/venvs/checkov requirements/checkov.txt")
     folder = tmp_path_factory.mktemp("scanned")
     shutil.copytree(ROOT / "manifests", folder / "manifests")
     for control in BROKEN:
         (folder / f"broken-{control}.yaml").write_text(broken(control))
-    run = ["--directory", ".", "--framework", "kubernetes", "--skip-download", "--output", "json"]
-    done = subprocess.run(
-        [checkov, *run], cwd=folder, capture_output=True, text=True, timeout=500, check=False
-    )
-    results = json.loads(done.stdout)["results"]
+    results = scan(folder, "kubernetes")
     assert len(results["passed_checks"]) > 500, "it must have read the manifests"
     found: dict[str, set[str]] = {}
     for check in results["failed_checks"]:
