@@ -11,7 +11,8 @@ from pathlib import Path
 import httpx
 
 from tests.support.gateway_process import MODEL_DIR, Gateway
-from tests.support.triton import ROOT, Triton, free_ports
+from tests.support.ports import free_ports
+from tests.support.triton import ROOT, Triton
 
 PYTHON = sys.executable
 

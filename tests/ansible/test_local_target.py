@@ -16,6 +16,7 @@ import pytest
 
 from assist.client import client_env
 from assist.layout import SOURCE, Layout
+from tests.support.ports import free_ports
 
 pytestmark = [pytest.mark.slow, pytest.mark.triton, pytest.mark.timeout(600)]
 
@@ -67,17 +68,6 @@ class Clone:
             for p in psutil.process_iter(["cmdline"])
             if any(mark in part for part in p.info["cmdline"] or [])
         ]
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for opened in sockets:
-            opened.bind(("127.0.0.1", 0))
-        return [opened.getsockname()[1] for opened in sockets]
-    finally:
-        for opened in sockets:
-            opened.close()
 
 
 @pytest.fixture(scope="module")

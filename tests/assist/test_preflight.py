@@ -11,17 +11,12 @@ import pytest
 from assist import preflight
 from assist.deployment import Deployment, Overrides, resolve
 from assist.layout import SOURCE, Layout
+from tests.support.ports import free_ports
 
 
 @pytest.fixture
 def deployment(tmp_path: Path) -> Deployment:
-    return resolve("local", Layout(SOURCE, tmp_path / ".run"), Overrides(port=_free_port()))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    return resolve("local", Layout(SOURCE, tmp_path / ".run"), Overrides(port=free_ports(1)[0]))
 
 
 def _finding(found, name):

@@ -7,7 +7,7 @@ import pytest
 from tests.jobs.conftest import JOBS, long_job, make_queue, scores
 from tests.serving import reference
 from tests.support.gateway_process import MODEL_DIR
-from tests.support.triton import free_ports
+from tests.support.ports import free_ports
 
 pytestmark = [pytest.mark.triton, pytest.mark.redis]
 TEXT = "def add(a, b):\n    return a + b\n"

@@ -78,7 +78,11 @@ def test_L05_a_bit_flip_is_refused_and_refetched_once(lab: Lab, place: int) -> N
     good = lab.files[BIG]
     bad = bytearray(good)
     bad[place] ^= 1
-    lab.hub.script = lambda s: Answer(body=bytes(bad)) if not lab.heard_refusal() else None
+
+    def script(seen):
+        return Answer(body=bytes(bad)) if seen.path.endswith(BIG) and not lab.heard_refusal() else None
+
+    lab.hub.script = script
     lab.fetch()
     assert lab.heard_refusal() == 1
     lab.verdict("v2", staging=False)

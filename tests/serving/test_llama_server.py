@@ -2,7 +2,6 @@
 
 import json
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import pytest
 from serving import llama_server
 from serving.convert import convert
 from spec.catalogue import ROOT
+from tests.support.ports import free_ports
 from tests.support.triton import TINY
 
 
@@ -28,9 +28,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def server(model: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     options = [f"--port={port}", "--alias=tiny-codegen", "--context-length=512", "--slots=2", "--threads=1"]
     process = subprocess.Popen([sys.executable, "-m", "serving.llama_server", model, *options], cwd=ROOT)
     try:

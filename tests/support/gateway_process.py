@@ -16,7 +16,8 @@ import httpx
 import psutil
 import pytest
 
-from tests.support.triton import ROOT, free_ports
+from tests.support.ports import free_ports
+from tests.support.triton import ROOT
 
 _START_S = 30.0
 MODEL_DIR = ROOT / "models" / "tiny-codegen"

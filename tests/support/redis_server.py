@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from tests.support.triton import free_ports
+from tests.support.ports import free_ports
 
 
 class RedisServer:

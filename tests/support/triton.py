@@ -4,7 +4,6 @@ import contextlib
 import http.client
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,18 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.ports import free_ports
+
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "models" / "tiny-codegen"
 START_S = 60.0
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that are free now, on the loopback interface."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 class Triton:

@@ -12,6 +12,8 @@ from typing import Any
 
 import httpx
 
+from tests.support.ports import free_ports
+
 PROJECT = "demo-project"
 TOOLS = ("pulumi", "pulumi-language-python", "pulumi-resource-gcp", "gcpdouble")
 CONTAINER = f"https://container.googleapis.com/v1/projects/{PROJECT}"
@@ -36,9 +38,7 @@ class Double:
 
     @classmethod
     def start(cls, folder: Path) -> "Double":
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        (port,) = free_ports(1)
         listen = ["-listen", f"127.0.0.1:{port}", "-ca", str(folder / "ca.pem"), "-project", PROJECT]
         with (folder / "double.log").open("w") as log:
             process = subprocess.Popen(["gcpdouble", *listen], stdout=log, stderr=subprocess.STDOUT)
