@@ -27,7 +27,7 @@ clean: down  ## Stop the service and remove everything that was made here
 	@find . -name .git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
 test: dev tests/npm/node_modules/.package-lock.json .run/venvs/checkov .run/venvs/policies  ## Run every test whose tools are here; skipped ones say what they lack
-	$(DEV)/bin/pytest -n $(WORKERS) --dist loadfile
+	$(DEV)/bin/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: dev  ## Check style and types, without changing anything
 	$(DEV)/bin/ruff check

@@ -77,6 +77,17 @@ class Images:
         settings = {"BASE": BASE, "REGISTRY": REGISTRY} | variables
         self.run("images/build", *parts, timeout_s=900, **settings)
 
+    def with_pip(self, name: str) -> None:
+        """Make an image of the base that has pip for its own Python."""
+        if self.buildah("images", "--quiet", "--filter", f"reference={name}"):
+            return
+        container = self.buildah("from", "--pull-never", BASE)
+        moved = (
+            "mv /opt/pip/lib/python3*/site-packages/pip* /usr/lib/python3/dist-packages/ && rm -r /opt/pip"
+        )
+        self.buildah("run", container, "--", "sh", "-c", f"python3 -m venv /opt/pip && {moved}")
+        self.buildah("commit", "--quiet", "--rm", "--timestamp", "0", container, name, timeout_s=300)
+
     def without_gpu(self, image: str, name: str) -> None:
         """Make an image of ``image`` that runs with a GPU that is none."""
         container = self.buildah("from", "--pull-never", image)
