@@ -74,7 +74,7 @@ def _quota(name: str, scope: Scope, child: pulumi.ResourceOptions) -> ResourceQu
 
 def _limits(name: str, scope: Scope, child: pulumi.ResourceOptions) -> LimitRange:
     """Return what a container gets that names no size: without it, the quota would refuse the pod."""
-    amounts = {"cpu": "100m", "memory": "128Mi"}
+    amounts = {"cpu": "100m", "memory": "128Mi", "ephemeral-storage": "64Mi"}
     item = LimitRangeItemArgs(type="Container", default=amounts, default_request=amounts)
     return LimitRange(
         name,

@@ -35,6 +35,9 @@ GPU = "nvidia.com/gpu"
 # All pods with this label share a ReadWriteOnce volume, which one node can mount.
 STORE_LABEL = {"ai-assist/store": STORE_CLAIM}
 _TEMPORARY_MIB = 64
+# What a pod may write to its node's disk: /tmp and a model repository of 64 MiB each, and its logs, of which
+# a kubelet keeps 50 MiB. Models are on the store's volume, and a volume in memory counts as memory.
+DISK_MIB = 256
 
 
 def container(name: str, image: str, resources: ResourceRequirementsArgs, **settings: Any) -> ContainerArgs:  # noqa: ANN401 -- ContainerArgs checks them
@@ -82,7 +85,7 @@ def pod(scope: Scope, containers: list[ContainerArgs], **settings: Any) -> PodSp
 
 def size(cpu_m: int, memory_mib: int, gpus: int = 0) -> ResourceRequirementsArgs:
     """Return requests equal to limits, so that no neighbour's burst is paid by a request in flight."""
-    amounts = {"cpu": f"{cpu_m}m", "memory": f"{memory_mib}Mi"}
+    amounts = {"cpu": f"{cpu_m}m", "memory": f"{memory_mib}Mi", "ephemeral-storage": f"{DISK_MIB}Mi"}
     if gpus:
         amounts[GPU] = str(gpus)
     return ResourceRequirementsArgs(requests=amounts, limits=amounts)

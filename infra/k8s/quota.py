@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from infra.k8s.pods import DISK_MIB
 from infra.k8s.rollout import surge
 from spec import Service
 from spec.kubernetes import Kubernetes
@@ -24,13 +25,17 @@ def hard(service: Service) -> dict[str, str]:
     kubernetes = service.kubernetes or Kubernetes()
     uses = _uses(service, kubernetes)
     cpu, memory = (sum(use.pods * getattr(use, field) for use in uses) for field in ("cpu_m", "memory_mib"))
+    pods = sum(use.pods for use in uses)
+    disk = f"{pods * DISK_MIB}Mi"
     return {
         "requests.cpu": f"{cpu}m",
         "limits.cpu": f"{cpu}m",
         "requests.memory": f"{memory}Mi",
         "limits.memory": f"{memory}Mi",
+        "requests.ephemeral-storage": disk,
+        "limits.ephemeral-storage": disk,
         "requests.nvidia.com/gpu": str(sum(use.pods * use.gpus for use in uses)),
-        "pods": str(sum(use.pods for use in uses)),
+        "pods": str(pods),
         "persistentvolumeclaims": "1",
         "requests.storage": f"{kubernetes.store.size_gib}Gi",
         "services.loadbalancers": "0",

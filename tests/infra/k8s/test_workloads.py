@@ -120,6 +120,7 @@ def test_no_container_may_write_to_its_root_or_gain_a_privilege(tmp_path):
             assert security["allowPrivilegeEscalation"] is False
             assert security["capabilities"] == {"drop": ["ALL"]}
             assert container["resources"]["limits"]["memory"]
+            assert container["resources"]["limits"]["ephemeral-storage"]
 
 
 def test_redis_and_its_secret_address_exist_only_where_the_stack_asks(tmp_path, plain):
@@ -162,6 +163,7 @@ def test_the_quota_holds_everything_at_its_largest(tmp_path):
     assert hard["requests.cpu"] == f"{5 * 100 + 2 * 10 + 2 * 1000}m"
     assert hard["requests.memory"] == f"{5 * 100 + 2 * 10 + 2 * 1000}Mi"
     assert hard["pods"] == str(5 + 2 + 2)
+    assert hard["requests.ephemeral-storage"] == hard["limits.ephemeral-storage"] == f"{9 * pods.DISK_MIB}Mi"
 
 
 def test_the_policies_deny_all_and_let_only_the_gateway_reach_triton(plain):
