@@ -16,6 +16,7 @@ from api.edge.caller import Caller
 from api.edge.fair_queue import FairQueue
 from api.edge.limits import LocalLimiter, RateLimiter
 from api.edge.metrics import Metrics
+from api.edge.places import Places
 from api.edge.settings import EdgeSettings
 from api.edge.usage import Usage
 
@@ -42,17 +43,17 @@ class Admission:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._slots, self._timeout_s = settings.max_in_flight, settings.queue_timeout_s
+        self._places = Places(settings.max_in_flight, clock)
         self._metrics, self._clock = metrics, clock
         self._limiter = limiter or LocalLimiter()
         self.usage = usage or Usage()
         self._queue: FairQueue[asyncio.Future[None]] = FairQueue(settings.max_queue)
-        self._running = 0
         self._held: Counter[str] = Counter()
 
     @property
     def running(self) -> int:
         """How many requests hold a place now."""
-        return self._running
+        return self._places.taken
 
     @property
     def waiting(self) -> int:
@@ -73,7 +74,7 @@ class Admission:
                 self._count(caller, waited := self._clock() - started)
                 yield waited
             finally:
-                self._leave()
+                self._leave(caller.id)
         finally:
             self._held[caller.id] -= 1
             if not self._held[caller.id]:
@@ -102,9 +103,10 @@ class Admission:
             raise self._quota(caller, "requests", message, wait)
 
     async def _enter(self, caller: Caller) -> None:
-        """Take a free place, or wait in turn; a newcomer never passes those who wait."""
-        if self._running < self._slots and not self._queue:
-            self._running += 1
+        """Take a free place, or wait in turn; a newcomer passes only who may have no more places for now."""
+        self._places.seen(caller.id)
+        if self._may_enter(caller.id):
+            self._places.take(caller.id)
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         placed, displaced = self._queue.push(caller.id, turn)
@@ -112,7 +114,12 @@ class Admission:
             raise self._full(caller, "queue_full", _BUSY.format(slots=self._slots))
         if displaced is not None and not displaced.done():
             displaced.set_exception(_Displaced())
+        self._grant()
         await self._wait(caller, turn)
+
+    def _may_enter(self, caller: str) -> bool:
+        free = not self._places.all_taken and not self._queue.waiting(caller)
+        return free and caller != self._places.restrained()
 
     async def _wait(self, caller: Caller, turn: "asyncio.Future[None]") -> None:
         self._show()
@@ -130,21 +137,24 @@ class Admission:
     def _give_up(self, caller: Caller, turn: "asyncio.Future[None]") -> None:
         """Leave the queue; a place granted in the very moment of giving up is passed on, not lost."""
         if turn.done() and not turn.cancelled() and turn.exception() is None:
-            self._leave()
+            self._leave(caller.id)
         else:
             self._queue.discard(caller.id, turn)
             self._show()
 
-    def _leave(self) -> None:
-        """Hand the place to the next in turn, or free it."""
-        while self._queue:
-            turn = self._queue.pop()
-            if not turn.done():
-                turn.set_result(None)
-                break
-        else:
-            self._running -= 1
+    def _leave(self, caller: str) -> None:
+        """Free a place, and hand it to the next in turn."""
+        self._places.leave(caller)
+        self._grant()
         self._show()
+
+    def _grant(self) -> None:
+        """Give the free places to those who wait and may have them."""
+        while not self._places.all_taken and (first := self._queue.pop(but=self._places.restrained())):
+            caller, turn = first
+            if not turn.done():
+                self._places.take(caller)
+                turn.set_result(None)
 
     def _count(self, caller: Caller, waited: float) -> None:
         self._show()
@@ -157,7 +167,7 @@ class Admission:
             self._metrics.key(caller.id, requests=1)
 
     def _show(self) -> None:
-        self._metrics.load(self._running, len(self._queue))
+        self._metrics.load(self._places.taken, len(self._queue))
 
     def _quota(self, caller: Caller, reason: str, message: str, wait: float) -> errors.ApiError:
         self._refused(caller, reason)

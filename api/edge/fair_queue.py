@@ -6,6 +6,7 @@ would; so a caller that floods the queue displaces only itself.
 """
 
 from collections import OrderedDict, defaultdict
+from itertools import islice
 from typing import Generic, TypeVar
 
 Waiter = TypeVar("Waiter")
@@ -41,15 +42,16 @@ class FairQueue(Generic[Waiter]):
         self._moved(caller, len(row) - 1, len(row))
         return True, displaced
 
-    def pop(self) -> Waiter:
-        """Take the first waiter of the caller whose turn it is; raise ``KeyError`` when nobody waits."""
-        caller, row = next(iter(self._turns.items()), (None, None))
-        if caller is None or row is None:
-            raise KeyError("the queue is empty")
+    def pop(self, but: str | None = None) -> tuple[str, Waiter] | None:
+        """Take the first waiter of the caller whose turn it is, ``but`` left out; None when nobody else waits."""
+        turns = islice(self._turns.items(), 2)
+        caller, row = next(((caller, row) for caller, row in turns if caller != but), ("", None))
+        if row is None:
+            return None
         waiter, _ = row.popitem(last=False)
         self._turns.move_to_end(caller)
         self._left(caller, row)
-        return waiter
+        return caller, waiter
 
     def discard(self, caller: str, waiter: Waiter) -> None:
         """Free the place of a waiter that gave up; one that is no longer queued is ignored."""

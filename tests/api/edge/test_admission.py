@@ -16,15 +16,31 @@ from api.errors import ApiError
 ANN, BOB, CAT = (Caller(name, name) for name in ("ann", "bob", "cat"))
 
 
-def admission(slots: int = 1, queue: int = 10, timeout_s: float = 5) -> Admission:
+class Clock:
+    """A clock that goes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def admission(slots: int = 1, queue: int = 10, timeout_s: float = 5, clock: Clock | None = None) -> Admission:
     options = {"max_in_flight": slots, "max_queue": queue, "queue_timeout_s": timeout_s}
-    return Admission(EdgeSettings(auth="none", **options), Metrics())
+    return Admission(EdgeSettings(auth="none", **options), Metrics(), clock=clock or Clock())
 
 
 async def hold(gate: Admission, caller: Caller, release: asyncio.Event, log: list[str]) -> None:
     async with gate.slot(caller):
         log.append(caller.id)
         await release.wait()
+
+
+def _set() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
 
 
 async def settle() -> None:
@@ -39,7 +55,7 @@ HISTORY = st.lists(
 )
 
 
-@given(slots=st.integers(1, 4), queue=st.integers(0, 5), history=HISTORY)
+@given(slots=st.integers(1, 8), queue=st.integers(0, 5), history=HISTORY)
 def test_no_history_exceeds_the_places_or_loses_one(
     slots: int, queue: int, history: list[tuple[Caller, str]]
 ) -> None:
@@ -73,8 +89,10 @@ async def _replay(slots: int, queue: int, history: list[tuple[Caller, str]]) -> 
             await settle()
         assert gate.waiting <= queue
         assert gate.running <= slots
-        if gate.waiting:
-            assert gate.running == slots
+        if gate.waiting and gate.running < slots:
+            assert slots >= 4
+            assert gate.running == slots - 1
+            assert set(inside) == {next(iter(gate._queue._turns))}
     for release in releases:
         release.set()
     async with asyncio.timeout(5):
@@ -110,6 +128,36 @@ async def test_a_flooder_in_a_full_queue_displaces_only_itself() -> None:
     release.set()
     await asyncio.gather(polite, *(task for task in tasks if task not in refused))
     assert "bob" in log[:3]
+
+
+async def test_one_caller_cannot_hold_every_place_while_others_come_and_go() -> None:
+    clock = Clock()
+    gate, log, ends = admission(4, 20, clock=clock), [], [asyncio.Event() for _ in range(7)]
+    await hold(gate, BOB, _set(), log)
+    flood = [asyncio.create_task(hold(gate, ANN, end, log)) for end in ends]
+    await settle()
+    assert (gate.running, gate.waiting) == (3, 4)
+    await hold(gate, BOB, _set(), log)
+    assert log == ["bob", "ann", "ann", "ann", "bob"]
+    clock.now = 11
+    ends[0].set()
+    await settle()
+    assert (gate.running, gate.waiting) == (4, 2), "nobody else is here any more"
+    for end in ends:
+        end.set()
+    await asyncio.gather(*flood)
+    assert gate.running == 0
+
+
+@pytest.mark.parametrize(("slots", "caller"), [(4, ANN), (3, BOB)])
+async def test_a_caller_that_is_alone_or_meets_few_places_has_them_all(slots: int, caller: Caller) -> None:
+    gate, release = admission(slots), asyncio.Event()
+    await hold(gate, caller, _set(), [])
+    flood = [asyncio.create_task(hold(gate, ANN, release, [])) for _ in range(5)]
+    await settle()
+    assert (gate.running, gate.waiting) == (slots, 5 - slots)
+    release.set()
+    await asyncio.gather(*flood)
 
 
 async def test_a_full_queue_is_503_at_once() -> None:
