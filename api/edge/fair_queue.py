@@ -43,7 +43,7 @@ class FairQueue(Generic[Waiter]):
         return True, displaced
 
     def pop(self, but: str | None = None) -> tuple[str, Waiter] | None:
-        """Take the first waiter of the caller whose turn it is, ``but`` left out; None if nobody else waits."""
+        """Take the first waiter of the caller whose turn it is, not of ``but``; None if nobody else waits."""
         turns = islice(self._turns.items(), 2)
         caller, row = next(((caller, row) for caller, row in turns if caller != but), ("", None))
         if row is None:

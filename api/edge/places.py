@@ -1,8 +1,8 @@
 """The places at the engine: how many are taken, by whom, and the few that no single caller may take.
 
-Where one caller holds them all, a fair queue still makes the next one wait for the end of a completion. So an eighth
-of them, at least one, is out of reach for a caller that holds the rest, as long as another caller was here within the
-last seconds (docs/adr/0008). A caller that is alone has them all.
+Where one caller holds them all, a fair queue still makes the next one wait for the end of a completion. So an
+eighth of them, at least one, is out of reach for a caller that holds the rest, as long as another caller was
+here within the last seconds (docs/adr/0008). A caller that is alone has them all.
 """
 
 import time
