@@ -16,6 +16,7 @@ from model_loader.durable import guarded, open_file
 HEADER = 4096
 MAX_ETAG = 1024
 RESUMABLE = 1024 * 1024  # smaller files are simply taken again
+UNKNOWN = "unknown"
 
 
 def boot_id() -> str:
@@ -23,7 +24,7 @@ def boot_id() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
-        return "unknown"
+        return UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)

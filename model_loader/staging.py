@@ -2,6 +2,7 @@
 
 Taking over a dead run's bytes is one rename, which only one taker can win; the flock merely keeps two live
 runs from doing the work twice, because it is a silent no-op on some NFS and Lustre (huggingface_hub#4306).
+Between the processes of one kernel it is to be believed even there.
 """
 
 import contextlib
@@ -96,10 +97,10 @@ def remove_tree(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _adopt_or_create(home: Path) -> Workspace:
+def _adopt_or_create(home: Path, *, locked: bool) -> Workspace:
     mine = home / owner_name()
     for other in sorted(home.iterdir()):
-        if other.is_symlink() or not other.is_dir() or is_alive(other):
+        if other.is_symlink() or not other.is_dir() or is_alive(other, locked=locked):
             continue
         with contextlib.suppress(OSError):
             other.rename(mine)
@@ -116,9 +117,9 @@ def workspace(store: Path, digest: str, patience: Patience) -> Iterator[Workspac
     StoreError, or Stopped when another run holds the lock until the deadline.
     """
     home = store / STAGING / digest
-    with _locked(home, patience):
+    with _locked(home, patience) as locked:
         with durable.guarded("cannot use the staging folder"):
-            mine = _adopt_or_create(home)
+            mine = _adopt_or_create(home, locked=locked)
         done = threading.Event()
         threading.Thread(target=_beat, args=(mine.folder, done), daemon=True).start()
         try:
@@ -153,10 +154,11 @@ def _beat(folder: Path, done: threading.Event) -> None:
 
 
 @contextlib.contextmanager
-def _locked(home: Path, patience: Patience) -> Iterator[None]:
-    descriptor = _lock(home, patience)
+def _locked(home: Path, patience: Patience) -> Iterator[bool]:
+    """Hold the lock, and say whether the file system has any."""
+    descriptor, real = _lock(home, patience)
     try:
-        yield
+        yield real
     finally:
         with contextlib.suppress(OSError):
             (home / "lock").unlink()
@@ -164,7 +166,7 @@ def _locked(home: Path, patience: Patience) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _lock(home: Path, patience: Patience) -> int:
+def _lock(home: Path, patience: Patience) -> tuple[int, bool]:
     path, told = home / "lock", False
     while True:
         patience.check()
@@ -175,8 +177,9 @@ def _lock(home: Path, patience: Patience) -> int:
             continue  # the holder just removed the folder
         except OSError as error:
             raise durable.store_error(error, "cannot lock the staging folder") from error
-        if _flock(descriptor) and _same(descriptor, path):
-            return descriptor
+        held = _flock(descriptor)
+        if held is not False and _same(descriptor, path):
+            return descriptor, bool(held)
         os.close(descriptor)
         if not told:
             patience.on_retry("another loader works on this model; waiting for it", POLL_S)
@@ -184,12 +187,13 @@ def _lock(home: Path, patience: Patience) -> int:
         patience.stop.wait(POLL_S)
 
 
-def _flock(descriptor: int) -> bool:
+def _flock(descriptor: int) -> bool | None:
+    """Say whether the lock is ours; None where the file system has no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        # A file system without locks: go on, correctness does not depend on it.
-        return error.errno in {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}
+        # Without locks it goes on: correctness does not depend on them.
+        return None if error.errno in {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS} else False
     return True
 
 

@@ -132,7 +132,8 @@ def test_L17_fifty_crashes_in_a_row_leave_no_growing_orphans_and_every_byte_is_k
     lab.verdict("v2", staging=False)
 
 
-def test_L17_a_killed_run_continues_from_the_byte_reached(lab: Lab, manifest: Path) -> None:
+def killed_half_way(lab: Lab, manifest: Path) -> int:
+    """Kill a run that has the first half of the weights; return what the hub had sent until then."""
     lab.hub.script = lambda s: Answer(stall_s=30) if s.path.endswith(BIG) and s.start >= 1_500_000 else None
     child = subprocess.Popen(command(lab, manifest), env=environment(), stdout=subprocess.DEVNULL)
     until = time.monotonic() + 20
@@ -142,11 +143,41 @@ def test_L17_a_killed_run_continues_from_the_byte_reached(lab: Lab, manifest: Pa
     child.kill()
     child.wait()
     lab.verdict_current("v1")
-    reached, lab.hub.script = lab.hub.sent, lambda s: None
-    assert reached >= 1_500_000
+    lab.hub.script = lambda s: None
+    assert lab.hub.sent >= 1_500_000
+    return lab.hub.sent
+
+
+def test_L17_a_killed_run_continues_from_the_byte_reached(lab: Lab, manifest: Path) -> None:
+    reached = killed_half_way(lab, manifest)
     lab.fetch()
     assert lab.hub.sent - reached <= len(lab.files[BIG]) - 1_500_000 + 2 * 256 * 1024
     lab.verdict("v2", staging=False)
+
+
+def owned_elsewhere(lab: Lab, field: int) -> None:
+    """Give the killed run's folder the name that an owner of another machine (0) or container (1) has."""
+    (home,) = (lab.root / ".staging").iterdir()
+    (folder,) = [path for path in home.iterdir() if path.is_dir()]
+    fields = folder.name.split(".")
+    fields[field] = "0" * len(fields[field])
+    folder.rename(home / ".".join(fields))
+
+
+def test_L17_a_killed_pods_successor_continues_at_once(lab: Lab, manifest: Path) -> None:
+    reached = killed_half_way(lab, manifest)
+    owned_elsewhere(lab, 1)
+    lab.fetch()
+    assert lab.hub.sent - reached <= len(lab.files[BIG]) - 1_500_000 + 2 * 256 * 1024
+    lab.verdict("v2", staging=False)
+
+
+def test_L19_what_another_machine_may_still_write_is_left_alone(lab: Lab, manifest: Path) -> None:
+    reached = killed_half_way(lab, manifest)
+    owned_elsewhere(lab, 0)
+    lab.fetch()
+    assert lab.hub.sent - reached >= len(lab.files[BIG])
+    lab.verdict("v2")
 
 
 def test_L17_sigterm_ends_at_once_and_says_so(lab: Lab, manifest: Path) -> None:
