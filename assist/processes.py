@@ -5,7 +5,7 @@ import http.client
 import time
 import xmlrpc.client
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,14 +42,18 @@ def programs(layout: Layout) -> list[Program] | None:
 def own(layout: Layout) -> list[psutil.Process]:
     """Return every process of this clone's service, orphans too: supervisord and what runs from its venvs."""
     places = tuple(f"{layout.home}/venvs/{name}/" for name in ("gateway", "serving"))
-    return [process for process in psutil.process_iter() if _is_own(process, places, layout)]
+    return [process for process in psutil.process_iter() if _is_own(_command(process), places, layout)]
 
 
-def _is_own(process: psutil.Process, places: tuple[str, ...], layout: Layout) -> bool:
+def _command(process: psutil.Process) -> list[str]:
+    """Return a process's command line, nothing for one that has ended meanwhile or is another user's."""
     try:
-        command = process.cmdline()
+        return process.cmdline()
     except psutil.Error:
-        return False
+        return []
+
+
+def _is_own(command: list[str], places: tuple[str, ...], layout: Layout) -> bool:
     return command[:1] != [] and (command[0].startswith(places) or _is_supervisord(command, layout))
 
 
@@ -68,17 +72,19 @@ def stop(layout: Layout) -> list[str]:
         _wait_for_supervisord(layout)
     left = own(layout)
     for process in left:
-        process.terminate()
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
     _, stubborn = psutil.wait_procs(left, timeout=10)
     for process in stubborn:
-        process.kill()
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
     return [f"{process.pid}" for process in stubborn]
 
 
 def _wait_for_supervisord(layout: Layout) -> None:
     end = time.monotonic() + _STOP_S
     while time.monotonic() < end and any(
-        _is_supervisord(process.cmdline(), layout) for process in own(layout)
+        _is_supervisord(_command(process), layout) for process in psutil.process_iter()
     ):
         time.sleep(0.1)
 

@@ -1,11 +1,19 @@
 """What all tests share."""
 
+import os
+import sys
+
 import pytest
 from hypothesis import HealthCheck, settings
 
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
+
+# The tests start Ansible, Pulumi and the gateway hundreds of times: compiled each time, their modules cost more than
+# all the rest.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 pytest_plugins = ["tests.support.triton"]
 

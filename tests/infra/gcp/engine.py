@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,11 +19,6 @@ from spec.catalogue import ROOT
 from tests.infra.gcp.double import PROJECT, Double
 
 PROGRAM = Path(__file__).parent / "program"
-# Google's SDK is large: compiled again for every command it costs more than all the rest.
-BYTECODE = {
-    "PYTHONPYCACHEPREFIX": f"{tempfile.gettempdir()}/ai-assist-bytecode-{os.getuid()}",
-    "PYTHONDONTWRITEBYTECODE": "",
-}
 TOKEN = "canary-oauth-token-7c1f"
 PROJECT_NAME = "ai-assist-gcp-test"
 
@@ -52,7 +46,6 @@ class Workspace:
         return self.double.environment | {
             "PATH": path,
             "PYTHONPATH": str(ROOT),
-            **BYTECODE,
             "GOOGLE_OAUTH_ACCESS_TOKEN": TOKEN,
             "PULUMI_BACKEND_URL": f"file://{self.backend}",
             "PULUMI_HOME": str(self.folder / "home"),

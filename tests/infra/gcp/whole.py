@@ -4,7 +4,7 @@ import yaml
 
 from spec.catalogue import ROOT
 from tests.infra.gcp.double import PROJECT, Double
-from tests.infra.gcp.engine import BYTECODE, TOKEN
+from tests.infra.gcp.engine import TOKEN
 from tests.infra.k8s.engine import Workspace
 
 STACK = "gke-dev"
@@ -22,7 +22,7 @@ def on_google(workspace: Workspace, double: Double) -> None:
     """Point the stack at the double, and its workloads at the workspace's cluster, as a user's settings do."""
     ours = {"HTTPS_PROXY", "SSL_CERT_FILE"}
     workspace.variables |= {key: value for key, value in double.environment.items() if key in ours}
-    workspace.variables |= {"GOOGLE_OAUTH_ACCESS_TOKEN": TOKEN, "NO_PROXY": "127.0.0.1,localhost"} | BYTECODE
+    workspace.variables |= {"GOOGLE_OAUTH_ACCESS_TOKEN": TOKEN, "NO_PROXY": "127.0.0.1,localhost"}
     (workspace.folder / "filestore.yaml").write_text(yaml.safe_dump(_FILESTORE))
     workspace.kubectl("apply", "-f", str(workspace.folder / "filestore.yaml"))
     region = yaml.safe_load((ROOT / f"stacks/Pulumi.{STACK}.yaml").read_text())["config"]["gcp:region"]
