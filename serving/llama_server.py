@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         model = find_file(options.model_dir)
     except ValueError as error:
-        remedy = "model-loader fetch MODEL --runtime llama_cpp --precision Q8_0 makes it"
+        remedy = "model-loader fetch a model of the catalogue whose format is gguf"
         sys.stderr.write(f"{error}; {remedy}\n")
         return 1
     told = threading.Event()

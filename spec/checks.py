@@ -68,7 +68,7 @@ def all_findings(choice: Choice) -> Iterator[Finding]:
     yield from _hold(choice.stack)
     yield from _context(choice)
     yield from _target(choice)
-    yield from kubernetes_findings(choice.stack, choice.device, choice.runtime)
+    yield from kubernetes_findings(choice.stack, choice.model, choice.device, choice.runtime)
     yield from gke_findings(choice.stack, choice.device)
     yield from hosts_findings(choice.stack)
     yield from jobs_findings(choice.stack)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from spec.catalogue import AcceleratorFacts
+from spec.catalogue import AcceleratorFacts, ModelFacts
 from spec.document import Location
 from spec.kubernetes import Kubernetes, complete
 from spec.stack import CLUSTERS, Stack
@@ -10,7 +10,7 @@ from spec.stack import CLUSTERS, Stack
 Finding = tuple[Location, str]
 
 
-def findings(stack: Stack, device: AcceleratorFacts, runtime: str) -> Iterator[Finding]:
+def findings(stack: Stack, model: ModelFacts, device: AcceleratorFacts, runtime: str) -> Iterator[Finding]:
     """Yield every conflict of the ``kubernetes`` section, which may be left out on a cluster."""
     if stack.target not in CLUSTERS:
         if stack.kubernetes is not None:
@@ -31,7 +31,7 @@ def findings(stack: Stack, device: AcceleratorFacts, runtime: str) -> Iterator[F
     yield from _store(stack, kubernetes, device)
     yield from _surge(kubernetes, device)
     yield from _engine(stack)
-    yield from _llama(stack, device, runtime)
+    yield from _llama(stack, model, device, runtime)
     yield from _binding(stack)
 
 
@@ -85,7 +85,7 @@ def _engine(stack: Stack) -> Iterator[Finding]:
         yield ("kubernetes", "triton"), "is read with engine.kind: triton only; remove it"
 
 
-def _llama(stack: Stack, device: AcceleratorFacts, runtime: str) -> Iterator[Finding]:
+def _llama(stack: Stack, model: ModelFacts, device: AcceleratorFacts, runtime: str) -> Iterator[Finding]:
     if not own_llama(stack):
         if stack.kubernetes and stack.kubernetes.llama:
             yield (
@@ -98,6 +98,13 @@ def _llama(stack: Stack, device: AcceleratorFacts, runtime: str) -> Iterator[Fin
             ("runtime",),
             f"{runtime} is Triton's, and without engine.url the engine openai is llama.cpp's server; set"
             " runtime: llama_cpp, or engine.url of a server that you run",
+        )
+    elif model.format != "gguf":
+        # Our converter names tokens by their numbers, which are what Triton is asked and answers.
+        yield (
+            ("model",),
+            f"{stack.model} has no GGUF file with the words of its tokens, so llama.cpp's own server would"
+            " answer numbers; choose a model whose format is gguf, or engine.kind: triton",
         )
     if device.is_gpu:
         yield (

@@ -14,6 +14,7 @@ from typing import Any
 
 from tokenizers import Tokenizer as HfTokenizer
 
+from api.text import gguf
 from api.text.vocabulary import token_bytes
 
 # Below this many characters encoding takes well under a millisecond, less than a trip to a thread and back.
@@ -34,10 +35,12 @@ class ModelFiles:
 
     @classmethod
     def read(cls, folder: Path) -> "ModelFiles":
-        """Read ``tokenizer.json`` and, when there is one, ``config.json``.
+        """Read ``tokenizer.json`` and, when there is one, ``config.json``; or the GGUF file that has both.
 
         ``OSError`` names a missing file.
         """
+        if not (folder / "tokenizer.json").is_file() and len(files := list(folder.glob("*.gguf"))) == 1:
+            return cls._carried(gguf.metadata(files[0]))
         config: dict[str, Any] = {}
         if (folder / "config.json").is_file():
             config = json.loads((folder / "config.json").read_text("utf-8"))
@@ -49,6 +52,12 @@ class ModelFiles:
             length,
             eos[0] if isinstance(eos, list) else eos,
         )
+
+    @classmethod
+    def _carried(cls, facts: dict[str, Any]) -> "ModelFiles":
+        length = facts.get(f"{facts.get('general.architecture')}.context_length")
+        tokens, end = facts["tokenizer.ggml.tokens"], facts.get("tokenizer.ggml.eos_token_id")
+        return cls(json.dumps(gguf.tokenizer(facts)), len(tokens), length, end)
 
 
 class Tokenizer:

@@ -87,4 +87,4 @@ def test_it_waits_for_requests_in_its_slots_and_no_longer_than_it_may():
 def test_a_directory_without_one_gguf_file_is_refused_with_the_remedy(tmp_path, capsys):
     pytest.importorskip("xllamacpp", reason="needs xllamacpp: install requirements/llamacpp.txt")
     assert llama_server.main([str(tmp_path), "--alias=m", "--context-length=8"]) == 1
-    assert "--runtime llama_cpp" in capsys.readouterr().err
+    assert "whose format is gguf" in capsys.readouterr().err

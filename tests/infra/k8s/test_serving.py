@@ -126,12 +126,12 @@ def test_the_openai_engine_needs_no_triton(tmp_path):
 
 
 def test_without_an_address_the_openai_engine_is_llama_cpps_server_in_the_cluster(tmp_path):
-    settings = {"engine": {"kind": "openai"}, "runtime": "llama_cpp", "precision": "Q8_0"}
-    recorder = deploy(stack(tmp_path, **settings), {})
+    settings = {"engine": {"kind": "openai"}, "model": "mistral-7b-instruct-Q2_K"}
+    recorder = deploy(stack(tmp_path, **settings | {"kubernetes": {"llama": {"memory_mib": 8192}}}), {})
     assert "triton" not in recorder.all("Deployment")
     program = recorder.container("llama")["command"]
-    assert program[3] == "/models/tiny-codegen/current.llama_cpp-Q8_0"
-    assert vars(llama_server._arguments(program[3:]))["alias"] == "tiny-codegen"
+    assert program[3] == "/models/mistral-7b-instruct-Q2_K/current"
+    assert vars(llama_server._arguments(program[3:]))["alias"] == "mistral-7b-instruct-Q2_K"
     told = {item["name"]: item.get("value") for item in recorder.container("gateway")["env"]}
     (port,) = recorder.all("Service")["llama"]["spec"]["ports"]
     assert told["ASSIST_ENGINE_URL"] == f"http://llama:{port['port']:.0f}/v1"
@@ -144,6 +144,7 @@ def test_without_an_address_the_openai_engine_is_llama_cpps_server_in_the_cluste
     ("settings", "remedy"),
     [
         ({"engine": {"kind": "openai"}, "runtime": "ctranslate2"}, "set runtime: llama_cpp"),
+        ({"engine": {"kind": "openai"}, "runtime": "llama_cpp", "precision": "Q8_0"}, "format is gguf"),
         (
             {"engine": {"kind": "openai"}, "runtime": "llama_cpp", "accelerator": {"kind": "t4"}},
             "set kind: cpu",

@@ -14,7 +14,7 @@ SECTIONS = ("engine", "serving", "triton", "gateway", "limits", "auth", "cache",
 SINGLE = ("name", "runtime", "precision", "context_length", "model.id", "model.revision", "accelerator.count")
 # Read in another mode only, so tried on a stack in that mode.
 OPENAI = {"engine": {"kind": "openai", "url": "https://llm.example/v1"}}
-LLAMA = {"engine": {"kind": "openai"}, "runtime": "llama_cpp", "precision": "Q8_0"}
+LLAMA = {"engine": {"kind": "openai"}, "model": "mistral-7b-instruct-Q2_K"}
 VOLUME = {"kubernetes": {"store": {"storage_class": "fast"}}}
 EVERYTHING = {
     "auth": {"mode": "gitlab"},

@@ -99,9 +99,25 @@ class Node:
             "resources": {"requests": {"cpu": "10m"}, "limits": {"memory": "128Mi"}},
         }
         spec = {"containers": [container], "terminationGracePeriodSeconds": 0, "restartPolicy": "Never"}
-        pod = _object("Pod", {"name": name, "namespace": namespace}, spec=spec)
+        labels = {"app": name}
+        pod = _object("Pod", {"name": name, "namespace": namespace, "labels": labels}, spec=spec)
         self.kubectl("apply", "-f", "-", given=pod)
         self.kubectl("-n", namespace, "wait", "--for=condition=Ready", f"pod/{name}", "--timeout=90s")
+
+    def service(self, namespace: str, name: str, port: int) -> None:
+        """Give the pod of that name a Service of the same name."""
+        spec = {"selector": {"app": name}, "ports": [{"port": port}]}
+        given = _object("Service", {"name": name, "namespace": namespace}, spec=spec)
+        self.kubectl("apply", "-f", "-", given=given)
+
+    def put(self, namespace: str, pod: str, file: Path, path: str) -> None:
+        """Copy a file into a pod, where it appears whole."""
+        receive = "import os, sys; d = sys.stdin.buffer.read(); f = open(sys.argv[1] + '.part', 'wb')"
+        receive += "; f.write(d); f.close(); os.rename(f.name, sys.argv[1])"
+        command = ["kubectl", "--kubeconfig", self.kubeconfig, "-n", namespace, "exec", "-i", pod, "--"]
+        subprocess.run(
+            [*command, "python3", "-c", receive, path], input=file.read_bytes(), check=True, timeout=60
+        )
 
     def reaches(self, namespace: str, pod: str, host: str, port: int) -> bool:
         """Return whether a connection from that pod comes about within 3 s."""

@@ -1,7 +1,8 @@
 """What an editor does, as a program for a pod that has Python alone: ask, read, ask again.
 
-Arguments: host, port, key, how many at once, the seconds each rests between two
-questions, and whether they complete or only look which models there are: complete, look. It ends when /tmp/stop appears and tells what it got as JSON.
+Arguments: host, port, key, how many at once, the seconds each rests between two questions, and whether they complete,
+complete as a stream, or only look which models there are: complete, stream, look. It ends when /tmp/stop appears and
+tells what it got as JSON.
 """
 
 import http.client
@@ -12,8 +13,10 @@ import time
 from pathlib import Path
 
 host, port, key, editors = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-body = json.dumps({"model": "tiny-codegen", "prompt": "def main(", "max_tokens": 8, "temperature": 0})
-rest_s, looking = float(sys.argv[5]), sys.argv[6] == "look"
+rest_s, looking, streaming = float(sys.argv[5]), sys.argv[6] == "look", sys.argv[6] == "stream"
+# No model is named: there is one, whichever it is.
+asked = {"prompt": "def main(", "max_tokens": 8, "temperature": 0, "stream": streaming}
+body = json.dumps(asked)
 headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
 answers, failed = [], []
 
@@ -21,6 +24,17 @@ answers, failed = [], []
 def say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
+
+
+def read(text: str) -> str:
+    """Return what the answer says: a model's name, or a completion, whose stream must have come to its end."""
+    if streaming:
+        *events, end = [line.removeprefix("data: ") for line in text.splitlines() if line]
+        if end != "[DONE]" or len(events) < 2:
+            raise ValueError(f"no whole stream: {text}")
+        return "".join(json.loads(event)["choices"][0]["text"] for event in events)
+    document = json.loads(text)
+    return document["data"][0]["id"] if looking else document["choices"][0]["text"]
 
 
 def ask() -> None:
@@ -35,8 +49,7 @@ def ask() -> None:
         text = answer.read().decode()
         if answer.status != 200:
             raise ValueError(f"{answer.status} {text}")
-        document = json.loads(text)
-        answers.append(document["data"][0]["id"] if looking else document["choices"][0]["text"])
+        answers.append(read(text))
     except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
         failed.append(f"{time.strftime('%T')} {error!r}"[:300])
     finally:

@@ -90,10 +90,15 @@ class Images:
 
     def without_gpu(self, image: str, name: str) -> None:
         """Make an image of ``image`` that runs with a GPU that is none."""
+        self.add(image, name, {Path(__file__).with_name("without_gpu.py"): "/opt/app/sitecustomize.py"})
+
+    def add(self, image: str, name: str, files: dict[Path, str], **variables: str) -> None:
+        """Make an image of ``image`` with these files at these places, and these variables."""
         container = self.buildah("from", "--pull-never", image)
-        self.buildah(
-            "copy", container, Path(__file__).with_name("without_gpu.py"), "/opt/app/sitecustomize.py"
-        )
+        for file, place in files.items():
+            self.buildah("copy", "--chmod", "0644", container, file, place)
+        for key, value in variables.items():
+            self.buildah("config", "--env", f"{key}={value}", container)
         self.buildah("commit", "--quiet", "--rm", "--timestamp", "0", container, name, timeout_s=300)
 
     def inside(self, image: str, *command: str) -> str:

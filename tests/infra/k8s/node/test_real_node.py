@@ -1,7 +1,8 @@
 """The service on a real node, from `pulumi up` to an editor's answer and back to nothing."""
 
 import json
-import threading
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from tests.infra.gcp.whole import STACK as GKE_DEV
 from tests.infra.k8s.node import images
 from tests.infra.k8s.node.cluster import Node, until
 from tests.infra.k8s.node.conftest import GPULESS
+from tests.infra.k8s.node.hub import CATALOGUE, MODEL, Hub
 from tests.infra.k8s.node.service import NAMESPACE, STACK, Deployed
 
 __all__ = ["double"]
@@ -90,10 +92,10 @@ def test_a_new_model_rolls_in_under_constant_requests_though_its_loader_is_kille
     deployed.edit("rolling")
     # So little CPU that the loader is still starting when it is found.
     deployed.change(precision="float32", kubernetes={"loader": {"cpu_m": 100}})
-    killer = threading.Thread(target=_kill_loader, args=[deployed, set(old_jobs)])
-    killer.start()
-    deployed.up()
-    killer.join()
+    with ThreadPoolExecutor() as pool:
+        killed = pool.submit(_kill_loader, deployed, set(old_jobs))
+        deployed.up()
+        killed.result()
     # How many gateways there are is the scaler's to say, so `up` ends with the first new one.
     until("all to be new", lambda: not set(serving) & set(deployed.pods("gateway") | deployed.pods("triton")))
     got = deployed.stop("rolling")
@@ -201,3 +203,30 @@ def test_gke_dev_is_one_command_from_an_empty_project_to_an_answer_and_one_back(
         assert gke.workspace.left() == []
     finally:
         gke.close()
+
+
+def test_personal_gpt_answers_though_its_loader_was_killed_in_the_middle_of_the_model(
+    node: Node, references, tmp_path: Path
+):
+    """The repository's own stack with a small model. Nothing destroys it: the cluster ends with this test."""
+    hub = Hub(node, tmp_path / "hub")
+    ours = {name: references[name] for name in ("gateway", "triton")} | {"loader": hub.loader()}
+    gpt = Deployed(node, ours, tmp_path, "personal-gpt-cpu")
+    shutil.copy(hub.catalogue, gpt.workspace.project / CATALOGUE)
+    small = {"gateway": {"cpu_m": 200, "memory_mib": 384}, "llama": {"cpu_m": 500, "memory_mib": 1024}}
+    gpt.change(model=MODEL, kubernetes=small | {"store": {"size_gib": 1}})
+    with ThreadPoolExecutor() as pool:
+        killed = pool.submit(lambda: until("half of the model", hub.answers) and _kill_loader(gpt, set()))
+        gpt.up()
+        killed.result()
+    size = hub.file.stat().st_size
+    first, second = hub.answers()
+    assert first == {"start": 0, "sent": size // 2}
+    # What was still on its way to the dead pod is all that is sent twice.
+    assert size // 2 - 64 * 1024 <= second["start"] <= size // 2
+    assert second["start"] + second["sent"] == size
+    gpt.edit("whole")
+    gpt.edit("streamed", what="stream")
+    whole, streamed = gpt.stop("whole"), gpt.stop("streamed")
+    assert whole["failed"] == streamed["failed"] == []
+    assert whole["texts"] == streamed["texts"] != [""]
