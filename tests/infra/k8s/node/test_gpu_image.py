@@ -31,6 +31,7 @@ def test_it_runs_our_backends_command_as_its_own_user(image):
     with images.store() as store:
         assert store.inside(image, "id", "-u") == "10001"
         assert "--help" in store.inside(image, "python", "-m", "serving.triton", "--help")
+        store.inside(image, "python", "-c", f"import serving.triton; {images.ALL_COMPILED}")
         assert "ctranslate2" in store.inside(image, "cat", "/opt/venv/sbom.cdx.json")
 
 
