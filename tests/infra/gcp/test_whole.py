@@ -5,8 +5,6 @@ configuration points, as they do for a private cluster that is reached through a
 in ``tests/infra/k8s/node``.
 """
 
-import time
-
 import pytest
 
 from tests.infra.gcp.double import Double
@@ -32,8 +30,6 @@ def done(result) -> str:
 
 
 def test_a_preview_of_the_whole_is_a_plan_of_everything(gke: Workspace):
-    begun = time.monotonic()
     seen = done(gke.pulumi("preview", "--stack", STACK))
     assert "gcp:container:Cluster" in seen
     assert "kubernetes:apps/v1:Deployment" in seen
-    print(f"preview of {STACK}: {time.monotonic() - begun:.1f} s")  # noqa: T201 -- reported, never asserted
