@@ -54,13 +54,13 @@ def _variables(role: Path) -> dict[str, Any]:
 
 def _known(service: Service, release: str) -> dict[str, Any]:
     """Return what the roles are told of a host that does everything, under the names that they know it by."""
-    from assist.hosts.facts import EVERYWHERE, PACKAGES
+    from assist.hosts.facts import EVERYWHERE, EXPORTER, PACKAGES
 
     system, _, version = release.partition(" ")
     driver = service.accelerator.driver
     systems = drivers()[driver.branch].systems if driver else {}
     offered = systems.get(f"{system}-{version}")
-    packages = [*EVERYWHERE, *(name for names in PACKAGES.values() for name in names)]
+    packages = [*EVERYWHERE, EXPORTER, *(name for names in PACKAGES.values() for name in names)]
     return {
         "base_service": {"packages": packages},
         "base_system": {"os": system, "version": version, "container": False},

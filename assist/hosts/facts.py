@@ -25,7 +25,9 @@ EVERYWHERE = (
     "acl", "ca-certificates", "iproute2", "logrotate", "nftables", "openssl", "python3", "python3-venv",
 )  # fmt: skip
 PACKAGES = {"gateway": ("nginx",), "gpu": (), "queue": ("redis-server",)}
-MASKED = {"nginx": "nginx.service", "redis-server": "redis-server.service"}
+EXPORTER = "prometheus-node-exporter"
+# Debian starts these as they are installed, before our settings are there.
+MASKED = {name: f"{name}.service" for name in ("nginx", "redis-server", EXPORTER)}
 # What a model's directory holds besides weights, and all that a gateway reads of it.
 VOCABULARY = ("config.json", "tokenizer.json")
 
@@ -75,6 +77,20 @@ class HostFacts:
         return f"{self.folders['models']}/{model.id}/{model.revision}{variant}"
 
     @cached_property
+    def markers(self) -> dict[str, str]:
+        """What each step of a run leaves when it is complete, and is not taken again while that is there."""
+        folders = self.folders
+        return {
+            "release": f"{folders['release']}/.complete",
+            "tools": f"{folders['venvs']}/tools/bootstrap.stamp",
+            "libpython": f"{folders['venvs']}/serving/libpython.found",
+            "triton": f"{folders['venvs']}/serving/triton.joined",
+            "model": f"{self.model_dir}/manifest.json",
+            "vocabulary": f"{self.model_dir}/{VOCABULARY[-1]}",
+            "certificate": f"{folders['config']}/tls/key.pem",
+        }
+
+    @cached_property
     def processes(self) -> Processes:
         """What the host's gateways and workers are told."""
         folder = self.folders["config"]
@@ -97,6 +113,7 @@ class HostFacts:
             "needs_triton": self.needs_triton,
             "folders": self.folders,
             "preflight_host": self._preflight(),
+            "markers": self.markers,
             "base": self._base(),
             "firewall": self._firewall(),
             "release": {"id": self.release, "locks": self.locks},
@@ -109,7 +126,6 @@ class HostFacts:
             "driver": driver_facts(self.service, self._gpus),
             "monitoring": monitoring_facts(self.service, self.inventory, self.host, self._gpus),
             "drained": DRAINED,
-            "logs": self.hosts.logs.model_dump(),
             "verify": {"url": self._url(), "auth": self.service.auth.mode},
         }
 
@@ -149,9 +165,11 @@ class HostFacts:
         return openings(self.service, self.inventory, self.host)
 
     def _base(self) -> dict[str, Any]:
-        packages = [*EVERYWHERE, *self._of_groups(PACKAGES)]
+        exporter = (EXPORTER,) if self.hosts.monitoring.enabled else ()
+        packages = [*EVERYWHERE, *exporter, *self._of_groups(PACKAGES)]
         masked = {package: unit for package, unit in MASKED.items() if package in packages}
-        return {"packages": packages, "masked": masked, "users": self._of_groups(USERS)}
+        logs = self.hosts.logs.model_dump()
+        return {"packages": packages, "masked": masked, "users": self._of_groups(USERS), "logs": logs}
 
     def _firewall(self) -> dict[str, Any]:
         rules = [opening.rule() for opening in self._openings()]

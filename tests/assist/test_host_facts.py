@@ -23,7 +23,6 @@ PARTS = [
     ("preflight_host", "main", "preflight_host_service", "preflight_host"),
     ("base", "main", "base_service", "base"),
     ("firewall", "main", "firewall_service", "firewall"),
-    ("logs", "main", "logs_service", "logs"),
     ("release", "main", "release_service", "release"),
     ("redis", "main", "redis_service", "redis"),
     ("model_store", "host", "model_store_service", "model_store"),

@@ -1,5 +1,6 @@
 """What a host is made of, so that two moments can be compared: packages, users, units, files, rules, ports."""
 
+import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -44,8 +45,40 @@ def state(lab: Lab, host: str) -> set[str]:
     return found | {f"file {line}" for line in listing.splitlines() if not line.rstrip().endswith(_DERIVED)}
 
 
+# What a service writes while it runs, and what an installer looked up: no two moments have the same.
+_WRITTEN = ("/var/lib/ai-assist/redis-queue/", "/opt/ai-assist/packages/")
+# Made at random on each host, so that of two hosts (or of one, twice) only the names and modes are the same.
+_RANDOM = ("/etc/ai-assist/secrets/", "/etc/ai-assist/tls/", "/etc/ai-assist/redis/", "/etc/ai-assist/keys/")
+_COUNTED = re.compile(r"counter packets \d+ bytes \d+")
+_DIGEST = re.compile(r"file [0-9a-f]{64}  ")
+
+
+def settled(found: set[str], *, secrets: bool = True) -> set[str]:
+    """Return ``found`` without what changes by itself: counters, queued data, caches.
+
+    Without ``secrets``, that a secret is there and whose it is counts, and not what it says.
+    """
+    kept = (
+        line for line in found if not (line.startswith("file ") and any(map(line.__contains__, _WRITTEN)))
+    )
+    return {
+        _COUNTED.sub("counter", line)
+        for line in kept
+        if secrets or not (_DIGEST.match(line) and any(map(line.__contains__, _RANDOM)))
+    }
+
+
 def states(lab: Lab, hosts: Iterable[str]) -> dict[str, set[str]]:
     """Return the state of several hosts, looked at together."""
     names = list(hosts)
     with ThreadPoolExecutor(len(names)) as pool:
         return dict(zip(names, pool.map(lambda name: state(lab, name), names), strict=True))
+
+
+def starts(lab: Lab, running: dict[str, list[str]]) -> dict[str, str]:
+    """Return what identifies each start of each unit, by host and unit; two starts of one differ."""
+    return {
+        f"{name} {unit}": lab.run(name, f"systemctl show ai-assist-{unit} -P InvocationID").strip()
+        for name, units in running.items()
+        for unit in units
+    }

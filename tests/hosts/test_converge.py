@@ -13,9 +13,10 @@ import testinfra
 import yaml
 
 from spec.catalogue import ROOT
+from tests.hosts.drift import BY_HAND
 from tests.hosts.lab import Lab, Played
 from tests.hosts.lan import ask, client_key, open_ports
-from tests.hosts.state import states
+from tests.hosts.state import settled, starts, states
 
 pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.timeout(1500)]
 
@@ -71,15 +72,6 @@ def site(make_lab) -> Site:
 @pytest.fixture(params=HOSTS)
 def host(site, request):
     return testinfra.get_host(f"ssh://{request.param}", ssh_config=str(site.lab.ssh_config))
-
-
-def invocations(site: Site) -> dict[str, str]:
-    """Return what identifies each start of each unit."""
-    return {
-        f"{name} {unit}": site.lab.run(name, f"systemctl show ai-assist-{unit} -P InvocationID").strip()
-        for name, units in RUNNING.items()
-        for unit in units
-    }
 
 
 def test_a_check_of_untouched_hosts_predicts_exactly_what_the_run_then_changes(site):
@@ -193,10 +185,22 @@ def test_secrets_are_roots_and_show_nowhere(site, host):
 
 
 def test_a_second_run_changes_nothing_and_restarts_nothing(site):
-    before = invocations(site)
+    before = starts(site.lab, RUNNING)
     again = site.play("site.yml").succeed()
     assert again.changes == 0, again.changed
-    assert invocations(site) == before
+    assert starts(site.lab, RUNNING) == before
+
+
+def test_what_was_changed_by_hand_is_found_by_the_next_run_and_mended(site):
+    before = states(site.lab, HOSTS)
+    for name, (command, _) in BY_HAND.items():
+        site.lab.run(name, command)
+    mended = site.play("site.yml").succeed()
+    assert mended.changed == {name: tasks for name, (_, tasks) in BY_HAND.items()}
+    for name, after in states(site.lab, HOSTS).items():
+        wrong = settled(after) ^ settled(before[name])
+        assert not wrong, "\n".join(sorted(wrong)[:40])
+    assert site.completion()["status"] == 200
 
 
 def test_a_check_of_a_change_shows_it_and_no_secret_and_makes_none(site, tmp_path):
@@ -205,7 +209,7 @@ def test_a_check_of_a_change_shows_it_and_no_secret_and_makes_none(site, tmp_pat
     stack["limits"] = {"max_tokens": 99}
     file = tmp_path / "hosts.yaml"
     file.write_text(yaml.safe_dump(stack))
-    before = invocations(site)
+    before = starts(site.lab, RUNNING)
     checked = site.play(
         "site.yml", "--check", "--diff", "-vvv", service_stack=str(file), service_home=str(site.lab.home)
     )
@@ -219,7 +223,7 @@ def test_a_check_of_a_change_shows_it_and_no_secret_and_makes_none(site, tmp_pat
     assert "rate=7r/s" in checked.output
     for secret in site.secrets():
         assert secret not in checked.output
-    assert invocations(site) == before
+    assert starts(site.lab, RUNNING) == before
     assert "rate=20r/s" in site.lab.run("gw1", "cat /etc/ai-assist/nginx.conf")
 
 

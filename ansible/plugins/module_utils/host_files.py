@@ -22,11 +22,13 @@ OPTIONS: dict[str, Any] = {
     "owner": {"type": "str", "default": "root"},
     "group": {"type": "str", "default": "root"},
     "validate": {"type": "list", "elements": "str"},
+    "live": {"type": "bool", "default": False},
 }
 DOCUMENTED = """
 path, kind (file, directory, link, absent, unused: a folder that goes if it is empty), content or secret
 (content that is shown nowhere), target (of a link), mode (0644, 0755 for directories), owner, group,
-validate (a command; %s is the new file, before it takes the old one's place)
+validate (a command; %s is the new file, before it takes the old one's place), live (a service sees a change
+of it by itself, so that none restarts)
 """
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ansible module: several files, folders and links at once."""
+"""Ansible module: several files, folders and links at once, and the users that they belong to."""
 
 import json
 from pathlib import Path
@@ -7,17 +7,28 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.host_files import OPTIONS, FileError, Files
+from ansible.module_utils.host_users import UserError, ensure
 
 DOCUMENTATION = """
 module: host_files
 author: The assist-infra contributors
-short_description: keep files, folders and links, in one step
+short_description: keep files, folders and links and their users, in one step
 description:
-  - Does in one step what C(file), C(copy) and C(template) start a module each for, or more. Starting
+  - Does in one step what C(user), C(file), C(copy) and C(template) start a module each for, or more. Starting
     modules is most of what a run that changes nothing costs.
   - In check mode it predicts, also for a host that has neither the folders nor the users. Secrets are
     not shown.
 options:
+  users:
+    description: System users that are to be there before any file; a group of their own, no home, no shell.
+    type: list
+    elements: str
+    default: []
+  former_users:
+    description: Users that are to be gone, after the files.
+    type: list
+    elements: str
+    default: []
   files:
     description: What is to be there, in this order. Keys are those of C(module_utils/host_files.py).
     type: list
@@ -44,21 +55,28 @@ def remember(module: AnsibleModule, files: Files) -> None:
 def main() -> None:
     """Run the module."""
     options: dict[str, Any] = {
+        "users": {"type": "list", "elements": "str", "default": []},
+        "former_users": {"type": "list", "elements": "str", "default": []},
         "files": {"type": "list", "elements": "dict", "options": OPTIONS, "default": []},
         "absent": {"type": "list", "elements": "path", "default": []},
         "record": {"type": "path"},
     }
     module = AnsibleModule(argument_spec=options, supports_check_mode=True)
-    files = Files(not module.check_mode, module.run_command)
+    told, run, write = module.params, module.run_command, not module.check_mode
+    files = Files(write, run)
     defaults = {name: option.get("default") for name, option in OPTIONS.items()}
-    gone = [defaults | {"path": path, "kind": "absent"} for path in module.params["absent"]]
+    gone = [defaults | {"path": path, "kind": "absent"} for path in told["absent"]]
+    users: list[str] = []
     try:
-        for entry in [*gone, *module.params["files"]]:
+        users += ensure(told["users"], run, present=True, write=write)
+        for entry in [*gone, *told["files"]]:
             files.ensure(entry)
         remember(module, files)
-    except FileError as error:
+        users += ensure(told["former_users"], run, present=False, write=write)
+    except (FileError, UserError) as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=bool(files.changes), changes=files.changes, diff=files.diff)
+    changes = users + files.changes
+    module.exit_json(changed=bool(changes), changes=changes, diff=files.diff)
 
 
 if __name__ == "__main__":

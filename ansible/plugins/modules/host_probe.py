@@ -22,6 +22,12 @@ options:
     description: "What must be there: disk_gib (by folder), memory_gib, kernel, gpus, driver, ports (to use)."
     type: dict
     required: true
+  markers:
+    description: Files that steps leave when they are complete; those that are there are returned, so that
+      the steps need not each start a module to look.
+    type: list
+    elements: path
+    default: []
 """
 
 RETURN = """
@@ -30,6 +36,7 @@ probe:
     C(gpus), C(driver), C(listening) (process and unit by port), C(arch).
   type: dict
   returned: always
+there: {description: The markers that are there., type: list, elements: str, returned: always}
 """
 
 
@@ -82,7 +89,10 @@ def _unit(pid: str) -> str:
 
 def main() -> None:
     """Run the module."""
-    options: dict[str, Any] = {"needs": {"type": "dict", "required": True}}
+    options: dict[str, Any] = {
+        "needs": {"type": "dict", "required": True},
+        "markers": {"type": "list", "elements": "path", "default": []},
+    }
     module = AnsibleModule(argument_spec=options, supports_check_mode=True)
     needs = module.params["needs"]
     probe = _probe(module, needs["disk_gib"])
@@ -91,7 +101,8 @@ def main() -> None:
         module.fail_json(
             msg=f"{platform.node()} {f'; {platform.node()} '.join(found)}", problems=found, probe=probe
         )
-    module.exit_json(changed=False, probe=probe)
+    there = [marker for marker in module.params["markers"] if Path(marker).exists()]
+    module.exit_json(changed=False, probe=probe, there=there)
 
 
 def _probe(module: AnsibleModule, folders: dict[str, float]) -> dict[str, Any]:

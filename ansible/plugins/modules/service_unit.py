@@ -55,7 +55,11 @@ class Unit:
     def __init__(self, module: AnsibleModule) -> None:
         self.module, self.told = module, module.params
         self.files = Files(not module.check_mode, module.run_command)
-        read = [(entry["path"], content(entry), entry["mode"]) for entry in self.told["files"]]
+        read = [
+            (entry["path"], content(entry), entry["mode"])
+            for entry in self.told["files"]
+            if not entry["live"]
+        ]
         self.shape = digest(self.told["content"], self.told["also"])
         self.revision = f"{self.shape}.{digest(read)}"
         self.changes: list[str] = []
