@@ -162,8 +162,12 @@ class Deployment:
 def needed_locks(service: Service) -> dict[str, list[str]]:
     """Return the lock files of each virtual environment that ``service`` takes."""
     extra = {"llama_cpp": ["llamacpp.txt"], "onnxruntime": ["onnx.txt"]}
-    runtime = extra.get(service.runtime, [])
-    serving = {"serving": ["serving.txt", "triton.txt", *runtime]} if service.engine.kind == "triton" else {}
+    accelerator, runtime = service.accelerator, extra.get(service.runtime, [])
+    # Kepler ended with CTranslate2 3.24 and CUDA 11, which replace the others (docs/k80.md).
+    kepler = accelerator.kind == "k80"
+    cuda = ["cuda12.txt"] if accelerator.is_gpu and not kepler and service.runtime == "ctranslate2" else []
+    locks = ["k80.txt" if kepler else "serving.txt", "triton.txt", *runtime, *cuda]
+    serving = {"serving": locks} if service.engine.kind == "triton" else {}
     return {"gateway": ["gateway.txt"], **serving}
 
 

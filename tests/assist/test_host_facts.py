@@ -121,6 +121,32 @@ def test_a_host_gets_the_environments_users_and_packages_of_its_groups_alone():
     assert "assist-triton" not in web["base"]["users"]
 
 
+@pytest.mark.parametrize(
+    ("accelerator", "wanted"),
+    [
+        ("cpu", ["serving.txt", "triton.txt"]),
+        ("t4", ["serving.txt", "triton.txt", "cuda12.txt"]),
+        ("k80", ["k80.txt", "triton.txt"]),
+    ],
+)
+def test_a_gpu_host_gets_the_runtime_that_has_code_for_its_gpu_and_cublas(tmp_path, accelerator, wanted):
+    stack = changed(tmp_path, accelerator={"kind": accelerator}, precision="float32")
+    assert facts(THREE, "g1", stack)["release"]["locks"]["serving"] == wanted
+
+
+def test_a_k80s_lock_file_differs_from_the_others_in_ctranslate2_alone():
+    serving, k80 = (
+        set(re.findall(r"^([\w.-]+==\S+)", (ROOT / f"requirements/{name}.txt").read_text(), re.MULTILINE))
+        for name in ("serving", "k80")
+    )
+    assert {name.partition("==")[0] for name in serving ^ k80} == {
+        "ctranslate2",
+        "nvidia-cublas-cu11",
+        "setuptools",
+    }
+    assert "ctranslate2==3.24.0" in k80
+
+
 def test_settings_of_the_stack_reach_the_role_that_they_are_for(tmp_path):
     hosts = {
         "front": {"https_port": 8443, "requests_per_second": 7},

@@ -22,9 +22,7 @@ def ctranslate2_log_probs(directory: Path, ids: list[int]) -> np.ndarray:
     generator = ctranslate2.Generator(str(directory), compute_type="float32", intra_threads=1)
     tokens = json.loads((directory / "vocabulary.json").read_text())
     view = generator.forward_batch([[tokens[token] for token in ids]], return_log_probs=True)
-    result = np.array(view)[0]
-    generator.unload_model()
-    return result
+    return np.array(view)[0]
 
 
 def converted(source: Path, tmp_path: Path, runtime: str = "ctranslate2", precision: str = "float32") -> Path:

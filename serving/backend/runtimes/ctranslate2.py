@@ -65,7 +65,11 @@ class CTranslate2Runtime:
 
     def close(self) -> None:
         """Free the model."""
-        self._generator.unload_model()
+        # 3.24, which K80s need, can't be told to; there it goes with the object.
+        if hasattr(self._generator, "unload_model"):
+            self._generator.unload_model()
+        else:
+            del self._generator
 
     def _find_seeder(self, options: Options) -> ThreadSeeder | None:
         if self._on_gpu:
