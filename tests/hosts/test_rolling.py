@@ -1,4 +1,4 @@
-"""One host that is everything, its only Triton replaced under load: nothing fails, a bad version reverts."""
+"""One host that is everything, changed under load: no request fails, and what does not work is put back."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +12,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.timeout(1500)]
 
 HOST = "one"
 MODELS = "/var/lib/ai-assist/models/tiny-codegen"
+# A disk of its own for the configuration, with not a byte left: the preflight does not look there.
+FILL = """mkdir /var/tmp/kept && cp -a /etc/ai-assist/. /var/tmp/kept/
+mount -t tmpfs -o size=200k,mode=755 tmpfs /etc/ai-assist && cp -a /var/tmp/kept/. /etc/ai-assist/
+! dd if=/dev/zero of=/etc/ai-assist/filler bs=512 2>/dev/null"""
 INT8, FLOAT32 = "1.ctranslate2-int8", "1.ctranslate2-float32"
 
 
@@ -70,4 +74,19 @@ def test_a_host_that_is_not_reached_stops_an_update_before_anything_is_touched(s
         site.lab.run(HOST, "systemctl start ssh.service")
     assert stopped.code != 0
     assert stopped.changes == 0
+    assert versions(site.lab, [HOST]) == before
+
+
+def test_a_disk_that_is_full_in_the_midst_of_an_update_leaves_what_serves(site):
+    before = versions(site.lab, [HOST])
+    site.lab.run(HOST, FILL)
+    try:
+        with constant_load(site.lab, HOST, site.folder) as answers:
+            full = site.play("update.yml", limits={"max_tokens": 99, "hold_s": 60.0, "deadline_s": 120.0})
+    finally:
+        site.lab.run(HOST, "umount --lazy /etc/ai-assist")
+    assert full.code == 2, full.output[-4000:]
+    assert "/etc/ai-assist/gateway.env: No space left on device" in " ".join(full.output.split())
+    assert f"{HOST}'s gateways did not come up with the other version" in full.output
+    assert failed(answers) == []
     assert versions(site.lab, [HOST]) == before
