@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI
 
 from api import error_pages, pipeline
-from api.dialects import copilot, gitlab, gitlab_v3, jobs, llamacpp, llamacpp_info, openai
+from api.dialects import chat, copilot, gitlab, gitlab_v3, jobs, llamacpp, llamacpp_info, openai
 from api.edge.assembly import Edge
 from api.engine.base import Engine
 from api.gateway import Gateway
@@ -37,7 +37,7 @@ def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
         lifespan=_lifespan(edge, parts.engine, desk),
     )
     _set_state(app, parts, edge, desk)
-    for dialect in (openai, copilot, gitlab, gitlab_v3, llamacpp, llamacpp_info, jobs):
+    for dialect in (openai, chat, copilot, gitlab, gitlab_v3, llamacpp, llamacpp_info, jobs):
         app.include_router(dialect.router)
     error_pages.install(app, gitlab=settings.auth_mode == "gitlab")
     edge.install(app, parts.engine.ready)

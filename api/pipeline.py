@@ -1,5 +1,6 @@
 """From settings to what completes and scores: tokenizer, engine and the way between."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,9 +10,12 @@ from api.engine.channel import Servers
 from api.engine.openai import OpenAIEngine
 from api.engine.triton import TritonEngine
 from api.settings import Settings
+from api.text.chat import ChatTemplate
 from api.text.fim import FimTemplate
 from api.text.prompt import PromptBuilder
-from api.text.tokenizer import Tokenizer
+from api.text.tokenizer import ModelFiles, Tokenizer
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +35,28 @@ def build(settings: Settings, engine: Engine | None = None) -> Pipeline:
 
     Raises ``ValueError`` or ``OSError`` with the remedy when a setting cannot work.
     """
-    tokenizer = Tokenizer.load(_model_dir(settings))
+    files = ModelFiles.read(_model_dir(settings))
+    tokenizer = Tokenizer(files)
     context = settings.context_length or tokenizer.context_length
     settings = settings.model_copy(update={"context_length": context})
     if engine is None:
         engine = _engine(settings, tokenizer)
     fim = FimTemplate.parse(settings.fim_template) if settings.fim_template else None
-    builder = PromptBuilder(tokenizer, fim, context, truncate=settings.truncate and not settings.strict)
+    may_cut = settings.truncate and not settings.strict
+    builder = PromptBuilder(tokenizer, fim, context, truncate=may_cut, chat=_chat(files, tokenizer))
     completer = Completer(engine, tokenizer, builder, fim.stop if fim else ())
     return Pipeline(settings, tokenizer, engine, completer, fim is not None, context)
+
+
+def _chat(files: ModelFiles, tokenizer: Tokenizer) -> ChatTemplate | None:
+    """Return the model's chat template; one that can't be read only keeps it from chatting, and is logged."""
+    if not files.chat_template:
+        return None
+    try:
+        return ChatTemplate(files.chat_template, files.chat_tokens, tokenizer)
+    except ValueError as error:
+        _log.warning("The model can't chat: %s", error)
+        return None
 
 
 def _model_dir(settings: Settings) -> Path:

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from pydantic import Field, StrictStr
 
 from api.body import Body, Float, Int
-from api.dialects.openai_body import max_tokens
+from api.dialects.sampling_body import max_tokens
 from api.dialects.shared import check_rows, ids_prompt, stops_of
 from api.engine.base import Sampling
 from api.errors import invalid

@@ -9,7 +9,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from api.body import parse, read_json
-from api.dialects.openai_body import CompletionBody, StreamOptions, to_request
+from api.dialects.openai_body import CompletionBody, to_request
+from api.dialects.sampling_body import StreamOptions
 from api.dialects.shared import CallerDep, GatewayDep, NamesDep
 from api.edge.caller import Caller
 from api.errors import ApiError
@@ -184,11 +185,17 @@ def _prompt_ids(answer: Answer, index: int) -> list[int]:
 class CompletionWriter:
     """A stream of completion objects, one choice each, ended by ``[DONE]``."""
 
-    def __init__(self, meta: Meta, options: StreamOptions | None = None) -> None:
+    def __init__(
+        self, meta: Meta, options: StreamOptions | None = None, kind: str = "text_completion"
+    ) -> None:
         self._meta = meta
+        self._kind = kind
         self._include_usage = bool(options and options.include_usage)
         self._usage_so_far = self._include_usage and bool(options and options.continuous_usage_stats)
         self._begun: set[int] = set()
+
+    def _head(self) -> dict[str, Any]:
+        return self._meta.head(self._kind)
 
     def chunk(self, delta: Delta, answer: Answer) -> bytes:
         """Return one event, or nothing while a delta holds text back."""
@@ -199,13 +206,13 @@ class CompletionWriter:
             self._begun.add(delta.row)
             choice["prompt_token_ids"] = _prompt_ids(answer, delta.row)
         usage = usage_of(answer) if self._usage_so_far else None
-        return sse(self._meta.head() | {"choices": [choice], "usage": usage})
+        return sse(self._head() | {"choices": [choice], "usage": usage})
 
     def end(self, answer: Answer) -> bytes:
         """Return the usage where it was asked for, and the end mark."""
         if not self._include_usage:
             return DONE
-        return sse(self._meta.head() | {"choices": [], "usage": usage_of(answer)}) + DONE
+        return sse(self._head() | {"choices": [], "usage": usage_of(answer)}) + DONE
 
     def failure(self, error: ApiError) -> bytes:
         """Return the error as an event: OpenAI's clients raise it."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from api.errors import ApiError, invalid
+from api.text.chat import ChatTemplate, Message
 from api.text.fim import FimTemplate
 from api.text.tokenizer import Tokenizer
 
@@ -19,7 +20,7 @@ class Prompt:
 
     ``parts`` mixes ids and texts in one prompt (llama.cpp). ``tag`` is put before the text and survives
     truncation (GitLab's ``<python>``); ``files`` are (name, text) of other files. ``keep`` is an explicit
-    number of prompt tokens; ``cut_left`` says which end is cut.
+    number of prompt tokens; ``cut_left`` says which end is cut. ``messages`` are a chat's: never cut.
     """
 
     text: str | None = None
@@ -30,6 +31,7 @@ class Prompt:
     files: Sequence[tuple[str, str]] = ()
     keep: int | None = None
     cut_left: bool = True
+    messages: Sequence[Message] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +48,17 @@ class PromptBuilder:
     """Encodes prompts and fits them into ``context_length`` tokens."""
 
     def __init__(
-        self, tokenizer: Tokenizer, fim: FimTemplate | None, context_length: int, *, truncate: bool
+        self,
+        tokenizer: Tokenizer,
+        fim: FimTemplate | None,
+        context_length: int,
+        *,
+        truncate: bool,
+        chat: ChatTemplate | None = None,
     ) -> None:
         self._tokenizer = tokenizer
         self._fim = fim
+        self._chat = chat
         self._context = context_length
         self._truncate = truncate
 
@@ -64,6 +73,8 @@ class PromptBuilder:
         if prompt.ids is None and prompt.suffix and self._fim is not None:
             ids, truncated = await self._fill_in_middle(prompt, limit)
             return BuiltPrompt(ids, min(max_tokens, self._context - len(ids)), truncated, fim=True)
+        if prompt.messages is not None:
+            return await self._conversation(prompt.messages, max_tokens)
         ids, truncated = await self._encode(prompt)
         if prompt.keep is not None and len(ids) > prompt.keep:
             ids = ids[-prompt.keep :] if prompt.cut_left else ids[: prompt.keep]
@@ -72,6 +83,20 @@ class PromptBuilder:
         if len(ids) > limit:
             ids, truncated = self._keep_end(prompt, ids, limit), True
         return BuiltPrompt(ids, min(max_tokens, self._context - len(ids)), truncated)
+
+    async def _conversation(self, messages: Sequence[Message], max_tokens: int) -> BuiltPrompt:
+        """Return a chat's ids; which of its turns may be left out is the client's to say."""
+        if self._chat is None:
+            raise invalid(
+                "This model has no chat template, so it can't chat. Ask it with /v1/completions.",
+                "messages",
+                "unsupported_endpoint",
+            )
+        ids = await self._chat.encode(messages)
+        left = self._context - len(ids)
+        if left < 1 or (max_tokens > left and not self._truncate):
+            raise self._too_long(len(ids), max_tokens)
+        return BuiltPrompt(ids, min(max_tokens, left), truncated=False)
 
     def _too_long(self, prompt_tokens: int, max_tokens: int) -> ApiError:
         return invalid(

@@ -7,8 +7,8 @@ template.
 
 import asyncio
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,16 @@ _INLINE_CHARS = 2000
 class ModelFiles:
     """What the gateway reads from a model folder.
 
-    The tokenizer's JSON and the model's own limits, in tokens.
+    The tokenizer's JSON, the model's own limits, in tokens, and its chat template with the texts of the
+    control tokens that it may use (``bos_token``, ``eos_token``).
     """
 
     tokenizer_json: str
     vocab_size: int | None = None
     context_length: int | None = None
     eos_id: int | None = None
+    chat_template: str | None = None
+    chat_tokens: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path) -> "ModelFiles":
@@ -51,13 +54,34 @@ class ModelFiles:
             config.get("vocab_size"),
             length,
             eos[0] if isinstance(eos, list) else eos,
+            *_chat_of(folder),
         )
 
     @classmethod
     def _carried(cls, facts: dict[str, Any]) -> "ModelFiles":
         length = facts.get(f"{facts.get('general.architecture')}.context_length")
         tokens, end = facts["tokenizer.ggml.tokens"], facts.get("tokenizer.ggml.eos_token_id")
-        return cls(json.dumps(gguf.tokenizer(facts)), len(tokens), length, end)
+        marks = {
+            f"{name}_token": tokens[facts[key]]
+            for name in ("bos", "eos")
+            if (key := f"tokenizer.ggml.{name}_token_id") in facts
+        }
+        template = facts.get("tokenizer.chat_template")
+        return cls(json.dumps(gguf.tokenizer(facts)), len(tokens), length, end, template, marks)
+
+
+def _chat_of(folder: Path) -> tuple[str | None, dict[str, str]]:
+    """Return a model folder's chat template, if it has one, and the texts of its control tokens."""
+    file = folder / "tokenizer_config.json"
+    config: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+    template = config.get("chat_template")
+    if isinstance(template, list):  # several by name; one of them is for plain chats
+        template = next((one["template"] for one in template if one["name"] == "default"), None)
+    if (beside := folder / "chat_template.jinja").is_file():
+        template = beside.read_text("utf-8")
+    named = {name: config.get(name) for name in ("bos_token", "eos_token")}
+    texts = {name: mark["content"] if isinstance(mark, dict) else mark for name, mark in named.items()}
+    return template, {name: text for name, text in texts.items() if text}
 
 
 class Tokenizer:
@@ -70,7 +94,9 @@ class Tokenizer:
         for tokenizer in (self._control, self._literal):
             tokenizer.no_truncation()
             tokenizer.no_padding()
-        self._bytes = token_bytes(json.loads(files.tokenizer_json))
+        document = json.loads(files.tokenizer_json)
+        self._bytes = token_bytes(document)
+        self.control_texts = [token["content"] for token in document.get("added_tokens") or ()]
         self.context_length = files.context_length or 2048
         self.vocab_size = max(files.vocab_size or 0, len(self._bytes))
         self.eos_id = self._end_of_text(files)
