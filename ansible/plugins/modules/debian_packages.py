@@ -1,6 +1,7 @@
 #!/usr/bin/python
 """Ansible module: Debian packages, with a record of those that were not there before."""
 
+import fcntl
 import json
 import os
 import pwd
@@ -19,6 +20,8 @@ description:
     if something is missing.
   - Units in C(masked) are masked before their package is installed, as Debian starts a service then. A unit
     that was there before is somebody else's and is left alone.
+  - Waits for whoever installs packages now. That may be the module of a run that was killed, which goes on
+    without it, and whose record is then complete.
   - With C(state=absent) it removes what the record names and lifts its masks. Supports check mode.
 options:
   names: {description: Packages., type: list, elements: str, default: []}
@@ -28,6 +31,9 @@ options:
 """
 
 _UNITS = Path("/etc/systemd/system")
+_LOCK = Path("/run/lock/ai-assist-packages")
+# For unattended upgrades, which new hosts begin with.
+_APT = ["apt-get", "--option=DPkg::Lock::Timeout=600"]
 
 
 class Packages:
@@ -57,8 +63,8 @@ class Packages:
         # Written first: what a run that is cut off has installed is ours as well.
         self.add("packages", set(missing))
         self.save()
-        self.command(["apt-get", "update", "--quiet"])
-        self.command(["apt-get", "install", "--yes", "--quiet", "--no-install-recommends", *missing])
+        self.command([*_APT, "update", "--quiet"])
+        self.command([*_APT, "install", "--yes", "--quiet", "--no-install-recommends", *missing])
         self.add("packages", self.installed() - before)
         self.add("users", _users() - users)
         self.add("files", {str(path) for new in _folders() - folders for path in [new, *new.rglob("*")]})
@@ -80,7 +86,7 @@ class Packages:
         if not removed or self.module.check_mode:
             return removed
         if ours:
-            self.command(["apt-get", "purge", "--yes", "--quiet", *ours])
+            self.command([*_APT, "purge", "--yes", "--quiet", *ours])
         for unit in self.record["masked"]:
             (_UNITS / unit).unlink(missing_ok=True)
         self.sweep()
@@ -117,7 +123,9 @@ class Packages:
         if code:
             remedy = "Without a route to an archive, name a mirror in /etc/apt/sources.list, or use a bundle."
             said = (errors or output).strip()
-            self.module.fail_json(msg=f"{' '.join(argv[:2])} failed. {remedy}\n{said}")
+            self.module.fail_json(
+                msg=f"{' '.join(word for word in argv[:3] if word[0] != '-')} failed. {remedy}\n{said}"
+            )
         return str(output)
 
 
@@ -139,8 +147,10 @@ def main() -> None:
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     }
     module = AnsibleModule(argument_spec=options, supports_check_mode=True)
-    packages = Packages(module)
-    changes = packages.present() if module.params["state"] == "present" else packages.absent()
+    with _LOCK.open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        packages = Packages(module)
+        changes = packages.present() if module.params["state"] == "present" else packages.absent()
     module.exit_json(changed=bool(changes), changes=changes)
 
 

@@ -1,6 +1,7 @@
 #!/usr/bin/python
 """Ansible module: a virtual environment that holds exactly the versions of its lock files."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -101,6 +102,12 @@ class Venv:
         return str(errors + output)
 
 
+def wait_for_others(root: Path) -> None:
+    """Take the turn until this process ends. The module of a run that was killed may still be at work."""
+    if root.is_dir():
+        fcntl.flock(os.open(root, os.O_RDONLY), fcntl.LOCK_EX)
+
+
 def main() -> None:
     """Run the module."""
     options: dict[str, Any] = {name: {"type": "path", "required": True} for name in ("uv", "source", "root")}
@@ -108,6 +115,7 @@ def main() -> None:
     options |= {"wheelhouse": {"type": "path"}}
     module = AnsibleModule(argument_spec=options, supports_check_mode=True)
     changes: dict[str, list[str]] = {}
+    wait_for_others(Path(module.params["root"]))
     for name, locks in module.params["environments"].items():
         venv = Venv(module, name, locks)
         wanted = venv.changes()

@@ -3,6 +3,10 @@
 #   unpack.sh ARCHIVE TARGET
 set -eu
 umask 022
+# The script of a run that was killed goes on without it; let it end.
+exec 9<"$(dirname "$2")"
+flock 9
+[ ! -e "$2/.complete" ] || exit 0
 staging=$2.staging
 rm -rf "$staging" "$2"
 mkdir -p "$staging"
