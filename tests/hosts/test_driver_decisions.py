@@ -54,7 +54,7 @@ def test_a_k80_gets_branch_470_and_no_later_one_counts():
 
 
 def test_a_k80_on_a_system_without_the_branch_is_refused_with_the_systems_that_have_it():
-    with pytest.raises(rules.Refusal, match=r"use one of debian-12, ubuntu-22\.04"):
+    with pytest.raises(rules.Refusal, match="use one of debian-12"):
         decided("k80", os="debian-13")
 
 
