@@ -147,3 +147,14 @@ def test_draining_marks_exactly_the_named_gateways_and_touches_no_other_line():
     ]
     assert front.edited(text, ["10.0.0.2:5001"]) == NGINX
     assert "down" not in front.edited(NGINX, [])
+
+
+def test_a_rollback_of_an_update_that_never_came_to_this_host_changes_nothing_here(service):
+    service.update("v2")
+    second = service.now()
+    # What an update does on every host before it changes the first.
+    service.versions.keep("stack", write=True)
+    service.versions.keep("previous", write=True)
+    assert service.versions.restore(service.versions.before(), write=True) == []
+    service.versions.done(shift=False)
+    assert service.now() == second
