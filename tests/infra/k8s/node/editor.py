@@ -1,8 +1,8 @@
 """What an editor does, as a program for a pod that has Python alone: ask, read, ask again.
 
-Arguments: host, port, key, how many at once, the seconds each rests between two questions, and whether they complete,
-complete as a stream, or only look which models there are: complete, stream, look. It ends when /tmp/stop appears and
-tells what it got as JSON.
+Arguments: host, port, key, how many at once, the seconds each rests between two questions, and what they do: complete,
+stream (complete, as a stream), chat, or only look which models there are. It ends when /tmp/stop appears and tells what
+it got as JSON.
 """
 
 import http.client
@@ -13,10 +13,13 @@ import time
 from pathlib import Path
 
 host, port, key, editors = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
-rest_s, looking, streaming = float(sys.argv[5]), sys.argv[6] == "look", sys.argv[6] == "stream"
+rest_s, doing = float(sys.argv[5]), sys.argv[6]
+looking, streaming, chatting = (doing == what for what in ("look", "stream", "chat"))
+path = "/v1/chat/completions" if chatting else "/v1/completions"
 # No model is named: there is one, whichever it is.
-asked = {"prompt": "def main(", "max_tokens": 8, "temperature": 0, "stream": streaming}
-body = json.dumps(asked)
+asked = {"max_tokens": 8, "temperature": 0, "stream": streaming}
+said = {"messages": [{"role": "user", "content": "def main("}]} if chatting else {"prompt": "def main("}
+body = json.dumps(asked | said)
 headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
 answers, failed = [], []
 
@@ -34,6 +37,8 @@ def read(text: str) -> str:
             raise ValueError(f"no whole stream: {text}")
         return "".join(json.loads(event)["choices"][0]["text"] for event in events)
     document = json.loads(text)
+    if chatting:
+        return document["choices"][0]["message"]["content"]
     return document["data"][0]["id"] if looking else document["choices"][0]["text"]
 
 
@@ -44,7 +49,7 @@ def ask() -> None:
         if looking:
             connection.request("GET", "/v1/models", headers=headers)
         else:
-            connection.request("POST", "/v1/completions", body, headers)
+            connection.request("POST", path, body, headers)
         answer = connection.getresponse()
         text = answer.read().decode()
         if answer.status != 200:

@@ -5,8 +5,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import gguf
 import yaml
 
+from serving.convert.checkpoint import Checkpoint
 from spec.catalogue import ROOT
 from tests.infra.k8s.node import images
 from tests.infra.k8s.node.cluster import PASSWORD, REGISTRY, USER, Node
@@ -19,13 +21,19 @@ _HOST = "hub.hub.svc"
 _SERVER = Path(__file__).with_name("hub_server.py").read_text()
 
 
+def _chatting(writer: gguf.GGUFWriter, checkpoint: Checkpoint) -> None:
+    """Add the model's vocabulary and a chat template, under which its user speaks and it goes on."""
+    gguf_files.byte_level(writer, checkpoint)
+    writer.add_chat_template("{% for message in messages %}{{ message.content }}{% endfor %}")
+
+
 class Hub:
     """The pod ``hub`` with one GGUF file; ``folder`` has what the loader's image is made of."""
 
     def __init__(self, node: Node, folder: Path) -> None:
         self.node, self.folder = node, folder
         folder.mkdir()
-        self.file = gguf_files.write(folder, gguf_files.byte_level)
+        self.file = gguf_files.write(folder, _chatting)
         self.authority, _ = certificate(folder, f"DNS:{_HOST}")
         node.namespace("hub")
         node.python("hub", "hub", _SERVER, self.authority.read_text(), (folder / "key.pem").read_text())

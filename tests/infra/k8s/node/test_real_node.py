@@ -50,9 +50,15 @@ def test_an_editor_gets_a_completion_through_the_service(deployed: Deployed):
     assert text.strip(), "tiny-codegen has an answer to that prompt, always the same"
 
 
-def test_a_second_up_changes_nothing_and_nothing_has_drifted(deployed: Deployed):
+def test_a_second_up_changes_nothing_and_takes_a_restart_by_hand_for_no_drift(deployed: Deployed):
+    old = deployed.pods("gateway")
+    rollout = ["-n", NAMESPACE, "rollout"]
+    deployed.node.kubectl(*rollout, "restart", "deployment/gateway")
     deployed.up("--expect-no-changes")
+    # A Deployment in the middle of its roll would be reported as unhealthy.
+    deployed.node.kubectl(*rollout, "status", "deployment/gateway", "--timeout=100s")
     deployed.pulumi("preview", "--refresh", "--expect-no-changes")
+    until("the old pods' end", lambda: not set(old) & set(deployed.pods("gateway")))
 
 
 @pytest.fixture(scope="module")
@@ -225,8 +231,9 @@ def test_personal_gpt_answers_though_its_loader_was_killed_in_the_middle_of_the_
     # What was still on its way to the dead pod is all that is sent twice.
     assert size // 2 - 64 * 1024 <= second["start"] <= size // 2
     assert second["start"] + second["sent"] == size
-    gpt.edit("whole")
-    gpt.edit("streamed", what="stream")
-    whole, streamed = gpt.stop("whole"), gpt.stop("streamed")
-    assert whole["failed"] == streamed["failed"] == []
-    assert whole["texts"] == streamed["texts"] != [""]
+    for what in ("complete", "stream", "chat"):
+        gpt.edit(what, what=what)
+    whole, streamed, chat = (gpt.stop(what) for what in ("complete", "stream", "chat"))
+    assert whole["failed"] == streamed["failed"] == chat["failed"] == []
+    # The template adds nothing to the one message, which is the prompt of the others.
+    assert whole["texts"] == streamed["texts"] == chat["texts"] != [""]
