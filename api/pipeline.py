@@ -12,8 +12,9 @@ from api.engine.triton import TritonEngine
 from api.settings import Settings
 from api.text.chat import ChatTemplate
 from api.text.fim import FimTemplate
+from api.text.model_files import ModelFiles
 from api.text.prompt import PromptBuilder
-from api.text.tokenizer import ModelFiles, Tokenizer
+from api.text.tokenizer import Tokenizer
 
 _log = logging.getLogger(__name__)
 

@@ -7,81 +7,16 @@ template.
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tokenizers import Tokenizer as HfTokenizer
 
-from api.text import gguf
+from api.text.model_files import ModelFiles
 from api.text.vocabulary import token_bytes
 
 # Below this many characters encoding takes well under a millisecond, less than a trip to a thread and back.
 _INLINE_CHARS = 2000
-
-
-@dataclass(frozen=True)
-class ModelFiles:
-    """What the gateway reads from a model folder.
-
-    The tokenizer's JSON, the model's own limits, in tokens, and its chat template with the texts of the
-    control tokens that it may use (``bos_token``, ``eos_token``).
-    """
-
-    tokenizer_json: str
-    vocab_size: int | None = None
-    context_length: int | None = None
-    eos_id: int | None = None
-    chat_template: str | None = None
-    chat_tokens: Mapping[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, folder: Path) -> "ModelFiles":
-        """Read ``tokenizer.json`` and, when there is one, ``config.json``; or the GGUF file that has both.
-
-        ``OSError`` names a missing file.
-        """
-        if not (folder / "tokenizer.json").is_file() and len(files := list(folder.glob("*.gguf"))) == 1:
-            return cls._carried(gguf.metadata(files[0]))
-        config: dict[str, Any] = {}
-        if (folder / "config.json").is_file():
-            config = json.loads((folder / "config.json").read_text("utf-8"))
-        length = config.get("n_positions") or config.get("max_position_embeddings") or config.get("n_ctx")
-        eos = config.get("eos_token_id")
-        return cls(
-            (folder / "tokenizer.json").read_text("utf-8"),
-            config.get("vocab_size"),
-            length,
-            eos[0] if isinstance(eos, list) else eos,
-            *_chat_of(folder),
-        )
-
-    @classmethod
-    def _carried(cls, facts: dict[str, Any]) -> "ModelFiles":
-        length = facts.get(f"{facts.get('general.architecture')}.context_length")
-        tokens, end = facts["tokenizer.ggml.tokens"], facts.get("tokenizer.ggml.eos_token_id")
-        marks = {
-            f"{name}_token": tokens[facts[key]]
-            for name in ("bos", "eos")
-            if (key := f"tokenizer.ggml.{name}_token_id") in facts
-        }
-        template = facts.get("tokenizer.chat_template")
-        return cls(json.dumps(gguf.tokenizer(facts)), len(tokens), length, end, template, marks)
-
-
-def _chat_of(folder: Path) -> tuple[str | None, dict[str, str]]:
-    """Return a model folder's chat template, if it has one, and the texts of its control tokens."""
-    file = folder / "tokenizer_config.json"
-    config: dict[str, Any] = json.loads(file.read_text("utf-8")) if file.is_file() else {}
-    template = config.get("chat_template")
-    if isinstance(template, list):  # several by name; one of them is for plain chats
-        template = next((one["template"] for one in template if one["name"] == "default"), None)
-    if (beside := folder / "chat_template.jinja").is_file():
-        template = beside.read_text("utf-8")
-    named = {name: config.get(name) for name in ("bos_token", "eos_token")}
-    texts = {name: mark["content"] if isinstance(mark, dict) else mark for name, mark in named.items()}
-    return template, {name: text for name, text in texts.items() if text}
 
 
 class Tokenizer:

@@ -28,8 +28,6 @@ PACKAGES = {"gateway": ("nginx",), "gpu": (), "queue": ("redis-server",)}
 EXPORTER = "prometheus-node-exporter"
 # Debian starts these as they are installed, before our settings are there.
 MASKED = {name: f"{name}.service" for name in ("nginx", "redis-server", EXPORTER)}
-# What a model's directory holds besides weights, and all that a gateway reads of it.
-VOCABULARY = ("config.json", "tokenizer.json")
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ class HostFacts:
             "libpython": f"{folders['venvs']}/serving/libpython.found",
             "triton": f"{folders['venvs']}/serving/triton.joined",
             "model": f"{self.model_dir}/manifest.json",
-            "vocabulary": f"{self.model_dir}/{VOCABULARY[-1]}",
+            "vocabulary": f"{self.model_dir}/tokenizer.json",
             "certificate": f"{folders['config']}/tls/key.pem",
         }
 
@@ -185,7 +183,6 @@ class HostFacts:
             "runtime": self.service.runtime,
             "precision": self.service.precision,
             "dir": self.model_dir,
-            "vocabulary": list(VOCABULARY),
         }
 
     def _redis(self) -> dict[str, Any]:

@@ -1,7 +1,6 @@
 """Write a CTranslate2 model directory."""
 
 import json
-import shutil
 from pathlib import Path
 
 from serving.convert import vocabulary
@@ -31,7 +30,6 @@ def convert(source_dir: Path, target_dir: Path, precision: str) -> None:
     spec.optimize(quantization=precision)
     spec.save(str(target_dir))
     _write_config(checkpoint, target_dir)
-    shutil.copyfile(source_dir / "tokenizer.json", target_dir / "tokenizer.json")
 
 
 def _write_config(checkpoint: Checkpoint, target_dir: Path) -> None:

@@ -4,7 +4,6 @@ The three are one architecture once the attention weights are permuted (see ``la
 the attention projections, which are zero here.
 """
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,8 +46,6 @@ def convert(source_dir: Path, target_dir: Path, precision: str) -> None:
     _add_sizes(writer, model, precision)
     _add_tokenizer(writer, checkpoint)
     _write_tensors(writer, model, _TYPES[precision])
-    for name in ("config.json", "tokenizer.json"):
-        shutil.copyfile(source_dir / name, target_dir / name)
 
 
 def _add_sizes(writer: gguf.GGUFWriter, model: ParallelModel, precision: str) -> None:

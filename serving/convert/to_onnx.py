@@ -4,7 +4,6 @@ Activations are quantised row by row, so that a row's numbers depend on no other
 products are exact in int32. What a row generates is therefore the same alone and in any batch.
 """
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -44,8 +43,6 @@ def convert(source_dir: Path, target_dir: Path, precision: str) -> None:  # noqa
         graph = Graph(data, _DATA_NAME)
         _Decoder(graph, model).build()
     graph.save(target_dir / FILE_NAME)
-    for name in ("config.json", "tokenizer.json"):
-        shutil.copyfile(source_dir / name, target_dir / name)
 
 
 class _Decoder:

@@ -13,7 +13,8 @@ import pytest
 from api.app import create_app
 from api.errors import ApiError
 from api.text.chat import ChatTemplate, Message
-from api.text.tokenizer import ModelFiles, Tokenizer
+from api.text.model_files import ModelFiles
+from api.text.tokenizer import Tokenizer
 from spec.catalogue import ROOT
 from tests.api.conftest import settings
 from tests.api.test_openai_engine import choice, engine, sse
@@ -181,6 +182,19 @@ def server(chat_file: Path) -> Iterator[str]:
     finally:
         process.kill()
         process.wait(timeout=30)
+
+
+def test_a_gateway_on_another_host_than_the_model_is_given_all_of_it(chat_file, tmp_path):
+    told = [sys.executable, "-m", "api.text.model_files"]
+    done = subprocess.run(
+        [*told, chat_file], capture_output=True, text=True, cwd=ROOT, check=True, timeout=60
+    )
+    for name, text in json.loads(done.stdout).items():
+        (tmp_path / name).write_text(text)
+    assert ModelFiles.read(tmp_path) == ModelFiles.read(chat_file)
+    (tmp_path / "empty").mkdir()
+    none = subprocess.run([*told, tmp_path / "empty"], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (none.returncode, "Traceback" in none.stderr) == (1, False)
 
 
 async def test_the_prompt_is_llama_cpps_own(server, chat_file):

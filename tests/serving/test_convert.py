@@ -113,10 +113,13 @@ def test_bfloat16_weights_are_widened_exactly(tmp_path):
 
 
 def test_a_converted_directory_has_the_tokenizer_and_the_models_own_facts(tmp_path):
-    target = converted(TINY, tmp_path, precision="int8")
+    source = copy_of_tiny(tmp_path)
+    (source / "chat_template.jinja").write_text("{{ messages }}")
+    target = converted(source, tmp_path, precision="int8")
     config = json.loads((target / "config.json").read_text())
     assert config["architectures"] == ["CodeGenForCausalLM"]
-    assert (target / "tokenizer.json").read_bytes() == (TINY / "tokenizer.json").read_bytes()
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        assert (target / name).read_bytes() == (source / name).read_bytes()
 
 
 def test_a_head_wider_than_the_tokenizer_has_a_name_for_every_id(tmp_path):

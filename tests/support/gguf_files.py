@@ -22,9 +22,6 @@ def write(folder: Path, vocabulary: Vocabulary) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(to_gguf, "_add_tokenizer", vocabulary)
         to_gguf.convert(TINY, folder, "Q8_0")
-    # Published as one file.
-    for name in ("tokenizer.json", "config.json"):
-        (folder / name).unlink(missing_ok=True)
     return folder / to_gguf.FILE_NAME
 
 
