@@ -48,7 +48,10 @@ def state(lab: Lab, host: str) -> set[str]:
 # What a service writes while it runs, and what an installer looked up: no two moments have the same.
 _WRITTEN = ("/var/lib/ai-assist/redis-queue/", "/opt/ai-assist/packages/")
 # Made at random on each host, so that of two hosts (or of one, twice) only the names and modes are the same.
-_RANDOM = ("/etc/ai-assist/secrets/", "/etc/ai-assist/tls/", "/etc/ai-assist/redis/", "/etc/ai-assist/keys/")
+_RANDOM = (
+    "/etc/ai-assist/secrets/", "/etc/ai-assist/tls/", "/etc/ai-assist/redis/", "/etc/ai-assist/keys/",
+    "/etc/systemd/system/ai-assist-", "/etc/machine-id", "/etc/ssh/ssh_host_",
+)  # fmt: skip
 _COUNTED = re.compile(r"counter packets \d+ bytes \d+")
 _DIGEST = re.compile(r"file [0-9a-f]{64}  ")
 
@@ -56,16 +59,25 @@ _DIGEST = re.compile(r"file [0-9a-f]{64}  ")
 def settled(found: set[str], *, secrets: bool = True) -> set[str]:
     """Return ``found`` without what changes by itself: counters, queued data, caches.
 
-    Without ``secrets``, that a secret is there and whose it is counts, and not what it says.
+    Without ``secrets``, that a secret is there and whose it is counts, and not what it says. Bytecode holds the
+    time at which its source was installed.
     """
+    unread = ("/__pycache__/", *(() if secrets else _RANDOM))
     kept = (
         line for line in found if not (line.startswith("file ") and any(map(line.__contains__, _WRITTEN)))
     )
     return {
         _COUNTED.sub("counter", line)
         for line in kept
-        if secrets or not (_DIGEST.match(line) and any(map(line.__contains__, _RANDOM)))
+        if not (_DIGEST.match(line) and any(map(line.__contains__, unread)))
     }
+
+
+def units(lab: Lab, host: str) -> str:
+    """Return the text of every unit, without the digest of what it is started from, as secrets are part of that."""
+    return lab.run(
+        host, "cd /etc/systemd/system && grep . ai-assist-* | sed -E 's/[0-9a-f]{16}\\.[0-9a-f]{16}/DIGEST/'"
+    )
 
 
 def states(lab: Lab, hosts: Iterable[str]) -> dict[str, set[str]]:
