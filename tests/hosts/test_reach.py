@@ -53,4 +53,5 @@ def test_a_host_that_is_not_reached_stops_the_run_before_the_first_look_at_anoth
     assert done.returncode != 0
     assert f"fatal: [{gone}]: UNREACHABLE!" in done.stdout, done.stdout + done.stderr
     tasks = [line.split("[")[1].split("]")[0] for line in done.stdout.splitlines() if line.startswith("TASK")]
-    assert tasks == ["Reach | log in"]
+    assert tasks == ["Reach | log in", "Reach | no host is missing"]
+    assert f"Not reached: {gone}. Nothing was changed." in done.stdout
