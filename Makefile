@@ -4,8 +4,9 @@ STACK ?= local
 CONTROL := .run/venvs/control
 ASSIST := $(CONTROL)/bin/assist
 DEV := .venv
-# Test processes. A file's tests share their servers, so a file stays in one process.
-WORKERS ?= 2
+# Test processes: one more than two cores, as the engines' tests mostly wait. A file's tests share their servers, so a
+# file stays in one process.
+WORKERS ?= 3
 export PORT HOST STACK ALLOW_UNPINNED
 
 .PHONY: help up down status clean test lint fmt bench lock

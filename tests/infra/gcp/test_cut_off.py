@@ -96,6 +96,7 @@ def cut(workspace: Workspace, gate: Gate, process: subprocess.Popen[str]) -> Non
         follow_remedy(workspace)
         return
     process.send_signal(polite)
+    workspace.wait_until(lambda: "received; cancelling" in workspace.log, process)
     gate.open()
     assert process.wait(timeout=400) != 0
     assert half_done(workspace) == {}

@@ -143,9 +143,12 @@ class Workspace:
     def restore_state(self, name: str) -> None:
         """Put the last whole state back where the kill came in the middle of writing it, as the runbook says.
 
-        Both the state and the copy that the backend makes of it first can be cut off.
+        The state, the copy that the backend makes of it first and what it notes of either can be cut off.
         """
         state = self.backend / f".pulumi/stacks/ai-assist/{name}.json"
+        for noted in state.parent.glob("*.attrs"):
+            if not _is_json(noted):
+                noted.unlink()
         backups = sorted((self.backend / ".pulumi/backups").rglob("*.json"), reverse=True)
         for candidate in (state, state.with_name(f"{name}.json.bak"), *backups):
             if candidate.exists() and _is_json(candidate):
