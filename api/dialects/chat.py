@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.body import parse, read_json
+from api.body import parse, read_json, request_schema
 from api.dialects.chat_body import ChatBody, to_request
 from api.dialects.openai import CompletionWriter, Meta, usage_of
 from api.dialects.sampling_body import StreamOptions
@@ -17,12 +17,7 @@ from api.responses import sse
 from api.text.row import Delta, TokenEntry
 
 router = APIRouter()
-_SCHEMA = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": ChatBody.model_json_schema()}},
-    }
-}
+_SCHEMA = request_schema(ChatBody)
 
 
 @router.post("/v1/chat/completions", openapi_extra=_SCHEMA)

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.body import UnprocessableError, parse_gitlab, read_gitlab
+from api.body import UnprocessableError, parse_gitlab, read_gitlab, request_schema
 from api.dialects.gitlab_body import EditorPayload, Message, SuggestionBody
 from api.dialects.shared import CallerDep, GatewayDep
 from api.edge.caller import Caller
@@ -23,12 +23,7 @@ from api.text.row import Delta
 router = APIRouter()
 # The sampling that GitLab sent to its CodeGen models in 2023.
 _SAMPLING = Sampling(temperature=0.2, top_p=0.98)
-_SCHEMA = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": SuggestionBody.model_json_schema()}},
-    }
-}
+_SCHEMA = request_schema(SuggestionBody)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import orjson
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.body import UnprocessableError, parse_gitlab, read_gitlab
+from api.body import UnprocessableError, parse_gitlab, read_gitlab, request_schema
 from api.dialects import gitlab
 from api.dialects.gitlab_body import ComponentsBody, ContextComponent, EditorComponent
 from api.dialects.shared import CallerDep, GatewayDep
@@ -17,12 +17,7 @@ from api.gateway import Answer, Gateway
 from api.text.row import Delta
 
 router = APIRouter()
-_SCHEMA = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": ComponentsBody.model_json_schema()}},
-    }
-}
+_SCHEMA = request_schema(ComponentsBody)
 _CONTEXT = "code_context"
 
 

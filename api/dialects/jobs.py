@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import Field
 from starlette.responses import Response
 
-from api.body import Body, parse, read_json
+from api.body import Body, parse, read_json, request_schema
 from api.dialects.openai_body import CompletionBody, to_request
 from api.dialects.shared import CallerDep, GatewayDep, NamesDep
 from api.errors import ApiError, invalid, too_large
@@ -36,12 +36,7 @@ class JobBody(Body):
     request: dict[str, Any] | None = None
 
 
-_SCHEMA = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": JobBody.model_json_schema()}},
-    }
-}
+_SCHEMA = request_schema(JobBody)
 
 
 async def _desk(request: Request) -> "Desk":

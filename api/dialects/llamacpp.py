@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.body import parse, read_json
+from api.body import parse, read_json, request_schema
 from api.dialects.llamacpp_body import CompletionBody, InfillBody, NativeBody, prompts_of, to_request
 from api.dialects.shared import CallerDep, GatewayDep, NamesDep
 from api.errors import ApiError
@@ -24,13 +24,8 @@ from api.text.row import Delta, TokenEntry
 router = APIRouter()
 
 
-def _schema(model: type[NativeBody]) -> dict[str, Any]:
-    content = {"application/json": {"schema": model.model_json_schema()}}
-    return {"requestBody": {"required": True, "content": content}}
-
-
-@router.post("/completion", openapi_extra=_schema(CompletionBody))
-@router.post("/completions", openapi_extra=_schema(CompletionBody))
+@router.post("/completion", openapi_extra=request_schema(CompletionBody))
+@router.post("/completions", openapi_extra=request_schema(CompletionBody))
 async def completion(http: Request, caller: CallerDep, gateway: GatewayDep, names: NamesDep) -> Response:
     """Complete a prompt in llama.cpp's shape; a list of prompts gives a list of answers."""
     body = parse(CompletionBody, await read_json(http))
@@ -43,7 +38,7 @@ async def completion(http: Request, caller: CallerDep, gateway: GatewayDep, name
     return await gateway.whole(http, caller, request, shape.documents)
 
 
-@router.post("/infill", openapi_extra=_schema(InfillBody))
+@router.post("/infill", openapi_extra=request_schema(InfillBody))
 async def infill(http: Request, caller: CallerDep, gateway: GatewayDep, names: NamesDep) -> Response:
     """Fill in between prefix and suffix; ``n_predict`` 0 warms a cache, which this engine has no use for."""
     body = parse(InfillBody, await read_json(http))

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.body import parse, read_json
+from api.body import parse, read_json, request_schema
 from api.dialects.openai_body import CompletionBody, to_request
 from api.dialects.sampling_body import StreamOptions
 from api.dialects.shared import CallerDep, GatewayDep, NamesDep
@@ -21,12 +21,7 @@ from api.responses import DONE, json_response, sse
 from api.text.row import Delta, TokenEntry
 
 router = APIRouter()
-_SCHEMA = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": CompletionBody.model_json_schema()}},
-    }
-}
+_SCHEMA = request_schema(CompletionBody)
 
 
 def new_id() -> str:

@@ -73,8 +73,7 @@ class ChatTemplate:
         return ids
 
     def _typed(self, text: str) -> list[int]:
-        ids, start = self._tokenizer.encode(text), self._tokenizer.encode("")
-        return ids[len(start) :] if start and ids[: len(start)] == start else ids
+        return self._tokenizer.without_start(self._tokenizer.encode(text))
 
     def _render(self, messages: Sequence[Message]) -> str:
         turns = [{"role": message.role, "content": message.content} for message in messages]

@@ -67,7 +67,11 @@ class Tokenizer:
 
     async def encode_fragment(self, text: str) -> list[int]:
         """Encode user text that is not the start of a prompt: without the beginning-of-text token."""
-        ids, start = await self.encode_async(text), self.encode("")
+        return self.without_start(await self.encode_async(text))
+
+    def without_start(self, ids: list[int]) -> list[int]:
+        """Drop the beginning-of-text token, where this tokenizer puts one before every text."""
+        start = self.encode("")
         return ids[len(start) :] if start and ids[: len(start)] == start else ids
 
     def encode_control(self, text: str) -> list[int]:
