@@ -21,7 +21,7 @@ from tests.api.test_openai_engine import choice, engine, sse
 from tests.serving.test_llama_server import ask, ready
 from tests.support.gateway import gateway
 from tests.support.gateway_process import running_gateway
-from tests.support.ports import free_ports
+from tests.support.llama_server import running_llama
 from tests.support.triton import TINY
 
 END = "<|endoftext|>"
@@ -173,15 +173,9 @@ def chat_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(chat_file: Path) -> Iterator[str]:
-    (port,) = free_ports(1)
-    options = [f"--port={port}", "--alias=tiny", "--context-length=512", "--slots=1", "--threads=1"]
-    process = subprocess.Popen([sys.executable, "-m", "serving.llama_server", chat_file, *options], cwd=ROOT)
-    try:
-        ready(f"http://127.0.0.1:{port}")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait(timeout=30)
+    with running_llama(chat_file) as (address, _):
+        ready(address)
+        yield address
 
 
 def test_a_gateway_on_another_host_than_the_model_is_given_all_of_it(chat_file, tmp_path):

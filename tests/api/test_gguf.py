@@ -1,7 +1,5 @@
 """A GGUF file's own tokenizer, judged by llama.cpp: the gateway must send the ids that it would have made."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +9,7 @@ from api.text import gguf
 from api.text.tokenizer import Tokenizer
 from spec.catalogue import ROOT
 from tests.serving.test_llama_server import ask, ready
-from tests.support.ports import free_ports
+from tests.support.llama_server import running_llama
 from tests.support.triton import TINY
 
 pytest.importorskip("xllamacpp", reason="needs xllamacpp: install requirements/llamacpp.txt")
@@ -39,15 +37,9 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="module")
 def server(model: Path) -> Iterator[str]:
-    (port,) = free_ports(1)
-    options = [f"--port={port}", "--alias=tiny", "--context-length=256", "--slots=1", "--threads=1"]
-    process = subprocess.Popen([sys.executable, "-m", "serving.llama_server", model, *options], cwd=ROOT)
-    try:
-        ready(f"http://127.0.0.1:{port}")
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.kill()
-        process.wait(timeout=30)
+    with running_llama(model, context=256) as (address, _):
+        ready(address)
+        yield address
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))

@@ -6,13 +6,14 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from spec.catalogue import ROOT
-from tests.hosts.lab import PROGRAM, Lab
+from tests.hosts.lab import PROGRAM, Lab, Played
 from tests.hosts.lan import client_key
 
 # What a version is on a host: everything that its services run from, but for keys and certificates.
@@ -28,6 +29,27 @@ def stack_file(folder: Path, **settings: object) -> str:
         yaml.safe_dump(yaml.safe_load((ROOT / "stacks/hosts.yaml").read_text()) | patient | settings)
     )
     return str(file)
+
+
+@dataclass
+class Site:
+    """The hosts, and the release that they stay on whatever happens to this checkout meanwhile."""
+
+    lab: Lab
+    release: str
+    folder: Path
+
+    def play(self, playbook: str, **settings: object) -> Played:
+        """Run a playbook for a stack with these settings."""
+        variables = {"service_stack": stack_file(self.folder, **settings), "service_release": self.release}
+        return self.lab.play(playbook, variables=variables, timeout=1200)
+
+    @classmethod
+    def converged(cls, lab: Lab, folder: Path) -> "Site":
+        """Converge the lab's hosts; ``folder`` gets the stack files."""
+        lab.play("site.yml", variables={"service_stack": stack_file(folder)}, timeout=1200).succeed()
+        (archive,) = (lab.home / "releases").glob("*.tar.gz")
+        return cls(lab, archive.name.removesuffix(".tar.gz"), folder)
 
 
 def versions(lab: Lab, hosts: list[str]) -> dict[str, str]:

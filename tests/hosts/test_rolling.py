@@ -1,12 +1,8 @@
 """One host that is everything, changed under load: no request fails, and what does not work is put back."""
 
-from dataclasses import dataclass
-from pathlib import Path
-
 import pytest
 
-from tests.hosts.lab import Lab, Played
-from tests.hosts.rolling import constant_load, failed, served_models, stack_file, versions
+from tests.hosts.rolling import Site, constant_load, failed, served_models, versions
 
 pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.timeout(1500)]
 
@@ -19,27 +15,11 @@ mount -t tmpfs -o size=200k,mode=755 tmpfs /etc/ai-assist && cp -a /var/tmp/kept
 INT8, FLOAT32 = "1.ctranslate2-int8", "1.ctranslate2-float32"
 
 
-@dataclass
-class Site:
-    """The host, and the release that it stays on whatever happens to this checkout meanwhile."""
-
-    lab: Lab
-    release: str
-    folder: Path
-
-    def play(self, playbook: str, **settings: object) -> Played:
-        """Run a playbook for a stack with these settings."""
-        variables = {"service_stack": stack_file(self.folder, **settings), "service_release": self.release}
-        return self.lab.play(playbook, variables=variables, timeout=1200)
-
-
 @pytest.fixture(scope="module")
 def site(make_lab, tmp_path_factory) -> Site:
     folder = tmp_path_factory.mktemp("rolling")
     lab = make_lab("R", f"{HOST}:groups=gateway,gpu,queue")
-    lab.play("site.yml", variables={"service_stack": stack_file(folder)}, timeout=1200).succeed()
-    (archive,) = (lab.home / "releases").glob("*.tar.gz")
-    return Site(lab, archive.name.removesuffix(".tar.gz"), folder)
+    return Site.converged(lab, folder)
 
 
 def test_an_update_and_a_rollback_fail_no_request_and_the_rollback_is_byte_identical(site):

@@ -4,13 +4,10 @@ The tests build on one another, in their order: the first has made the version t
 """
 
 import os
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-from tests.hosts.lab import Lab, Played
-from tests.hosts.rolling import constant_load, failed, served_models, stack_file, versions
+from tests.hosts.rolling import Site, constant_load, failed, served_models, versions
 
 pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.timeout(1800)]
 
@@ -28,29 +25,13 @@ ExecStartPre=/bin/sh -c '! grep -q MAX_TOKENS_CAP=99 /etc/ai-assist/gateway.env'
 END"""
 
 
-@dataclass
-class Site:
-    """The hosts, and the release that they stay on whatever happens to this checkout meanwhile."""
-
-    lab: Lab
-    release: str
-    folder: Path
-
-    def play(self, playbook: str, **settings: object) -> Played:
-        """Run a playbook for a stack with these settings."""
-        variables = {"service_stack": stack_file(self.folder, **settings), "service_release": self.release}
-        return self.lab.play(playbook, variables=variables, timeout=1200)
-
-
 @pytest.fixture(scope="module")
 def site(make_lab, tmp_path_factory) -> Site:
     if not os.environ.get("ASSIST_LONG"):
         pytest.skip("updates three hosts four times, minutes: ASSIST_LONG=1 runs it")
     folder = tmp_path_factory.mktemp("rolling")
     lab = make_lab("T", f"{LAST}:groups=gateway,queue", f"{FIRST}:groups=gpu", f"{MIDDLE}:groups=gpu")
-    lab.play("site.yml", variables={"service_stack": stack_file(folder)}, timeout=1200).succeed()
-    (archive,) = (lab.home / "releases").glob("*.tar.gz")
-    return Site(lab, archive.name.removesuffix(".tar.gz"), folder)
+    return Site.converged(lab, folder)
 
 
 def test_an_update_and_a_rollback_of_every_host_fail_no_request(site):

@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -13,8 +12,7 @@ import pytest
 
 from serving import llama_server
 from serving.convert import convert
-from spec.catalogue import ROOT
-from tests.support.ports import free_ports
+from tests.support.llama_server import running_llama
 from tests.support.triton import TINY
 
 
@@ -28,14 +26,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def server(model: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    (port,) = free_ports(1)
-    options = [f"--port={port}", "--alias=tiny-codegen", "--context-length=512", "--slots=2", "--threads=1"]
-    process = subprocess.Popen([sys.executable, "-m", "serving.llama_server", model, *options], cwd=ROOT)
-    try:
-        yield f"http://127.0.0.1:{port}", process
-    finally:
-        process.kill()
-        process.wait(timeout=30)
+    with running_llama(model, alias="tiny-codegen", slots=2) as running:
+        yield running
 
 
 def ask(address: str, path: str, body: dict | None = None) -> dict:
