@@ -1,1 +1,1 @@
-"""What tests and benchmarks share: doubles of other systems, and labs that run the real ones."""
+"""What tests and benchmarks share: doubles, servers under test, labs, recorded requests."""
