@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -160,12 +161,12 @@ class Lab:
         self,
         playbook: str,
         *options: str,
-        variables: dict[str, object] | None = None,
+        variables: Mapping[str, object] | None = None,
         environment: dict[str, str] | None = None,
         timeout: float = 1200,
     ) -> Played:
         """Run ``ansible/<playbook>`` (or a path) on the lab's hosts; ``variables`` go before all others."""
-        given: dict[str, object] = {"service_home": str(self.home)} | (variables or {})
+        given = {"service_home": str(self.home)} | dict(variables or {})
         program = str(Path(sys.executable).with_name("ansible-playbook"))
         inventories = ["-i", str(INVENTORY), "-i", str(self.inventory)]
         command = [program, *inventories, str(ROOT / "ansible" / playbook), "-e", json.dumps(given), *options]

@@ -26,7 +26,7 @@ NODES_MAJOR, CONTROL_MINOR, UVM_MAJOR = 195, 255, 511
 
 
 def mount(*arguments: object) -> None:
-    """Mount, with the arguments of mount(8)."""
+    """Run the program of that name, which fails the unit where it fails."""
     subprocess.run(["mount", *map(str, arguments)], check=True)
 
 

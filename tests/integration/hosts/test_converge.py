@@ -13,10 +13,10 @@ import testinfra
 import yaml
 
 from stackfile.catalogue import ROOT
+from testing.lab.driver import Lab, Played
+from testing.lab.lan import ask, client_key, open_ports
+from testing.lab.state import settled, starts, states
 from tests.integration.hosts.drift import BY_HAND
-from tests.integration.hosts.lab import Lab, Played
-from tests.integration.hosts.lan import ask, client_key, open_ports
-from tests.integration.hosts.state import settled, starts, states
 
 pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.timeout(1500)]
 

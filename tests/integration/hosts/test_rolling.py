@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.integration.hosts.rolling import Site, constant_load, failed, served_models, versions
+from testing.lab.rolling import Site, constant_load, failed, served_models, versions
 
 pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.timeout(1500)]
 
