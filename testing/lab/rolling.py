@@ -105,8 +105,9 @@ def _read(process: subprocess.Popen[str], answers: list[dict[str, Any]]) -> None
     assert process.stdout is not None
     with process.stdout as lines:
         for line in lines:
-            if line.endswith("\n"):  # or the client was killed while it wrote
-                answers.append(json.loads(line))
+            if not line.endswith("\n"):  # the client was killed while it wrote
+                break
+            answers.append(json.loads(line))
 
 
 def failed(answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
