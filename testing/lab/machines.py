@@ -23,6 +23,7 @@ _QUOTED = 1500
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _SUPERVISOR = """
 set -e
+[ -d "$ROOT" ]
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 # Another lab may remove the empty folder above in just that moment.
 tries=0

@@ -48,6 +48,12 @@ class Proxy(socketserver.ThreadingMixIn, http.server.HTTPServer):
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
 
+    def server_close(self) -> None:
+        """Listen no more."""
+        super().server_close()
+        if self.log:
+            self.log.close()
+
     def lock(self, file: Path) -> threading.Lock:
         """Return the lock under which a kept file is fetched."""
         with self._guard:
