@@ -32,7 +32,7 @@ def ended(url: str, certificate: str, number: int) -> dict[str, Any]:
             json=body,
             headers=headers,
             verify=certificate,
-            timeout=120,
+            timeout=400,  # longer than a request may be held
             trust_env=False,
         )
     except httpx.HTTPError as error:
