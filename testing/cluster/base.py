@@ -58,6 +58,7 @@ class Cluster(ABC):
 
         Raises:
             ClusterError: Where that fails; the message has the failed part's log.
+
         """
 
     @abstractmethod
@@ -84,6 +85,7 @@ class Cluster(ABC):
 
         Raises:
             ClusterError: Where it fails; the message has what it says.
+
         """
         text = given if given is None or isinstance(given, str) else json.dumps(given)
         command = [program("kubectl"), "--kubeconfig", self.kubeconfig, *arguments]
@@ -111,6 +113,7 @@ class Cluster(ABC):
 
         Raises:
             ClusterError: After ``within_s`` seconds, or where one of the processes in ``needs`` has ended.
+
         """
 
         def answered() -> object:
@@ -157,6 +160,7 @@ def until(what: str, reached: Any, within_s: float = 300) -> Any:
 
     Raises:
         ClusterError: After ``within_s`` seconds.
+
     """
     end = time.monotonic() + within_s
     while not (answer := reached()):

@@ -74,7 +74,11 @@ def _certificate(folder: Path, subject: Subject) -> None:
     _openssl("ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", key)
     organization = f"/O={subject.organization}" if subject.organization else ""
     _openssl("req", "-new", "-key", key, "-subj", f"{organization}/CN={subject.common_name}", "-out", request)
-    lines = ["basicConstraints=CA:FALSE", "keyUsage=digitalSignature", "extendedKeyUsage=clientAuth,serverAuth"]
+    lines = [
+        "basicConstraints=CA:FALSE",
+        "keyUsage=digitalSignature",
+        "extendedKeyUsage=clientAuth,serverAuth",
+    ]
     if subject.hosts:
         lines.append(f"subjectAltName={subject.hosts}")
     extensions.write_text("\n".join(lines) + "\n")

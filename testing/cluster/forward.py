@@ -50,6 +50,7 @@ def enter_network(process: int) -> None:
 
     Raises:
         OSError: Where the kernel refuses.
+
     """
     libc = ctypes.CDLL(None, use_errno=True)
     with Path(f"/proc/{process}/ns/net").open() as namespace:

@@ -20,9 +20,7 @@ HERE = Path(__file__).resolve().parent
 # CoreDNS, metrics-server and the device plugin; a Python for pods.
 ADDONS_IMAGE, PYTHON_IMAGE, KEDA_IMAGE = "local.test/addons:1", "local.test/py:1", "local.test/keda:2.20.2"
 SUITE = "bookworm"
-_PACKAGES = (
-    "base-files,base-passwd,dash,coreutils,python3,busybox-static,ca-certificates,netbase,tzdata"
-)
+_PACKAGES = "base-files,base-passwd,dash,coreutils,python3,busybox-static,ca-certificates,netbase,tzdata"
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -117,7 +115,9 @@ def prepare() -> list[Path]:
 
 def prepare_keda() -> Path:
     """Make KEDA's image where the cache lacks it, and return its archive."""
-    programs = {name: tools.file("keda", name) for name in ("keda", "keda-adapter", "keda-admission-webhooks")}
+    programs = {
+        name: tools.file("keda", name) for name in ("keda", "keda-adapter", "keda-admission-webhooks")
+    }
     folder = cache_folder() / "cluster" / _identity(programs.values())
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:

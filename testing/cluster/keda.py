@@ -30,6 +30,7 @@ def install(cluster: Real) -> None:
 
     Raises:
         ClusterError: Where a part does not become ready.
+
     """
     manifests = tools.file("keda", "keda-install")
     cluster.import_image(prepare_keda())

@@ -106,7 +106,9 @@ def unsharing(state: Path, cgroups: Cgroups, address: str) -> list[str]:
 def load_kernel_modules() -> None:
     """Load what a node needs, where the kernel has it as modules: nothing inside the node could."""
     with suppress(FileNotFoundError):
-        subprocess.run(["modprobe", "-qa", "overlay", "bridge", "br_netfilter"], capture_output=True, check=False)
+        subprocess.run(
+            ["modprobe", "-qa", "overlay", "bridge", "br_netfilter"], capture_output=True, check=False
+        )
 
 
 def require_root() -> None:
@@ -114,6 +116,7 @@ def require_root() -> None:
 
     Raises:
         ClusterError: Where the user is not root.
+
     """
     if os.geteuid() != 0:
         raise ClusterError("a real node needs root")

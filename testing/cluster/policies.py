@@ -160,11 +160,11 @@ def ruleset(cluster: Cluster) -> str:
                 body = "".join(f"    {' '.join(line.split())}\n" for line in lines)
                 chains.append(f"  chain {name} {{ # {pod.namespace}/{pod.name}\n{body}  }}\n")
                 jumps.append(f"    ip {direction.own_address} {pod.address} jump {name}\n")
-    hook = "    type filter hook forward priority 10; policy accept;\n    ct state established,related accept\n"
-    forward = f"  chain forward {{\n{hook}{''.join(jumps)}  }}\n"
-    return (
-        f"table inet {TABLE}\ndelete table inet {TABLE}\ntable inet {TABLE} {{\n{''.join(chains)}{forward}}}\n"
+    hook = (
+        "    type filter hook forward priority 10; policy accept;\n    ct state established,related accept\n"
     )
+    forward = f"  chain forward {{\n{hook}{''.join(jumps)}  }}\n"
+    return f"table inet {TABLE}\ndelete table inet {TABLE}\ntable inet {TABLE} {{\n{''.join(chains)}{forward}}}\n"
 
 
 def read(kubectl: str, kubeconfig: str) -> Cluster:
@@ -172,6 +172,7 @@ def read(kubectl: str, kubeconfig: str) -> Cluster:
 
     Raises:
         subprocess.SubprocessError: Where it does not answer.
+
     """
 
     def items(kind: str) -> list[dict[str, Any]]:
@@ -180,15 +181,24 @@ def read(kubectl: str, kubeconfig: str) -> Cluster:
         found: list[dict[str, Any]] = json.loads(done.stdout)["items"]
         return found
 
-    namespaces = {item["metadata"]["name"]: item["metadata"].get("labels") or {} for item in items("namespaces")}
-    return Cluster(namespaces, [pod for item in items("pods") if (pod := _pod(item))], items("networkpolicies"))
+    namespaces = {
+        item["metadata"]["name"]: item["metadata"].get("labels") or {} for item in items("namespaces")
+    }
+    return Cluster(
+        namespaces, [pod for item in items("pods") if (pod := _pod(item))], items("networkpolicies")
+    )
 
 
 def _pod(item: dict[str, Any]) -> Pod | None:
     """Return a pod that has an address of its own, which a policy can be enforced on."""
     metadata, spec, status = item["metadata"], item["spec"], item.get("status", {})
     address = status.get("podIP", "")
-    if not address or ":" in address or spec.get("hostNetwork") or status["phase"] not in {"Running", "Pending"}:
+    if (
+        not address
+        or ":" in address
+        or spec.get("hostNetwork")
+        or status["phase"] not in {"Running", "Pending"}
+    ):
         return None
     ports = [port for container in spec["containers"] for port in container.get("ports") or ()]
     named = {port["name"]: port["containerPort"] for port in ports if "name" in port}

@@ -25,6 +25,7 @@ class Ports:
 
         Raises:
             ClusterError: Where there are not that many.
+
         """
         taken: list[int] = []
         # At random, so that processes beside each other seldom try the same.

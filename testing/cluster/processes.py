@@ -79,6 +79,7 @@ class Processes:
         Raises:
             PortTaken: Where a process that it needs has ended, as its port was taken.
             ClusterError: Where one has ended for another reason, or after ``within_s`` seconds.
+
         """
         end = time.monotonic() + within_s
         while not reached():
@@ -86,7 +87,9 @@ class Processes:
                 if not self.is_running(name):
                     raise self._ended(name)
             if time.monotonic() > end:
-                raise ClusterError(f"gave up waiting for {what} after {within_s:.0f} s; logs are in {self.logs}")
+                raise ClusterError(
+                    f"gave up waiting for {what} after {within_s:.0f} s; logs are in {self.logs}"
+                )
             time.sleep(0.1)
 
     def _ended(self, name: str) -> ClusterError:

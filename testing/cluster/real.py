@@ -73,6 +73,7 @@ class Real(Cluster):
 
         Raises:
             ClusterError: Where the node does not run.
+
         """
         starter = self.processes.pid("node")
         process = starter and node_process(starter)
@@ -88,6 +89,7 @@ class Real(Cluster):
 
         Raises:
             ClusterError: Where it fails; the message has what it says.
+
         """
         argv = self._inside([str(part) for part in command])
         done = subprocess.run(argv, capture_output=True, text=True, timeout=timeout_s, check=False)
@@ -130,9 +132,7 @@ class Real(Cluster):
         self.ctr("images", "import", archive)
 
     def _start_kubelet(self) -> None:
-        kubelet = node.write_changed(
-            self.state / "kubelet.yaml", node.kubelet_settings(self.pki, self.state)
-        )
+        kubelet = node.write_changed(self.state / "kubelet.yaml", node.kubelet_settings(self.pki, self.state))
         labels = "cloud.google.com/gke-nodepool=real-pool,topology.kubernetes.io/zone=europe-west4-a"
         where = (f"--hostname-override={node.NAME}", f"--node-ip={node.ADDRESS}", f"--node-labels={labels}")
         files = (f"--config={kubelet}", f"--kubeconfig={self.configs / 'kubelet'}")
@@ -140,7 +140,9 @@ class Real(Cluster):
         proxy = node.write_changed(
             self.state / "kube-proxy.yaml", node.proxy_settings(self.configs / "kube-proxy")
         )
-        self.processes.start("kube-proxy", program("kube-proxy"), f"--config={proxy}", PATH=node.runtime_path())
+        self.processes.start(
+            "kube-proxy", program("kube-proxy"), f"--config={proxy}", PATH=node.runtime_path()
+        )
 
     def start_registry(self) -> int:
         """Start a registry with one account, which pods know as REGISTRY; return its port on this machine."""

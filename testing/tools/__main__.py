@@ -37,7 +37,13 @@ def listing() -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for package in debian.packages():
         found = "installed" if debian.is_installed(package) else None
-        row = {"kind": "debian", "name": package.name, "version": None, "for": package.purpose, "found": found}
+        row = {
+            "kind": "debian",
+            "name": package.name,
+            "version": None,
+            "for": package.purpose,
+            "found": found,
+        }
         rows.append(row)
     for kit in kits().values():
         folders = locate(kit)

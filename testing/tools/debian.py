@@ -46,6 +46,7 @@ def install(names: list[str]) -> None:
 
     Raises:
         RuntimeError: Where that fails; apt-get has said why.
+
     """
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     prefix = [] if os.geteuid() == 0 else ["sudo"]
@@ -69,6 +70,7 @@ def unpack(kit: Kit, target: Path) -> None:
 
     Raises:
         RuntimeError: Where Debian's archive can't be reached, or lacks one.
+
     """
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         raise RuntimeError(f"{kit.name} comes from Debian's archive, and this is no Debian")

@@ -20,7 +20,9 @@ from testing.tools.kits import Download, Image, Kit
 
 CHUNK = 1 << 20
 TIMEOUT_S = 30
-_MANIFESTS = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
+_MANIFESTS = (
+    "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json"
+)
 
 Say = Callable[[str], None]
 
@@ -79,6 +81,7 @@ def fetch_kit(kit: Kit, target: Path, say: Say) -> None:
     Raises:
         Unreachable: Where a server can't be reached or lacks a file.
         Mismatch: Where a checksum differs.
+
     """
     for item in kit.downloads:
         _fetch_one(item, target, say)
@@ -135,7 +138,11 @@ def _published(item: Download, say: Say) -> str:
     name = item.url.rpartition("/")[2]
     for line in text.splitlines():
         words = line.split()
-        if words and re.fullmatch(r"[0-9a-f]{64}", words[0]) and (len(words) == 1 or words[1].lstrip("*") == name):
+        if (
+            words
+            and re.fullmatch(r"[0-9a-f]{64}", words[0])
+            and (len(words) == 1 or words[1].lstrip("*") == name)
+        ):
             return words[0]
     raise Mismatch(f"{item.published} has no sha256 of {name}")
 

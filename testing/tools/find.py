@@ -40,6 +40,7 @@ def file(kit: str, name: str) -> Path:
 
     Raises:
         FileNotFoundError: Where the kit is not there; the message has the remedy.
+
     """
     found = _in(locate(kits()[kit]) or (), name)
     if found is None:

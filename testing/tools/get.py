@@ -51,6 +51,7 @@ def plan(source: str, only: Iterable[str] = ()) -> Plan:
 
     Raises:
         KeyError: For the name of a kit that does not exist.
+
     """
     chosen = [kits()[name] for name in only] or [kit for kit in kits().values() if kit.name != ON_DEMAND]
     packages = [] if only else debian.missing_packages()
@@ -62,10 +63,13 @@ def get_kit(kit: Kit, planned: Plan) -> Path:
 
     Raises:
         RuntimeError, download.Unreachable, download.Mismatch, golang.BuildError: Each says what to do.
+
     """
     how, say = planned.how(kit), download.progress(kit.name)
     if how != "debian" and (platform.system(), platform.machine()) != ("Linux", "x86_64"):
-        raise RuntimeError(f"{kit.name} is pinned for Linux on x86-64; put its programs on PATH by other means")
+        raise RuntimeError(
+            f"{kit.name} is pinned for Linux on x86-64; put its programs on PATH by other means"
+        )
     with staged(kit) as target:
         if target is not None:
             _fill(kit, how, target, planned, say)

@@ -75,6 +75,7 @@ class Builder:
 
         Raises:
             BuildError: Where it fails.
+
         """
         command = ["nice", "-n", "10", self.go, *arguments]
         environment = self.environment | variables
@@ -88,10 +89,13 @@ class Builder:
 
         Raises:
             Mismatch: Where its checksum is not the pinned one.
+
         """
         module = self.kit.module(name)
         self.say(f"downloading the module {module.path} {module.version}")
-        told = json.loads(self.run("mod", "download", "-json", f"{module.path}@{module.version}", cwd=self.work))
+        told = json.loads(
+            self.run("mod", "download", "-json", f"{module.path}@{module.version}", cwd=self.work)
+        )
         _require_sum(module, told["Sum"])
         return Path(told["Dir"])
 
@@ -165,7 +169,12 @@ def _kubernetes(build: Builder) -> None:
     sources = _copied(build)
     major, minor, _ = build.kit.version.split(".")
     # Else the API server calls itself v0.0.0, and nothing that asks for its version works.
-    told = {"gitVersion": f"v{build.kit.version}", "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
+    told = {
+        "gitVersion": f"v{build.kit.version}",
+        "gitMajor": major,
+        "gitMinor": minor,
+        "gitTreeState": "clean",
+    }
     packages = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
     stamped = [f"{package}.{key}={value}" for package in packages for key, value in told.items()]
     build.compile(sources, "./kubeall", "kubeall", *stamped)
@@ -225,6 +234,7 @@ def build_kit(go: Path, kit: Kit, target: Path, say: Say) -> None:
     Raises:
         BuildError: Where Go could not download or compile something.
         Mismatch: Where a module's checksum is not the pinned one.
+
     """
     work = target.with_name("work")
     work.mkdir()

@@ -99,6 +99,7 @@ def kits() -> dict[str, Kit]:
 
     Raises:
         KeyError: On access to a kit that does not exist.
+
     """
     return load()[0]
 
