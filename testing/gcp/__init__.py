@@ -1,0 +1,1 @@
+"""Google for tests."""
