@@ -2,9 +2,8 @@
 
 import json
 import subprocess
-import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -107,7 +106,11 @@ class Cluster(ABC):
         self.kubectl("apply", "--server-side", "--force-conflicts", *options)
 
     def wait_for(
-        self, what: str, reached: Any, needs: Iterable[str] = ("kube-apiserver",), within_s: float = 300
+        self,
+        what: str,
+        reached: Callable[[], object],
+        needs: Iterable[str] = ("kube-apiserver",),
+        within_s: float = 300,
     ) -> None:
         """Return once ``reached`` is true; an error of kubectl is no answer yet.
 
@@ -153,18 +156,3 @@ class Cluster(ABC):
     def _ready_nodes(self) -> int:
         conditions = [node["status"].get("conditions", []) for node in self.get("nodes")]
         return sum(any(c["type"] == "Ready" and c["status"] == "True" for c in found) for found in conditions)
-
-
-def until(what: str, reached: Any, within_s: float = 300) -> Any:
-    """Return the first true answer of ``reached``.
-
-    Raises:
-        ClusterError: After ``within_s`` seconds.
-
-    """
-    end = time.monotonic() + within_s
-    while not (answer := reached()):
-        if time.monotonic() > end:
-            raise ClusterError(f"gave up waiting for {what} after {within_s:.0f} s")
-        time.sleep(0.2)
-    return answer

@@ -93,7 +93,7 @@ def _account_key(folder: Path) -> None:
 
 
 def kubeconfig(folder: Path, user: str, server: str, target: Path) -> None:
-    """Write a kubeconfig for ``server`` with the certificate of ``user``. (JSON is YAML.)"""
+    """Write a kubeconfig for ``server`` with the certificate of ``user``, as JSON, which is YAML too."""
 
     def data(file: str) -> str:
         return base64.b64encode((folder / file).read_bytes()).decode()

@@ -40,9 +40,11 @@ async def serve(listening: socket.socket, address: str, port: int, process: int)
             inner_writer.close()
         writer.close()
 
+    # Readable once the process has ended.
+    ended, descriptor = asyncio.Event(), os.pidfd_open(process)
+    asyncio.get_running_loop().add_reader(descriptor, ended.set)
     async with await asyncio.start_server(handle, sock=listening):
-        while Path(f"/proc/{process}/ns").exists():
-            await asyncio.sleep(1)
+        await ended.wait()
 
 
 def enter_network(process: int) -> None:

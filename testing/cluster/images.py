@@ -140,7 +140,7 @@ def _identity(files: Iterable[Path]) -> str:
 def _pause(target: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "pause"
-        compiler = ["gcc", "-Os", "-static", "-s", "-o", program, HERE / "pause.c"]
+        compiler = ["gcc", "-Os", "-static", "-s", "-o", str(program), str(HERE / "pause.c")]
         subprocess.run(compiler, check=True, capture_output=True, timeout=120)
         image = Image(PAUSE_IMAGE, files={"pause": program}, entrypoint=("/pause",), user="65535:65535")
         image.write(target)
@@ -168,6 +168,6 @@ def _python(target: Path) -> None:
         stripped = [f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in ("doc", "man", "locale")]
         command = ["mmdebstrap", "--variant=extract", "--mode=root", "--quiet", f"--include={_PACKAGES}"]
         environment = os.environ | {"PATH": tools.search_path()}
-        arguments = [*command, *stripped, SUITE, root]
+        arguments = [*command, *stripped, SUITE, str(root)]
         subprocess.run(arguments, env=environment, check=True, capture_output=True, timeout=900)
         Image(PYTHON_IMAGE, root=root, user="65534:65534").write(target)

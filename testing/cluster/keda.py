@@ -2,6 +2,7 @@
 
 import subprocess
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from testing import tools
@@ -46,7 +47,7 @@ def install(cluster: Real) -> None:
     cluster.kubectl("apply", "--server-side", "-f", ours)
     for name in DEPLOYMENTS:
         status = ("-n", "keda", "rollout", "status", f"deployment/{name}", "--timeout=1s")
-        cluster.wait_for(name, lambda status=status: cluster.kubectl(*status))
+        cluster.wait_for(name, partial(cluster.kubectl, *status))
     condition = "jsonpath={.status.conditions[?(@.type=='Available')].status}"
     available = ("get", "apiservice", "v1beta1.external.metrics.k8s.io", "-o", condition)
     cluster.wait_for("the external metrics API", lambda: cluster.kubectl(*available) == "True")

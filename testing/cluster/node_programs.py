@@ -86,7 +86,7 @@ def kubelet_settings(pki: Path, state: Path) -> dict[str, Any]:
         "clusterDomain": "cluster.local",
         "clusterDNS": [DNS_SERVICE],
         "resolvConf": str(state / "resolv.conf"),
-        "address": "0.0.0.0",  # noqa: S104: in a network namespace of its own
+        "address": "0.0.0.0",
         "tlsCertFile": str(pki / "kubelet.crt"),
         "tlsPrivateKeyFile": str(pki / "kubelet.key"),
         "authentication": {

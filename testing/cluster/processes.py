@@ -4,11 +4,11 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from testing.cluster.errors import ClusterError, PortTaken
+from testing.cluster.errors import ClusterError, PortTakenError
 
 _TAIL = 15
 
@@ -21,7 +21,9 @@ class Processes:
         self._wrap = wrap
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
-    def start(self, name: str, *command: str | Path, here: bool = False, **variables: str) -> None:
+    def start(
+        self, name: str, *command: str | Path, here: bool = False, variables: Mapping[str, str] | None = None
+    ) -> None:
         """Start a process where it does not run yet; ``here`` is outside of what ``wrap`` leads to."""
         if self.is_running(name):
             return
@@ -34,7 +36,7 @@ class Processes:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=os.environ | variables,
+                env=os.environ | dict(variables or {}),
                 start_new_session=True,
             )
         self._children[name] = child
@@ -77,7 +79,7 @@ class Processes:
         """Return once ``reached`` is true.
 
         Raises:
-            PortTaken: Where a process that it needs has ended, as its port was taken.
+            PortTakenError: Where a process that it needs has ended, as its port was taken.
             ClusterError: Where one has ended for another reason, or after ``within_s`` seconds.
 
         """
@@ -95,7 +97,7 @@ class Processes:
     def _ended(self, name: str) -> ClusterError:
         lines = (self.logs / f"{name}.log").read_text(errors="replace").splitlines()[-_TAIL:]
         text = "\n".join([f"{name} has ended:", *lines])
-        return PortTaken(text) if "address already in use" in text else ClusterError(text)
+        return PortTakenError(text) if "address already in use" in text else ClusterError(text)
 
 
 def _begun(pid: int) -> int | None:

@@ -112,8 +112,9 @@ class Real(Cluster):
         node.write_changed(folder / "containerd/config.toml", node.containerd_settings())
         node.write_changed(folder / f"containerd/certs.d/{node.REGISTRY}/hosts.toml", node.mirror_settings())
         node.write_changed(folder / "cni/net.d/10-test.conflist", node.network_settings())
+        path = {"PATH": node.runtime_path()}
         command = (node.runtime("usr/bin/containerd"), "--config", "/etc/containerd/config.toml")
-        self.processes.start("containerd", *command, PATH=node.runtime_path())
+        self.processes.start("containerd", *command, variables=path)
 
         def answers() -> bool:
             with suppress(ClusterError):
@@ -132,17 +133,16 @@ class Real(Cluster):
         self.ctr("images", "import", archive)
 
     def _start_kubelet(self) -> None:
+        path = {"PATH": node.runtime_path()}
         kubelet = node.write_changed(self.state / "kubelet.yaml", node.kubelet_settings(self.pki, self.state))
         labels = "cloud.google.com/gke-nodepool=real-pool,topology.kubernetes.io/zone=europe-west4-a"
         where = (f"--hostname-override={node.NAME}", f"--node-ip={node.ADDRESS}", f"--node-labels={labels}")
         files = (f"--config={kubelet}", f"--kubeconfig={self.configs / 'kubelet'}")
-        self.processes.start("kubelet", program("kubelet"), *files, *where, PATH=node.runtime_path())
+        self.processes.start("kubelet", program("kubelet"), *files, *where, variables=path)
         proxy = node.write_changed(
             self.state / "kube-proxy.yaml", node.proxy_settings(self.configs / "kube-proxy")
         )
-        self.processes.start(
-            "kube-proxy", program("kube-proxy"), f"--config={proxy}", PATH=node.runtime_path()
-        )
+        self.processes.start("kube-proxy", program("kube-proxy"), f"--config={proxy}", variables=path)
 
     def start_registry(self) -> int:
         """Start a registry with one account, which pods know as REGISTRY; return its port on this machine."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from testing import tools
 from testing.cluster.base import Cluster
 from testing.cluster.control_plane import HERE, Addresses
-from testing.cluster.errors import ClusterError, PortTaken
+from testing.cluster.errors import ClusterError, PortTakenError
 from testing.cluster.ports import Ports
 from testing.cluster.processes import Processes
 
@@ -31,7 +31,7 @@ class Simulated(Cluster):
         for _ in range(TRIES - 1):
             try:
                 self._start()
-            except PortTaken:
+            except PortTakenError:
                 self.stop()
             else:
                 return
@@ -49,7 +49,8 @@ class Simulated(Cluster):
         if not noted.exists():
             self.state.mkdir(parents=True, exist_ok=True)
             noted.write_text(json.dumps(self._ports.reserve(4)))
-        return Addresses("127.0.0.1", *json.loads(noted.read_text()), everywhere=False)
+        api, etcd, peer, kwok = json.loads(noted.read_text())
+        return Addresses("127.0.0.1", api, etcd, peer, kwok, everywhere=False)
 
     def start_karpenter(self) -> None:
         """Start what makes a T4 pool grow from 0 to 5 with its pods, and shrink again. It is not GKE's autoscaler."""
@@ -63,7 +64,9 @@ class Simulated(Cluster):
         types = ("-instance-types-file-path", HERE / "instance_types.json")
         program = tools.file("gpu-nodes", "karpenter-kwok")
         variables = {"KUBECONFIG": str(self.kubeconfig), "SYSTEM_NAMESPACE": "kube-system"}
-        self.processes.start("karpenter", program, "-disable-leader-election", *ports, *types, **variables)
+        self.processes.start(
+            "karpenter", program, "-disable-leader-election", *ports, *types, variables=variables
+        )
 
     def stop(self) -> None:
         """End its processes and remove its state; the folders that its volumes made go as well."""
@@ -83,4 +86,4 @@ class Simulated(Cluster):
         except ClusterError:
             return []
         paths = [volume["spec"].get("hostPath", {}).get("path", "") for volume in volumes]
-        return [Path(path) for path in paths if path.startswith("/tmp/hostpath_pv/")]  # noqa: S108: kcm's place
+        return [Path(path) for path in paths if path.startswith("/tmp/hostpath_pv/")]

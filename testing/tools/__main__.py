@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from testing.tools import debian
-from testing.tools.download import Mismatch, Unreachable
+from testing.tools.download import MismatchError, UnreachableError
 from testing.tools.find import locate
 from testing.tools.get import Plan, get_kit, plan
 from testing.tools.golang import BuildError
@@ -99,7 +99,7 @@ def get_all(planned: Plan, yes: bool) -> int:
     for kit in planned.kits:
         try:
             out(f"test-tools: {kit.name} {kit.version} is in {get_kit(kit, planned)}")
-        except (RuntimeError, Unreachable, Mismatch, BuildError, OSError) as error:
+        except (RuntimeError, UnreachableError, MismatchError, BuildError, OSError) as error:
             failed.append(f"{kit.name}: {error}")
     for line in failed:
         sys.stderr.write(f"test-tools: {line}\n")

@@ -27,17 +27,17 @@ _MANIFESTS = (
 Say = Callable[[str], None]
 
 
-class Unreachable(Exception):
+class UnreachableError(Exception):
     """The server can't be reached, or does not have the file: another way may lead there."""
 
 
-class Mismatch(Exception):
+class MismatchError(Exception):
     """What came is not what was asked for. Nothing of it may be used, and no other way is tried."""
 
 
 @contextmanager
 def _open(url: str, headers: Mapping[str, str]) -> Iterator[http.client.HTTPResponse]:
-    request = urllib.request.Request(url)  # noqa: S310: the scheme is checked below and after redirects
+    request = urllib.request.Request(url)  # noqa: S310
     for name, value in headers.items():
         # Not sent on to where a registry redirects: storage that signs its own addresses refuses it.
         request.add_unredirected_header(name, value)
@@ -46,10 +46,10 @@ def _open(url: str, headers: Mapping[str, str]) -> Iterator[http.client.HTTPResp
     except urllib.error.HTTPError:
         raise
     except OSError as error:
-        raise Unreachable(f"{url}: {error}") from error
+        raise UnreachableError(f"{url}: {error}") from error
     with response:
         if urlsplit(url).scheme == "https" != urlsplit(response.geturl()).scheme:
-            raise Mismatch(f"{url} leads to {response.geturl()}, which is not encrypted")
+            raise MismatchError(f"{url} leads to {response.geturl()}, which is not encrypted")
         yield response
 
 
@@ -59,7 +59,7 @@ def _opened(url: str, headers: Mapping[str, str] | None = None) -> Iterator[http
         with _open(url, headers or {}) as response:
             yield response
     except urllib.error.HTTPError as error:
-        raise Unreachable(f"{url}: {error.code} {error.reason}") from error
+        raise UnreachableError(f"{url}: {error.code} {error.reason}") from error
 
 
 def is_reachable(url: str) -> bool:
@@ -79,8 +79,8 @@ def fetch_kit(kit: Kit, target: Path, say: Say) -> None:
     """Put the kit's released files into ``target``.
 
     Raises:
-        Unreachable: Where a server can't be reached or lacks a file.
-        Mismatch: Where a checksum differs.
+        UnreachableError: Where a server can't be reached or lacks a file.
+        MismatchError: Where a checksum differs.
 
     """
     for item in kit.downloads:
@@ -122,16 +122,18 @@ def _copy(response: http.client.HTTPResponse, file: IO[bytes], url: str, say: Sa
                 say(f"  {done / 1e6:.0f} MB" + (f" of {length / 1e6:.0f} MB" if length else ""))
                 told = time.monotonic()
     except (OSError, http.client.HTTPException) as error:
-        raise Unreachable(f"{url} broke off after {done} bytes: {error}") from error
+        raise UnreachableError(f"{url} broke off after {done} bytes: {error}") from error
     if length and done != length:
-        raise Unreachable(f"{url} broke off after {done} of {length} bytes")
+        raise UnreachableError(f"{url} broke off after {done} of {length} bytes")
     return digest.hexdigest()
 
 
 def _published(item: Download, say: Say) -> str:
     """Return the sha256 that the project publishes beside the file."""
     if urlsplit(item.published).scheme != "https":
-        raise Mismatch(f"{item.url} has no pinned checksum, and {item.published!r} is not read over HTTPS")
+        raise MismatchError(
+            f"{item.url} has no pinned checksum, and {item.published!r} is not read over HTTPS"
+        )
     say(f"  no checksum is pinned: taking it from {item.published}")
     with _opened(item.published) as response:
         text = response.read(CHUNK).decode()
@@ -144,12 +146,12 @@ def _published(item: Download, say: Say) -> str:
             and (len(words) == 1 or words[1].lstrip("*") == name)
         ):
             return words[0]
-    raise Mismatch(f"{item.published} has no sha256 of {name}")
+    raise MismatchError(f"{item.published} has no sha256 of {name}")
 
 
 def _require(what: str, got: str, wanted: str) -> None:
     if got != wanted:
-        raise Mismatch(f"{what} has the sha256 {got}, not {wanted}; nothing of it was kept")
+        raise MismatchError(f"{what} has the sha256 {got}, not {wanted}; nothing of it was kept")
 
 
 def _extract(packed: tarfile.TarFile, members: dict[str, str], target: Path) -> set[str]:
@@ -166,7 +168,7 @@ def _extract(packed: tarfile.TarFile, members: dict[str, str], target: Path) -> 
 
 def _write(packed: tarfile.TarFile, entry: tarfile.TarInfo, target: Path, name: str) -> None:
     if ".." in Path(name).parts:
-        raise Mismatch(f"an archive has the path {entry.name}")
+        raise MismatchError(f"an archive has the path {entry.name}")
     place = target / name
     place.parent.mkdir(parents=True, exist_ok=True)
     if entry.isfile() and (source := packed.extractfile(entry)):
@@ -207,7 +209,7 @@ def _fetch_image(image: Image, target: Path, say: Say) -> None:
                 del wanted[source]
         blob.unlink()
     if wanted:
-        raise Mismatch(f"{image.url}@{image.digest} has no {', '.join(wanted)}")
+        raise MismatchError(f"{image.url}@{image.digest} has no {', '.join(wanted)}")
 
 
 def _authorization(url: str) -> dict[str, str]:
@@ -217,7 +219,7 @@ def _authorization(url: str) -> dict[str, str]:
             return {}
     except urllib.error.HTTPError as error:
         if error.code != 401:
-            raise Unreachable(f"{url}: {error.code} {error.reason}") from error
+            raise UnreachableError(f"{url}: {error.code} {error.reason}") from error
         asked = dict(re.findall(r'(\w+)="([^"]*)"', error.headers.get("WWW-Authenticate", "")))
     address = f"{asked.get('realm')}?service={asked.get('service', '')}&scope={asked.get('scope', '')}"
     with _opened(address) as response:
@@ -237,5 +239,5 @@ def progress(name: str) -> Say:
 
 def release_hosts(kit: Kit) -> list[str]:
     """Return one address of each server that the kit's releases come from."""
-    urls = [item.url for item in (*kit.downloads, *kit.images)]
+    urls = [item.url for item in kit.downloads] + [image.url for image in kit.images]
     return list({urlsplit(url).netloc: url for url in urls}.values())

@@ -62,7 +62,7 @@ def get_kit(kit: Kit, planned: Plan) -> Path:
     """Fetch one kit, whole or not at all, and return its folder.
 
     Raises:
-        RuntimeError, download.Unreachable, download.Mismatch, golang.BuildError: Each says what to do.
+        RuntimeError, download.UnreachableError, download.MismatchError, golang.BuildError: Each says what to do.
 
     """
     how, say = planned.how(kit), download.progress(kit.name)
@@ -84,7 +84,7 @@ def _fill(kit: Kit, how: str, target: Path, planned: Plan, say: download.Say) ->
     else:
         try:
             download.fetch_kit(kit, target, say)
-        except download.Unreachable as error:
+        except download.UnreachableError as error:
             if not kit.modules or planned.source == "releases":
                 raise
             say(f"{error}; building it from its modules instead")
@@ -100,7 +100,7 @@ def _go(planned: Plan) -> Path:
         return found
     try:
         get_kit(kits()[ON_DEMAND], planned)
-    except download.Unreachable as error:
+    except download.UnreachableError as error:
         raise RuntimeError(
             f"Go is missing and could not be fetched ({error}); unpack https://go.dev/dl to /usr/local/go, or put "
             f"a Go of version {kits()[ON_DEMAND].version} on PATH"

@@ -5,11 +5,11 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from testing.tools.download import Mismatch, Say
+from testing.tools.download import MismatchError, Say
 from testing.tools.kits import HERE, Kit, Module, kits
 from testing.tools.store import folder_of
 
@@ -88,7 +88,7 @@ class Builder:
         """Return the folder of a pinned module in Go's cache.
 
         Raises:
-            Mismatch: Where its checksum is not the pinned one.
+            MismatchError: Where its checksum is not the pinned one.
 
         """
         module = self.kit.module(name)
@@ -112,30 +112,34 @@ class Builder:
     def compile(self, folder: Path, package: str, program: str, *variables: str) -> None:
         """Compile one program; ``variables`` are settings of the linker, as NAME=VALUE."""
         flags = " ".join(["-s -w", *(f"-X {variable}" for variable in variables)])
-        command = ["nice", "-n", "10", self.go, "build", "-v", "-trimpath", "-ldflags", flags]
-        command += ["-o", self.target / program, package]
+        command = ["nice", "-n", "10", str(self.go), "build", "-v", "-trimpath", "-ldflags", flags]
+        command += ["-o", str(self.target / program), package]
         self.say(f"compiling {program}")
-        process = subprocess.Popen(
+        with subprocess.Popen(
             command, cwd=folder, env=self.environment, stderr=subprocess.PIPE, text=True
-        )
-        assert process.stderr is not None
+        ) as process:
+            said = self._follow(process.stderr or ())
+        if process.returncode:
+            raise BuildError(f"{program} could not be compiled:\n{''.join(said[-20:])}")
+
+    def _follow(self, lines: Iterable[str]) -> list[str]:
+        """Count the packages that `go build -v` names as it goes on, and return what else it says."""
         begun = told = time.monotonic()
-        packages, lines = 0, []
-        for line in process.stderr:
-            if line.startswith(("go: downloading", "#")) or " " in line.strip():
-                lines.append(line)
+        packages, said = 0, []
+        for line in lines:
+            if " " in line.strip() or line.startswith("#"):
+                said.append(line)
             else:
                 packages += 1
             if time.monotonic() - told > 15:
                 told = time.monotonic()
                 self.say(f"  {packages} packages compiled in {told - begun:.0f} s")
-        if process.wait():
-            raise BuildError(f"{program} could not be compiled:\n{''.join(lines[-20:])}")
+        return said
 
 
 def _require_sum(module: Module, got: str) -> None:
     if got != module.sum:
-        raise Mismatch(f"{module.path} {module.version} has the checksum {got}, not {module.sum}")
+        raise MismatchError(f"{module.path} {module.version} has the checksum {got}, not {module.sum}")
 
 
 def _pulumi(build: Builder) -> None:
@@ -233,7 +237,7 @@ def build_kit(go: Path, kit: Kit, target: Path, say: Say) -> None:
 
     Raises:
         BuildError: Where Go could not download or compile something.
-        Mismatch: Where a module's checksum is not the pinned one.
+        MismatchError: Where a module's checksum is not the pinned one.
 
     """
     work = target.with_name("work")
