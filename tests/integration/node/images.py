@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stackfile.catalogue import ROOT
+from testing import tools
 
 BASE = "localhost/python-debian:12"
 REGISTRY = "localhost/ai-assist-test"
@@ -35,9 +35,8 @@ ALL_COMPILED = (
 
 def missing() -> str | None:
     """Return why no image can be built here, with the remedy."""
-    absent = [tool for tool in ("buildah", "mmdebstrap") if shutil.which(tool) is None]
-    if absent:
-        return f"not on PATH: {', '.join(absent)}; apt-get install {' '.join(absent)}"
+    if reason := tools.missing("buildah", "mmdebstrap"):
+        return reason
     return None if os.geteuid() == 0 else "images are built as root, which this user is not"
 
 
