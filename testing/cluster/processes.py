@@ -72,6 +72,9 @@ class Processes:
         end = time.monotonic() + within_s
         while any(self.is_running(name) for name in killed) and time.monotonic() < end:
             time.sleep(0.02)
+        for name in killed:
+            if child := self._children.pop(name, None):
+                child.wait(timeout=within_s)
 
     def wait_for(
         self, what: str, reached: Callable[[], object], needs: Iterable[str] = (), within_s: float = 300
