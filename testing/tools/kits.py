@@ -85,9 +85,9 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ai-assist"
 
 
-def load(pins: Path = PINS) -> tuple[dict[str, Kit], list[Package]]:
+def load() -> tuple[dict[str, Kit], list[Package]]:
     """Return the kits by name, and Debian's packages."""
-    document = tomllib.loads(pins.read_text())
+    document = tomllib.loads(PINS.read_text())
     kits = {name: _kit(name, table) for name, table in document["kits"].items()}
     packages = [Package(name, sign, purpose) for name, (sign, purpose) in document["debian"].items()]
     return kits, packages
