@@ -56,7 +56,7 @@ class Image:
 
     def _layer(self, layer: Path) -> Path:
         with tarfile.open(layer, "w", format=tarfile.GNU_FORMAT) as archive:
-            for folder in _folders([*self.files, *self.links, "tmp/."]):
+            for folder in _folders([*self.files, *self.links, "tmp/-"]):
                 entry = tarfile.TarInfo(folder)
                 entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if folder == "tmp" else 0o755
                 archive.addfile(entry)

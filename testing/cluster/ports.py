@@ -30,10 +30,10 @@ class Ports:
         taken: list[int] = []
         # At random, so that processes beside each other seldom try the same.
         for port in random.SystemRandom().sample(_RANGE, len(_RANGE)):
-            if len(taken) == count:
-                return taken
             if self._lock(port):
                 taken.append(port)
+            if len(taken) == count:
+                return taken
         raise ClusterError(f"fewer than {count} free ports in {_RANGE.start}-{_RANGE.stop}")
 
     def _lock(self, port: int) -> bool:
