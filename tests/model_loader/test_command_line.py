@@ -1,4 +1,4 @@
-"""The command line, rows L24, L28 and L30, pinning, conversion and pruning."""
+"""The command line; fault matrix rows L24, L28 and L30 (README.md); pinning and pruning."""
 
 import json
 import os
@@ -155,11 +155,11 @@ def test_verify_names_the_bad_file_and_repair_fetches_it(lab: Lab, manifest: Pat
     target = lab.root / MODEL / "v2" / BIG
     target.chmod(0o644)
     target.write_bytes(b"rot")
-    found = loader("verify", MODEL, "--store", lab.root)
-    assert found.returncode == 1
-    assert '"kind": "size"' in found.stdout
-    mended = loader("verify", MODEL, "--store", lab.root, "--repair", "--source", _base(lab))
-    assert mended.returncode == 0, mended.stdout
+    checked = loader("verify", MODEL, "--store", lab.root)
+    assert checked.returncode == 1
+    assert '"kind": "size"' in checked.stdout
+    repaired = loader("verify", MODEL, "--store", lab.root, "--repair", "--source", _base(lab))
+    assert repaired.returncode == 0, repaired.stdout
     lab.verdict("v2", staging=False)
 
 
