@@ -12,10 +12,10 @@ from model_loader.sources.factory import make_source
 from model_loader.sources.transport import HttpOptions
 from model_loader.store import verify
 from model_loader.store.store import Store
-from stackfile.resolved import Model
+from stackfile.resolved import ResolvedModel
 
 
-def gather(model: Model, layout: Paths, reporter: Reporter) -> dict[str, Path]:
+def gather(model: ResolvedModel, layout: Paths, reporter: Reporter) -> dict[str, Path]:
     """Return the model's files by their path in the bundle. Raises BundleError where it has no checksums.
 
     What ``make up`` has fetched is used again; anything else goes to a cache, never to the store in use.

@@ -146,9 +146,9 @@ class RoleVars:
         driver = self.service.accelerator.driver
         model = 2 * weights if "gpu" in self.groups else 0  # as downloaded, and converted beside it
         return {
-            "disk_gib": {self.folders["programs"]: self.hosts.needs.disk_gib, self.folders["models"]: model},
-            "memory_gib": self.hosts.needs.memory_gib,
-            "kernel": self.hosts.needs.kernel,
+            "disk_gib": {self.folders["programs"]: self.hosts.requirements.disk_gib, self.folders["models"]: model},
+            "memory_gib": self.hosts.requirements.memory_gib,
+            "kernel": self.hosts.requirements.kernel,
             "gpus": self._gpus,
             "driver": driver.minimum if driver and self._gpus else "",
             "ports": {str(opening.port): opening.use for opening in self._openings() if opening.use != "SSH"},

@@ -106,7 +106,7 @@ def _endpoint(gke: Gke) -> Settings:
         settings["master_authorized_networks_config"] = {
             "cidr_blocks": [
                 {"cidr_block": str(network), "display_name": name}
-                for name, network in gke.authorised_networks.items()
+                for name, network in gke.authorized_networks.items()
             ],
             "gcp_public_cidrs_access_enabled": False,
         }

@@ -3,7 +3,7 @@
 import pulumi
 import pulumi_gcp as gcp
 
-from stackfile.gke import Network as Ranges
+from stackfile.gke import AddressRanges
 
 PODS, SERVICES = "pods", "services"
 
@@ -14,7 +14,7 @@ class Network(pulumi.ComponentResource):
     def __init__(
         self,
         name: str,
-        ranges: Ranges,
+        ranges: AddressRanges,
         *,
         region: str,
         after: list[pulumi.Resource],
@@ -31,7 +31,7 @@ class Network(pulumi.ComponentResource):
         self.subnetwork = self._subnetwork(name, ranges, region)
         self.register_outputs({"subnetwork": self.subnetwork.self_link})
 
-    def _subnetwork(self, name: str, ranges: Ranges, region: str) -> gcp.compute.Subnetwork:
+    def _subnetwork(self, name: str, ranges: AddressRanges, region: str) -> gcp.compute.Subnetwork:
         return gcp.compute.Subnetwork(
             name,
             name=name,

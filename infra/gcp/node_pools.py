@@ -8,7 +8,7 @@ import pulumi_gcp as gcp
 from infra.gcp.cluster_settings import SCOPE
 from infra.gcp.project import labels
 from stackfile.gke import CpuPool, Gke, GpuPool
-from stackfile.resolved import Accelerator
+from stackfile.resolved import ResolvedAccelerator
 
 # GPU nodes come when Google has them: a stock-out is waited for, within reason.
 PATIENCE = pulumi.CustomTimeouts(create="60m", update="90m", delete="60m")
@@ -78,7 +78,7 @@ def cpu_nodes(stack: str, pool: CpuPool, account: pulumi.Input[str]) -> gcp.cont
 
 
 def gpu_nodes(
-    stack: str, pool: GpuPool, accelerator: Accelerator, account: pulumi.Input[str]
+    stack: str, pool: GpuPool, accelerator: ResolvedAccelerator, account: pulumi.Input[str]
 ) -> gcp.container.NodePoolNodeConfigArgs:
     """Return the nodes of the model. Raises ``ValueError`` for an accelerator that GKE does not offer."""
     if accelerator.gke is None:

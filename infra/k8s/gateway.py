@@ -85,7 +85,7 @@ def _deployment(
 ) -> Deployment:
     kubernetes = scope.kubernetes
     # It is ready when its engine is: a gateway that can complete nothing must get no requests.
-    deadline_s = _engine_startup_s(scope) + kubernetes.loader.wait_s
+    deadline_s = _engine_startup_s(scope) + kubernetes.loader.wait_timeout_s
     return Deployment(
         name,
         metadata=scope.metadata(NAME, NAME),
@@ -103,9 +103,9 @@ def _deployment(
 
 def _engine_startup_s(scope: Scope) -> int:
     if scope.service.engine.kind == "triton":
-        return scope.kubernetes.triton.startup_s
+        return scope.kubernetes.triton.startup_timeout_s
     llama = scope.kubernetes.llama
-    return llama.startup_s if llama else _ELSEWHERE_S
+    return llama.startup_timeout_s if llama else _ELSEWHERE_S
 
 
 def _template(

@@ -15,14 +15,14 @@ from pulumi_kubernetes.networking.v1 import (
 
 from infra.k8s import gateway
 from infra.k8s.context import Scope
-from stackfile.kubernetes import Ingress as Settings
+from stackfile.kubernetes import IngressSettings
 
 
 class GatewayIngress(pulumi.ComponentResource):
     """The Ingress in front of the gateway. ``url`` is what editors are told."""
 
     def __init__(
-        self, name: str, scope: Scope, settings: Settings, opts: pulumi.ResourceOptions | None = None
+        self, name: str, scope: Scope, settings: IngressSettings, opts: pulumi.ResourceOptions | None = None
     ) -> None:
         super().__init__("ai-assist:k8s:PublicEntry", name, None, opts)
         self.ingress = Ingress(

@@ -77,7 +77,7 @@ def _deployment(
     priority_class: pulumi.Input[str] | None,
     parent: pulumi.Resource,
 ) -> Deployment:
-    deadline_s = settings.startup_s + scope.kubernetes.loader.wait_s
+    deadline_s = settings.startup_timeout_s + scope.kubernetes.loader.wait_timeout_s
     return Deployment(
         name,
         metadata=scope.metadata(NAME, NAME),
@@ -121,7 +121,7 @@ def _container(scope: Scope, settings: LlamaPods) -> ContainerArgs:
         ports=[ContainerPortArgs(name="http", container_port=LLAMA_PORT)],
         volume_mounts=[pods.store_mount(read_only=True)],
         startup_probe=pods.http_probe(
-            "/health", "http", period_s=_PROBE_S, failures=-(-settings.startup_s // _PROBE_S)
+            "/health", "http", period_s=_PROBE_S, failures=-(-settings.startup_timeout_s // _PROBE_S)
         ),
         # No liveness probe: /health waits behind the work, and a busy model must not get its server killed.
         readiness_probe=pods.http_probe("/health", "http", period_s=_PROBE_S, failures=6, timeout_s=5),

@@ -41,7 +41,7 @@ class LoaderJob(pulumi.ComponentResource):
                 {"pulumi.com/replaceUnready": "true"},
             ),
             spec=JobSpecArgs(backoff_limit=loader.retries, template=_template(scope, hub_token=hub_token)),
-            opts=pulumi.ResourceOptions(parent=self, custom_timeouts=pods.timeouts(loader.wait_s)),
+            opts=pulumi.ResourceOptions(parent=self, custom_timeouts=pods.timeouts(loader.wait_timeout_s)),
         )
         self.register_outputs({"job": self.job.metadata.name})
 

@@ -121,7 +121,7 @@ def wait_for_model(scope: Scope, image: str, resources: ResourceRequirementsArgs
     It fails after the loader's own time, so that a missing model shows as restarts, not as an endless start.
     """
     loop = f"until [ -e {model_dir(scope)}/manifest.json ]; do sleep 1; done"
-    wait_s = str(scope.kubernetes.loader.wait_s)
+    wait_s = str(scope.kubernetes.loader.wait_timeout_s)
     command = ["timeout", wait_s, "sh", "-c", loop]
     mounts = [store_mount(read_only=True)]
     return container("wait-for-model", image, resources, command=command, volume_mounts=mounts)

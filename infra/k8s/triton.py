@@ -56,7 +56,7 @@ def _deployment(
     name: str, scope: Scope, priority_class: pulumi.Input[str] | None, parent: pulumi.Resource
 ) -> Deployment:
     triton, loader = scope.kubernetes.triton, scope.kubernetes.loader
-    deadline_s = triton.startup_s + loader.wait_s
+    deadline_s = triton.startup_timeout_s + loader.wait_timeout_s
     return Deployment(
         name,
         metadata=scope.metadata(NAME, NAME),
@@ -151,7 +151,7 @@ def _container(scope: Scope, resources: ResourceRequirementsArgs) -> ContainerAr
             "/v2/health/ready",
             "http",
             period_s=_PROBE_S,
-            failures=-(-kubernetes.triton.startup_s // _PROBE_S),
+            failures=-(-kubernetes.triton.startup_timeout_s // _PROBE_S),
         ),
         readiness_probe=pods.http_probe("/v2/health/ready", "http", period_s=_PROBE_S, failures=2),
         # Answered by the HTTP front end alone; a busy model must not get its server killed.
