@@ -5,6 +5,7 @@ Remove the entries of ``RENAMED`` with the release after 0.1.
 
 import copy
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,21 @@ def report(renamed: list[RenamedKey]) -> None:
         if key not in _reported:
             _reported.add(key)
             _log.warning("%s", key)
+
+
+def send_warnings(to: Callable[[str], object]) -> None:
+    """Pass warnings to a tool's own function, such as Pulumi's, instead of the log's handlers."""
+    _log.handlers = [_Sender(to)]
+    _log.propagate = False
+
+
+class _Sender(logging.Handler):
+    def __init__(self, to: Callable[[str], object]) -> None:
+        super().__init__()
+        self._to = to
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._to(record.getMessage())
 
 
 def _section(data: Any, old: Location) -> dict[str, Any] | None:  # noqa: ANN401  -- any YAML

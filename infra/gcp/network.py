@@ -1,4 +1,4 @@
-"""The network that the cluster's nodes, pods and services live in."""
+"""The network of the cluster's nodes, pods and services."""
 
 import pulumi
 import pulumi_gcp as gcp
@@ -9,7 +9,7 @@ PODS, SERVICES = "pods", "services"
 
 
 class Network(pulumi.ComponentResource):
-    """A VPC of its own with one subnetwork; pods and services have their own ranges in it."""
+    """A VPC with one subnetwork, which has separate ranges for pods and services."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Network(pulumi.ComponentResource):
             network=self.vpc.self_link,
             region=region,
             ip_cidr_range=str(ranges.nodes),
-            # Nodes have no public address; Google's own APIs, the image registry among them, stay reachable.
+            # Nodes have no public address, but can reach Google's APIs, including the image registry.
             private_ip_google_access=True,
             secondary_ip_ranges=[
                 {"range_name": PODS, "ip_cidr_range": str(ranges.pods)},

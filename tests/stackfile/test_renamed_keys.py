@@ -113,3 +113,15 @@ def test_the_stacks_in_the_repository_use_the_new_names(caplog):
         if not file.name.startswith("Pulumi."):
             load_stack(file)
     assert caplog.messages == []
+
+
+def test_a_tool_gets_the_warnings_by_its_own_function(tmp_path, monkeypatch, capfd):
+    log = logging.getLogger("stackfile")
+    monkeypatch.setattr(log, "handlers", [])
+    monkeypatch.setattr(log, "propagate", True)
+    shown: list[str] = []
+    renamed_keys.send_warnings(shown.append)
+    load_stack(write(tmp_path, LOCAL, (("jobs", "parallel"), 2)))
+    assert len(shown) == 1
+    assert "jobs.concurrency" in shown[0]
+    assert capfd.readouterr().err == ""
