@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from infra import render
-from spec import load_service
-from spec.catalogue import ROOT
-from tests.infra.k8s.conftest import GPU_NODES, SHARED, free_ports, missing
-from tests.infra.k8s.engine import Workspace, kube
+from stackfile import load_stack
+from stackfile.catalogue import ROOT
+from testing.cluster.engine import Workspace, kube
+from tests.integration.k8s.conftest import GPU_NODES, SHARED, free_ports, missing
 
 ROUNDS = 3
 STACK = "kube-local"
@@ -73,7 +73,7 @@ def main() -> int:
     rounds: dict[str, list[float]] = {"kubectl apply": [], "pulumi up": []}
     with tempfile.TemporaryDirectory(prefix="bench-") as work, cluster(Path(work) / "cluster") as kubeconfig:
         manifests = Path(work) / "manifests"
-        render.render(load_service(ROOT / f"stacks/{STACK}.yaml"), manifests)
+        render.render(load_stack(ROOT / f"stacks/{STACK}.yaml"), manifests)
         workspace = Workspace(Path(work) / "project", kubeconfig)
         workspace.stack(STACK)
         workspace.kubectl("apply", "-f", str(SHARED / "cluster/addons/storage.yaml"))

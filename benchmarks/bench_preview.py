@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 
 from benchmarks.bench_kubernetes import cluster
-from tests.infra.gcp.double import Double
-from tests.infra.gcp.double import missing as no_google
-from tests.infra.gcp.whole import STACK, on_google
-from tests.infra.k8s.conftest import missing as no_cluster
-from tests.infra.k8s.engine import Workspace
+from testing.cluster.engine import Workspace
+from testing.gcp.double import Double
+from testing.gcp.double import missing as no_google
+from testing.gcp.whole import STACK, on_google
+from tests.integration.k8s.conftest import missing as no_cluster
 
 ROUNDS = 5
 TARGET_S = 5.0

@@ -14,13 +14,14 @@ from typing import Annotated
 
 import typer
 
-from model_loader import archive, flags, runs, upkeep
+from model_loader import commands, maintenance, options
 from model_loader.errors import LoaderError
-from model_loader.origins import make_source
 from model_loader.progress import JsonLines, Reporter
-from model_loader.sources import Source
-from model_loader.store import Store
-from model_loader.transport import HttpOptions
+from model_loader.sources import archive
+from model_loader.sources.factory import make_source
+from model_loader.sources.protocols import Source
+from model_loader.sources.transport import HttpOptions
+from model_loader.store.store import Store
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -91,75 +92,75 @@ def _end_on_signals(reporter: Reporter) -> None:
 
 @app.command(help=FETCH_HELP)
 def fetch(
-    model: flags.Model,
-    store: flags.StoreFolder,
-    revision: flags.Revision = None,
-    source: flags.Where = None,
-    manifest: flags.ManifestFile = None,
-    runtime: flags.Runtime = None,
-    precision: flags.Precision = None,
-    allow_unpinned: flags.Unpinned = False,
-    allow_format: flags.Formats = None,
-    token_file: flags.TokenFile = None,
-    ca: flags.Ca = None,
-    allow_http: flags.AllowHttp = False,
-    redirect_host: flags.Hosts = None,
-    tuning: flags.Tuning = None,
-    verify: flags.Deep = False,
-    dry_run: flags.DryRun = False,
-    as_json: flags.Json = False,
+    model: options.Model,
+    store: options.StoreFolder,
+    revision: options.Revision = None,
+    source: options.Where = None,
+    manifest: options.ManifestFile = None,
+    runtime: options.Runtime = None,
+    precision: options.Precision = None,
+    allow_unpinned: options.Unpinned = False,
+    allow_format: options.Formats = None,
+    token_file: options.TokenFile = None,
+    ca: options.Ca = None,
+    allow_http: options.AllowHttp = False,
+    redirect_host: options.Hosts = None,
+    tuning: options.Tuning = None,
+    verify: options.Deep = False,
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
 ) -> None:
     """Fetch one model."""
     _both_or_none(runtime, precision)
-    setup = runs.Setup(store, flags.knobs(tuning), allow_unpinned, allow_format, deep=verify)
+    setup = commands.Setup(store, options.knobs(tuning), allow_unpinned, allow_format, deep=verify)
     hosts = frozenset(redirect_host) if redirect_host else None
     http = HttpOptions(allow_http=allow_http, ca=ca, stall_s=setup.knobs["stall"], hosts=hosts)
     with _reporting(as_json) as reporter:
         run = setup.run(reporter)
-        plan = runs.wanted(model, revision, manifest)
+        plan = commands.wanted(model, revision, manifest)
         origin = make_source(source, model, plan.revision, http, token_file, run.options.limits.connections)
-        runs.carry_out(plan, origin, run, (runtime, precision), dry_run=dry_run)
+        commands.carry_out(plan, origin, run, (runtime, precision), dry_run=dry_run)
 
 
 @app.command("import", help=IMPORT_HELP)
 def import_(
-    model: flags.Model,
+    model: options.Model,
     bundle: Annotated[Path, typer.Argument(help="Folder or tar file.")],
-    store: flags.StoreFolder,
-    revision: flags.Revision = None,
-    manifest: flags.ManifestFile = None,
-    runtime: flags.Runtime = None,
-    precision: flags.Precision = None,
-    allow_unpinned: flags.Unpinned = False,
-    allow_format: flags.Formats = None,
-    tuning: flags.Tuning = None,
-    dry_run: flags.DryRun = False,
-    as_json: flags.Json = False,
+    store: options.StoreFolder,
+    revision: options.Revision = None,
+    manifest: options.ManifestFile = None,
+    runtime: options.Runtime = None,
+    precision: options.Precision = None,
+    allow_unpinned: options.Unpinned = False,
+    allow_format: options.Formats = None,
+    tuning: options.Tuning = None,
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
 ) -> None:
     """Import one model."""
     _both_or_none(runtime, precision)
-    setup = runs.Setup(store, flags.knobs(tuning), allow_unpinned, allow_format)
+    setup = commands.Setup(store, options.knobs(tuning), allow_unpinned, allow_format)
     with _reporting(as_json) as reporter:
         run = setup.run(reporter)
         origin = archive.open_bundle(bundle)
-        plan = runs.wanted_of_bundle(model, revision, manifest, bundle, origin, trust=allow_unpinned)
-        runs.carry_out(plan, origin, run, (runtime, precision), dry_run=dry_run)
+        plan = commands.wanted_of_bundle(model, revision, manifest, bundle, origin, trust=allow_unpinned)
+        commands.carry_out(plan, origin, run, (runtime, precision), dry_run=dry_run)
 
 
 @app.command(help=VERIFY_HELP)
 def verify(
-    store: flags.StoreFolder,
-    model: flags.OptionalModel = None,
+    store: options.StoreFolder,
+    model: options.OptionalModel = None,
     repair: Annotated[bool, typer.Option("--repair", help="Fetch only the bad files again.")] = False,
-    source: flags.Where = None,
-    token_file: flags.TokenFile = None,
-    ca: flags.Ca = None,
-    allow_http: flags.AllowHttp = False,
-    tuning: flags.Tuning = None,
-    as_json: flags.Json = False,
+    source: options.Where = None,
+    token_file: options.TokenFile = None,
+    ca: options.Ca = None,
+    allow_http: options.AllowHttp = False,
+    tuning: options.Tuning = None,
+    as_json: options.Json = False,
 ) -> None:
     """Verify models."""
-    setup = runs.Setup(store, flags.knobs(tuning), allow_unpinned=True)
+    setup = commands.Setup(store, options.knobs(tuning), allow_unpinned=True)
     http = HttpOptions(allow_http=allow_http, ca=ca, stall_s=setup.knobs["stall"])
 
     def origin(name: str, revision: str) -> Source:
@@ -168,33 +169,36 @@ def verify(
     with _reporting(as_json) as reporter:
         run = setup.run(reporter)
         bad = [
-            upkeep.verify(name, run, origin if repair else None) for name in upkeep.chosen(run.store, model)
+            maintenance.verify(name, run, origin if repair else None)
+            for name in maintenance.chosen(run.store, model)
         ]
     if not all(bad):
         raise typer.Exit(1)
 
 
 @app.command("list", help=LIST_HELP)
-def list_(store: flags.StoreFolder, model: flags.OptionalModel = None, as_json: flags.Json = False) -> None:
+def list_(
+    store: options.StoreFolder, model: options.OptionalModel = None, as_json: options.Json = False
+) -> None:
     """List models."""
     with _reporting(as_json) as reporter:
-        for row in upkeep.rows(Store(store), model):
+        for row in maintenance.rows(Store(store), model):
             reporter.event("revision", **row)
 
 
 @app.command(help=PRUNE_HELP)
 def prune(
-    store: flags.StoreFolder,
-    model: flags.OptionalModel = None,
+    store: options.StoreFolder,
+    model: options.OptionalModel = None,
     older_than_h: Annotated[
         float, typer.Option(min=0, help="Leave what is younger than this many hours.")
     ] = 1.0,
-    dry_run: flags.DryRun = False,
-    as_json: flags.Json = False,
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
 ) -> None:
     """Remove what nothing names."""
     with _reporting(as_json) as reporter:
-        for name, revision in upkeep.prune(Store(store), model, older_than_h * 3600.0, dry_run=dry_run):
+        for name, revision in maintenance.prune(Store(store), model, older_than_h * 3600.0, dry_run=dry_run):
             reporter.event("would remove" if dry_run else "removed", model=name, revision=revision)
 
 

@@ -6,11 +6,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from model_loader import durable, fetch, staging
-from model_loader import store as stores
+from model_loader import atomic_files, fetch
+from model_loader.download.hashing import hash_file
 from model_loader.errors import LoaderError
-from model_loader.hashing import hash_file
 from model_loader.plan import Plan, WantedFile
+from model_loader.store import staging
+from model_loader.store import store as stores
 
 TOOLS = {"ctranslate2": "ctranslate2", "llama_cpp": "gguf", "onnxruntime": "onnx"}
 
@@ -104,5 +105,5 @@ def _hash_tree(tree: Path) -> list[WantedFile]:
     if links := [p.name for p in found if p.is_symlink()]:
         raise ConversionFailed(f"the converter made symbolic links ({links[0]}); a variant must stand alone.")
     for path in found:
-        durable.sync_file(path)
+        atomic_files.sync_file(path)
     return [WantedFile(str(p.relative_to(tree)), p.stat().st_size, hash_file(p)) for p in found]

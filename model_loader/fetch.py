@@ -7,17 +7,18 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from model_loader import durable, staging, verify
+from model_loader import atomic_files
 from model_loader import plan as plans
-from model_loader.backoff import Patience, retrying
-from model_loader.download import FileDownload
+from model_loader.download.file_download import FileDownload
+from model_loader.download.segment import Context, Limits
+from model_loader.download.workers import run_all
 from model_loader.errors import StoreError
-from model_loader.lane import Context, Limits
 from model_loader.plan import Plan, WantedFile
 from model_loader.progress import Reporter
-from model_loader.sources import HubSource, Source
-from model_loader.store import Manifest, Store, is_whole
-from model_loader.workers import run_all
+from model_loader.retry import RetryPolicy, retrying
+from model_loader.sources.protocols import HubSource, Source
+from model_loader.store import staging, verify
+from model_loader.store.store import Manifest, Store, is_whole
 
 MIB = 1024 * 1024
 
@@ -40,7 +41,7 @@ class Run:
 
     store: Store
     options: Options
-    patience: Patience
+    patience: RetryPolicy
     reporter: Reporter
 
     def context(self, source: Source) -> Context:
@@ -74,7 +75,7 @@ def _present(plan: Plan, source: Source, run: Run) -> Path | None:
     return folder
 
 
-def enrich(plan: Plan, source: Source, patience: Patience) -> tuple[Plan, Source]:
+def enrich(plan: Plan, source: Source, patience: RetryPolicy) -> tuple[Plan, Source]:
     """Return the plan with what a hub says of files the plan knows nothing of, bound to one commit.
 
     Pinned facts are never replaced. A source that is no hub is returned as it is.
@@ -137,7 +138,7 @@ def _one(download: FileDownload, work: staging.Workspace) -> WantedFile:
 
 def check_space(plan: Plan, work: staging.Workspace, run: Run) -> None:
     """Refuse to begin when the rest of the download and the margin do not fit. Raises StoreError."""
-    with durable.guarded("cannot ask for free space"):
+    with atomic_files.guarded("cannot ask for free space"):
         facts = os.statvfs(work.folder)
         have = {part.name: part.stat().st_blocks * 512 for part in work.parts.glob("*.part")}
     need = (

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from model_loader import names
+from model_loader import path_rules
 from model_loader.errors import PlanError
 
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")
@@ -44,13 +44,13 @@ class Plan:
 
 def check(plan: Plan, *, allow_unpinned: bool, extra_formats: frozenset[str] = frozenset()) -> None:
     """Refuse a plan that may not run; nothing was asked of anyone yet. Raises PlanError."""
-    names.check_identifier(plan.model, "model id")
-    names.check_identifier(plan.revision, "revision")
+    path_rules.check_identifier(plan.model, "model id")
+    path_rules.check_identifier(plan.revision, "revision")
     if not plan.files:
         raise PlanError(f"{plan.model}: the file list is empty; nothing could be served from it.")
-    names.check_names(f.path for f in plan.files)
+    path_rules.check_names(f.path for f in plan.files)
     for file in plan.files:
-        names.check_format(file.path, pinned=file.sha256 is not None, extra=extra_formats)
+        path_rules.check_format(file.path, pinned=file.sha256 is not None, extra=extra_formats)
         if file.sha256 is not None and not _SHA256.match(file.sha256):
             raise PlanError(f"{file.path}: {file.sha256[:70]!r} is no sha256 (64 lower-case hex digits).")
         if file.size is not None and file.size < 0:
@@ -96,7 +96,7 @@ def from_catalogue(model: str, revision: str | None = None) -> Plan:
 
     Raises PlanError for an unknown model.
     """
-    from spec.catalogue import models
+    from stackfile.catalogue import models
 
     facts = models().get(model)
     if facts is None:

@@ -1,1 +1,1 @@
-"""What the tests and the benchmarks stand on: doubles of other people's services, and places to run ours."""
+"""What tests and benchmarks share: doubles, servers under test, labs, recorded requests."""

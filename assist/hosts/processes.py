@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from assist.hosts.inventory import Inventory
-from spec import Service
-from spec.hosts import Hosts
-from spec.render import Paths, gateway_environment, worker_environment
+from stackfile import ResolvedStack
+from stackfile.environment import GatewayPaths, gateway_environment, worker_environment
+from stackfile.hosts import Hosts
 
 # The Tritons that a rolling update is taking away: gateways send them nothing new. Gone after a reboot.
 DRAINED = "/run/ai-assist-drained"
@@ -17,7 +17,7 @@ DRAINED = "/run/ai-assist-drained"
 class Processes:
     """The processes of one ``host`` that serve ``service`` from ``model_dir``; ``config`` is their folder."""
 
-    service: Service
+    service: ResolvedStack
     inventory: Inventory
     host: str
     config: str
@@ -29,9 +29,9 @@ class Processes:
         return self.service.hosts or Hosts()
 
     @property
-    def paths(self) -> Paths:
+    def paths(self) -> GatewayPaths:
         """Where both kinds of process find the model, and a gateway its keys."""
-        return Paths(Path(self.model_dir), Path(self.config) / "keys/keys.json")
+        return GatewayPaths(Path(self.model_dir), Path(self.config) / "keys/keys.json")
 
     def ports(self) -> list[dict[str, int]]:
         """Return the ports of each gateway of a host."""

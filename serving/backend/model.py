@@ -8,9 +8,9 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from . import tensors
-from .outbox import Outbox
 from .replies import StreamReply, UnaryReply, send_end, send_error
-from .rows import BadRequestError, Job, Reply
+from .requests import BadRequestError, Reply, Request
+from .response_sender import ResponseSender
 from .runtimes import Options, load
 from .scheduler import Scheduler
 from .withdrawals import Withdrawals
@@ -31,7 +31,7 @@ class TritonPythonModel:
         self._limits = tensors.Limits(
             self._runtime.vocabulary_size, self._runtime.eos_id, int(parameters["context_length"])
         )
-        self._outbox = Outbox(lambda error: pb_utils.Logger.log_error(f"reply not sent: {error}"))
+        self._outbox = ResponseSender(lambda error: pb_utils.Logger.log_error(f"reply not sent: {error}"))
         self._withdrawals = Withdrawals()
         self._scheduler = Scheduler(self._runtime, self._outbox, backlog=int(parameters["backlog"]))
 
@@ -57,7 +57,7 @@ class TritonPythonModel:
         self._runtime.close()
         self._withdrawals.close()
 
-    def _job(self, request: Any, sender: Any, asked: dict[str, Any]) -> Job:  # noqa: ANN401 -- Triton ships no types
+    def _job(self, request: Any, sender: Any, asked: dict[str, Any]) -> Request:  # noqa: ANN401 -- Triton ships no types
         found = {name: pb_utils.get_input_tensor_by_name(request, name) for name in self._inputs}
         arrays = {name: tensor.as_numpy() for name, tensor in found.items() if tensor is not None}
         lengths = [int(length) for length in arrays["input_lengths"].reshape(-1)]
@@ -66,7 +66,7 @@ class TritonPythonModel:
             reply = StreamReply(sender, lengths, self._withdrawals.asker(asked.get("withdrawable")))
         else:
             reply = UnaryReply(sender, arrays["input_ids"].shape[-1], lengths)
-        job = Job(reply, self._outbox.put, request.timeout() / 1e6)
+        job = Request(reply, self._outbox.put, request.timeout() / 1e6)
         score_from = asked.get("score_from")
         if score_from is not None and self._decoupled:
             raise BadRequestError("the streaming model scores nothing: send score_from to its unary twin")

@@ -8,7 +8,7 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 
 from . import tensors
-from .rows import BadRequestError, Job, Row
+from .requests import BadRequestError, OutputRow, Request
 from .scheduler import CancelledError
 
 
@@ -52,10 +52,10 @@ class UnaryReply(_Reply):
         self._width = width
         self._lengths = lengths
 
-    def tokens(self, row: Row, start: int, stop: int, *, final: bool) -> None:
+    def tokens(self, row: OutputRow, start: int, stop: int, *, final: bool) -> None:
         """Wait: everything goes out together."""
 
-    def done(self, job: Job) -> None:
+    def done(self, job: Request) -> None:
         """Send the response."""
         outputs = tensors.unary_outputs(job.rows, self._width, self._lengths)
         with self._last_turn():
@@ -69,14 +69,14 @@ class StreamReply(_Reply):
         super().__init__(sender, withdrawn)
         self._lengths = lengths
 
-    def tokens(self, row: Row, start: int, stop: int, *, final: bool) -> None:
+    def tokens(self, row: OutputRow, start: int, stop: int, *, final: bool) -> None:
         """Send the new tokens of a row."""
         outputs = tensors.stream_outputs(row, start, stop, self._lengths[row.index], final=final)
         with self._turn:
             if not self._ended:
                 _send(self._sender, outputs, final=False)
 
-    def done(self, _job: Job) -> None:
+    def done(self, _job: Request) -> None:
         """End the stream."""
         with self._last_turn():
             send_end(self._sender)

@@ -9,8 +9,8 @@ import time
 from collections import deque
 from collections.abc import Iterable
 
-from .outbox import Outbox
-from .rows import BadRequestError, Job, Row, Settings
+from .requests import BadRequestError, OutputRow, Request, SamplingParams
+from .response_sender import ResponseSender
 from .runtimes.base import Runtime
 
 # CTranslate2 reads the shortest prompt of a batch at once and the rest of the longer ones token by token:
@@ -26,12 +26,12 @@ class CancelledError(Exception):
 class Unit:
     """Rows that must run together, and whether others may join them."""
 
-    def __init__(self, rows: list[Row], *, exclusive: bool) -> None:
+    def __init__(self, rows: list[OutputRow], *, exclusive: bool) -> None:
         self.rows = rows
         self.exclusive = exclusive
 
     @property
-    def settings(self) -> Settings:
+    def settings(self) -> SamplingParams:
         """The settings, equal for all rows."""
         return self.rows[0].settings
 
@@ -47,13 +47,13 @@ class Unit:
 class Scheduler:
     """Threads that take batches off a bounded queue and run them, and one that notices who has gone."""
 
-    def __init__(self, runtime: Runtime, outbox: Outbox, *, backlog: int) -> None:
+    def __init__(self, runtime: Runtime, outbox: ResponseSender, *, backlog: int) -> None:
         """Start the threads. At most ``backlog`` rows wait; more make ``submit`` block."""
         self._runtime = runtime
         self._outbox = outbox
         self._backlog = backlog
         self._waiting: deque[Unit] = deque()
-        self._live: set[Job] = set()
+        self._live: set[Request] = set()
         self._changed = threading.Condition()
         self._closed = False
         self._look = threading.Event()
@@ -62,7 +62,7 @@ class Scheduler:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Request) -> None:
         """Queue the rows of a job. Blocks while the queue is full: then Triton's own fills up and refuses."""
         units = list(split(job.rows, self._runtime.max_rows))
         with self._changed:
@@ -96,7 +96,7 @@ class Scheduler:
             if rows:
                 self._run(rows)
 
-    def _take(self) -> list[Row] | None:
+    def _take(self) -> list[OutputRow] | None:
         """Wait for work; return the rows of the next batch, or None at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._waiting)
@@ -109,13 +109,13 @@ class Scheduler:
             self._changed.notify_all()
             return rows
 
-    def _mates(self, head: Unit, room: int) -> list[Row]:
+    def _mates(self, head: Unit, room: int) -> list[OutputRow]:
         mates = [unit for unit in self._waiting if unit.may_join(head)][:room]
         for unit in mates:
             self._waiting.remove(unit)
         return [row for unit in mates for row in unit.rows]
 
-    def _run(self, rows: list[Row]) -> None:
+    def _run(self, rows: list[OutputRow]) -> None:
         """Run one batch; if it fails, run each of its rows that has no token yet alone."""
         try:
             self._call(rows)
@@ -130,7 +130,7 @@ class Scheduler:
         for row in rows:
             row.finish()
 
-    def _call(self, rows: list[Row]) -> None:
+    def _call(self, rows: list[OutputRow]) -> None:
         if not rows[0].settings.score:
             self._runtime.generate(rows)
         elif hasattr(self._runtime, "score"):
@@ -164,9 +164,9 @@ class Scheduler:
                 self._changed.notify_all()
 
 
-def split(rows: Iterable[Row], max_rows: int) -> Iterable[Unit]:
+def split(rows: Iterable[OutputRow], max_rows: int) -> Iterable[Unit]:
     """Divide the rows of one request into units: seeded rows together, all others free to join any batch."""
-    seeded: list[Row] = []
+    seeded: list[OutputRow] = []
     for row in rows:
         if row.settings.score and row.score_from < len(row.prompt):
             yield Unit([row], exclusive=False)

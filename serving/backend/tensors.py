@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .rows import BadRequestError, Job, Row, Settings, Words
+from .requests import BadRequestError, OutputRow, Request, SamplingParams, Words
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -26,7 +26,7 @@ class Limits:
 
 
 def add_rows(
-    job: Job, tensors: Tensors, limits: Limits, *, mergeable: bool, score_from: int | None = None
+    job: Request, tensors: Tensors, limits: Limits, *, mergeable: bool, score_from: int | None = None
 ) -> None:
     """Add one row per line of ``input_ids`` ``[n, length]`` to the job.
 
@@ -49,10 +49,10 @@ def add_rows(
         stop = read.words("stop_words_list")
         if score_from is not None:
             _check_score(score_from, len(prompt), limit)
-            row = Row(job, index, prompt, 0, Settings(score=True), score_from=score_from)
+            row = OutputRow(job, index, prompt, 0, SamplingParams(score=True), score_from=score_from)
         else:
             # A model needs something to continue: an empty prompt is continued from the end-of-text token.
-            row = Row(job, index, prompt or [limits.eos_id], limit, read.settings(), seed, stop)
+            row = OutputRow(job, index, prompt or [limits.eos_id], limit, read.settings(), seed, stop)
         job.rows.append(row)
 
 
@@ -85,7 +85,7 @@ class _RowReader:
             raise BadRequestError(f"input_ids holds a token outside the model's vocabulary of {size}")
         return prompt
 
-    def settings(self) -> Settings:
+    def settings(self) -> SamplingParams:
         if self.integer("beam_width", 1) > 1:
             raise BadRequestError(
                 "beam search is not supported: send beam_width 1 (and more rows for more choices)"
@@ -97,7 +97,7 @@ class _RowReader:
             raise BadRequestError(f"temperature is {temperature}: it must not be negative")
         end_id = self.integer("end_id", self._limits.eos_id)
         greedy = top_k == 1 or temperature == 0 or (top_k == 0 and top_p <= 0)
-        return Settings(
+        return SamplingParams(
             # One spelling of greedy, so that all greedy rows can share a batch.
             top_k=1 if greedy else min(max(top_k, 0), self._limits.vocabulary_size),
             top_p=top_p if 0 < top_p < 1 and not greedy else 1.0,
@@ -144,7 +144,7 @@ class _RowReader:
         return None if tensor is None else tensor[self._index].reshape(-1)[0]
 
 
-def unary_outputs(rows: Sequence[Row], width: int, lengths: Sequence[int]) -> dict[str, NDArray[Any]]:
+def unary_outputs(rows: Sequence[OutputRow], width: int, lengths: Sequence[int]) -> dict[str, NDArray[Any]]:
     """Build the answer of one request: ``output_ids [n, 1, width + limit]`` and its companions.
 
     ``lengths`` are the prompts' lengths as the client sees them. What is after a row's end is filled with its
@@ -167,7 +167,9 @@ def unary_outputs(rows: Sequence[Row], width: int, lengths: Sequence[int]) -> di
     }
 
 
-def stream_outputs(row: Row, start: int, stop: int, length: int, *, final: bool) -> dict[str, NDArray[Any]]:
+def stream_outputs(
+    row: OutputRow, start: int, stop: int, length: int, *, final: bool
+) -> dict[str, NDArray[Any]]:
     """Build one streamed response: the new tokens of one row, ``output_ids [1, 1, stop - start]``."""
     return {
         "output_ids": np.array(row.ids[start:stop], np.uint32).reshape(1, 1, -1),

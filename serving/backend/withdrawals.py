@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from .rows import BadRequestError
+from .requests import BadRequestError
 
 PREFIX_VARIABLE = "ASSIST_SHM_PREFIX"
 _FOLDER = Path("/dev/shm")  # noqa: S108 -- where the server's own shared memory lies, writable for it alone

@@ -76,7 +76,7 @@ class Graph:
         """Write the graph's own file."""
         graph = helper.make_graph(self._nodes, "decoder", self._inputs, self._outputs, self._weights)
         model = helper.make_model(
-            graph, opset_imports=_OPSETS, ir_version=_IR_VERSION, producer_name="assist-infra"
+            graph, opset_imports=_OPSETS, ir_version=_IR_VERSION, producer_name="ai-assist"
         )
         path.write_bytes(model.SerializeToString(deterministic=True))
 

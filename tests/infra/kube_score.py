@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from spec.catalogue import ROOT
+from stackfile.catalogue import ROOT
 
 KUBERNETES = "v1.36"
 # Of the grades from 1 (critical) to 10; 5 is a warning, 7 almost well.

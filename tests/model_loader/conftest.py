@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.model_loader.hub import Hub
+from testing.doubles.hub import Hub
 from tests.model_loader.lab import Lab, publish_v1, version
 
 

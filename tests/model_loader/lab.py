@@ -6,16 +6,17 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from model_loader import fetch, verify
-from model_loader import staging as staging_folders
-from model_loader import store as stores
-from model_loader.backoff import Patience
-from model_loader.lane import Limits
+from model_loader import fetch
+from model_loader.download.segment import Limits
 from model_loader.plan import Plan, WantedFile
-from model_loader.sources import FolderSource, HttpSource, HubSource, Source
-from model_loader.store import Store
-from model_loader.transport import HttpOptions, Transport
-from tests.model_loader.hub import REPOSITORY, Hub
+from model_loader.retry import RetryPolicy
+from model_loader.sources.protocols import FolderSource, HttpSource, HubSource, Source
+from model_loader.sources.transport import HttpOptions, Transport
+from model_loader.store import staging as staging_folders
+from model_loader.store import store as stores
+from model_loader.store import verify
+from model_loader.store.store import Store
+from testing.doubles.hub import REPOSITORY, Hub
 
 TOKEN = "hf_canary0123456789"
 MODEL = "demo"
@@ -68,7 +69,7 @@ class Lab:
     heard: Heard = field(default_factory=Heard)
 
     def run(self, *, deadline_s: float = 20.0, tries: int = 4, cap_s: float = 0.1, **options) -> fetch.Run:
-        patience = Patience(tries, 0.01, cap_s, time.monotonic() + deadline_s)
+        patience = RetryPolicy(tries, 0.01, cap_s, time.monotonic() + deadline_s)
         patience.on_retry = lambda message, delay: self.heard.event("retry", reason=message, delay=delay)
         options.setdefault("limits", Limits(4, SEGMENT, 1000.0, 0.3))
         options.setdefault("margin", 1024)

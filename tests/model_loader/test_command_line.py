@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from model_loader import pin, staging
-from model_loader.sources import FolderSource
-from model_loader.store import Store
-from tests.model_loader.hub import COMMIT, Answer, Hub
+from model_loader.sources import pin
+from model_loader.sources.protocols import FolderSource
+from model_loader.store import staging
+from model_loader.store.store import Store
+from testing.doubles.hub import COMMIT, Answer, Hub
 from tests.model_loader.lab import MODEL, REPOSITORY, TOKEN, Lab, plan_of, version
 from tests.model_loader.test_crashes import REPO_ROOT, write_manifest
 from tests.model_loader.test_tls import certificate

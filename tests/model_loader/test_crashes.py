@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from model_loader import plan as plans
-from tests.model_loader.hub import Answer
+from testing.doubles.hub import Answer
 from tests.model_loader.lab import MODEL, REPOSITORY, TOKEN, Lab, plan_of, version
 
 BIG = "model.safetensors"

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from model_loader import durable, owners, verify
-from model_loader import store as stores
+from model_loader import atomic_files
+from model_loader.download.segment import Limits
 from model_loader.errors import LoaderError, StoreError
-from model_loader.lane import Limits
-from tests.model_loader.hub import Answer, Hub
+from model_loader.store import liveness, verify
+from model_loader.store import store as stores
+from testing.doubles.hub import Answer, Hub
 from tests.model_loader.lab import MODEL, SEGMENT, Lab, publish_v1, version
 
 BIG = "model.safetensors"
@@ -160,7 +161,7 @@ def test_L18_power_loss_at_any_durable_step_never_publishes_a_bad_file(
             assert manifest is not None
             assert verify.check(folder, manifest) == [], f"{folder} after cut {copy.name}"
     for copy in copies[:: max(1, len(copies) // 5)]:
-        monkeypatch.setattr(owners, "_started", lambda _pid: "another-boot")
+        monkeypatch.setattr(liveness, "_started", lambda _pid: "another-boot")
         after = Lab(copy, lab.hub, lab.files)
         after.fetch()
         after.verdict("v2")
@@ -218,7 +219,7 @@ def test_L26_a_failed_update_keeps_the_old_version_served_and_the_next_one_succe
         raise StoreError("stopped here")
 
     with monkeypatch.context() as patch:
-        target = (stores.Store, "_settle") if point == "rename" else (durable, "point")
+        target = (stores.Store, "_settle") if point == "rename" else (atomic_files, "point")
         patch.setattr(*target, fail)
         with pytest.raises(StoreError):
             lab.fetch()

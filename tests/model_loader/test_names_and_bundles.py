@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model_loader import archive, names, runs
+from model_loader import commands, path_rules
 from model_loader.errors import LoaderError, PlanError, SourceError
 from model_loader.plan import Plan, WantedFile
-from model_loader.sources import FolderSource
-from tests.model_loader.hub import Answer
+from model_loader.sources import archive
+from model_loader.sources.protocols import FolderSource
+from testing.doubles.hub import Answer
 from tests.model_loader.lab import MODEL, Lab, plan_of
 
 BAD_NAMES = [
@@ -52,7 +53,7 @@ def test_L21_a_dangerous_model_id_or_revision_is_refused(lab: Lab, model: str) -
 @given(st.text(max_size=40))
 def test_L21_no_accepted_name_leaves_its_folder(name: str) -> None:
     try:
-        names.check_name(name)
+        path_rules.check_name(name)
     except PlanError:
         return
     base = Path("/store/demo/v2")
@@ -153,8 +154,8 @@ def test_a_bundle_vouches_for_itself_only_with_the_flag(lab: Lab, tmp_path: Path
     path = _tar(tmp_path / "b.tar", *lab.files.items())
     source = archive.open_bundle(path)
     with pytest.raises(PlanError, match="vouches"):
-        runs.wanted_of_bundle(MODEL, None, None, path, source, trust=False)
-    plan = runs.wanted_of_bundle(MODEL, "v2", None, path, source, trust=True)
+        commands.wanted_of_bundle(MODEL, None, None, path, source, trust=False)
+    plan = commands.wanted_of_bundle(MODEL, "v2", None, path, source, trust=True)
     lab.fetch(plan, source, allow_unpinned=True)
     lab.verdict("v2", staging=False)
 

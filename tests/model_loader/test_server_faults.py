@@ -6,10 +6,10 @@ from email.utils import formatdate
 
 import pytest
 
-from model_loader import backoff
+from model_loader import retry
+from model_loader.download.segment import Limits
 from model_loader.errors import IntegrityError, LoaderError, RedirectError, SourceError, TransientError
-from model_loader.lane import Limits
-from tests.model_loader.hub import Answer, Hub
+from testing.doubles.hub import Answer, Hub
 from tests.model_loader.lab import REPOSITORY, SEGMENT, TOKEN, Lab, version
 
 BIG = "model.safetensors"
@@ -31,8 +31,8 @@ def test_L10_retry_after_is_honoured_within_the_cap(lab: Lab, asked: str) -> Non
 def test_L10_a_retry_date_is_read_against_the_servers_own_clock() -> None:
     two_years_off = 63e6
     date, later = formatdate(two_years_off, usegmt=True), formatdate(two_years_off + 7, usegmt=True)
-    assert backoff.retry_after(later, date) == 7.0
-    assert backoff.retry_after(date, later) == 0.0
+    assert retry.retry_after(later, date) == 7.0
+    assert retry.retry_after(date, later) == 0.0
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])

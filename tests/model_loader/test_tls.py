@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from model_loader.errors import RedirectError, SourceError
-from tests.model_loader.hub import Answer, Hub
+from testing.doubles.hub import Answer, Hub
 from tests.model_loader.lab import Lab
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from serving.backend.outbox import Outbox
-from serving.backend.rows import Job, Row, Settings
+from serving.backend.requests import OutputRow, Request, SamplingParams
+from serving.backend.response_sender import ResponseSender
 from serving.backend.runtimes import Options, load
 from serving.backend.scheduler import Scheduler
 from serving.convert import convert
-from tests.support.triton import TINY
+from testing.servers.triton import TINY
 
 TOKENIZER = Tokenizer.from_file(str(TINY / "tokenizer.json"))
 PROMPTS = [
@@ -26,7 +26,7 @@ PROMPTS = [
     "with open(filename,",
     "if __name__ ==",
 ]
-SAMPLED = Settings(top_k=0, top_p=0.95, temperature=0.9)
+SAMPLED = SamplingParams(top_k=0, top_p=0.95, temperature=0.9)
 
 
 class Recorder:
@@ -38,10 +38,10 @@ class Recorder:
         self.told: list[tuple[int, int, int, bool]] = []
         self.gone = False
 
-    def tokens(self, row: Row, start: int, stop: int, *, final: bool) -> None:
+    def tokens(self, row: OutputRow, start: int, stop: int, *, final: bool) -> None:
         self.told.append((row.index, start, stop, final))
 
-    def done(self, job: Job) -> None:
+    def done(self, job: Request) -> None:
         self.finished.set()
 
     def failed(self, error: Exception) -> None:
@@ -57,18 +57,18 @@ class Bench:
 
     def __init__(self, runtime) -> None:
         self.runtime = runtime
-        self.outbox = Outbox(lambda error: pytest.fail(repr(error)))
+        self.outbox = ResponseSender(lambda error: pytest.fail(repr(error)))
         self.scheduler = Scheduler(runtime, self.outbox, backlog=64)
 
-    def job(self, prompt, *, n=1, limit=24, settings=None, seed=None, stop=(), timeout_s=0.0) -> Job:
-        job = Job(Recorder(), self.outbox.put, timeout_s)
+    def job(self, prompt, *, n=1, limit=24, settings=None, seed=None, stop=(), timeout_s=0.0) -> Request:
+        job = Request(Recorder(), self.outbox.put, timeout_s)
         ids = TOKENIZER.encode(prompt).ids if isinstance(prompt, str) else prompt
         for index in range(n):
             each = None if seed is None else seed + index
-            job.rows.append(Row(job, index, ids, limit, settings or Settings(), each, stop))
+            job.rows.append(OutputRow(job, index, ids, limit, settings or SamplingParams(), each, stop))
         return job
 
-    def submit(self, prompt, **options) -> Job:
+    def submit(self, prompt, **options) -> Request:
         job = self.job(prompt, **options)
         self.scheduler.submit(job)
         return job
@@ -77,7 +77,7 @@ class Bench:
         return self.wait(self.submit(prompt, **options))
 
     @staticmethod
-    def wait(job: Job) -> list[list[int]]:
+    def wait(job: Request) -> list[list[int]]:
         assert job.reply.finished.wait(60), "no answer within a minute"
         if job.reply.error:
             raise job.reply.error

@@ -10,8 +10,8 @@ from safetensors.numpy import load_file, save_file
 
 from serving.convert import ConversionError, convert
 from serving.convert.layouts import split_codegen
+from testing.servers.triton import TINY
 from tests.serving import reference
-from tests.support.triton import TINY
 
 ctranslate2 = pytest.importorskip("ctranslate2", reason="needs ctranslate2: install requirements/serving.txt")
 

@@ -11,8 +11,8 @@ from safetensors.numpy import load_file, save_file
 from serving.backend.runtimes import Options
 from serving.convert import ConversionError, convert
 from serving.convert.layouts import split_codegen
+from testing.servers.triton import TINY
 from tests.serving import reference
-from tests.support.triton import TINY
 
 pytest.importorskip("onnxruntime", reason="needs onnxruntime and onnx: install requirements/onnx.txt")
 

@@ -6,11 +6,11 @@ import time
 import numpy as np
 import pytest
 
-from serving.backend.rows import BadRequestError, Settings
+from serving.backend.requests import BadRequestError, SamplingParams
 from serving.backend.scheduler import CancelledError
+from testing.servers.triton import TINY
 from tests.serving import reference
 from tests.serving.local import PROMPTS, SAMPLED, TOKENIZER, bench
-from tests.support.triton import TINY
 
 RUNTIMES = [("ctranslate2", "int8"), ("llama_cpp", "Q8_0"), ("onnxruntime", "int8")]
 NEEDS = {"ctranslate2": "ctranslate2", "llama_cpp": "xllamacpp", "onnxruntime": "onnxruntime"}
@@ -39,7 +39,7 @@ def test_greedy_text_is_the_same_alone_and_in_any_batch(engine):
 
 
 def test_greedy_text_with_a_repetition_penalty_is_the_same_alone_and_in_any_batch(engine):
-    settings = Settings(repetition_penalty=1.3)
+    settings = SamplingParams(repetition_penalty=1.3)
     alone = [engine.run(prompt, settings=settings) for prompt in PROMPTS]
     jobs = [engine.submit(prompt, settings=settings) for prompt in PROMPTS]
     assert [engine.wait(job) for job in jobs] == alone
@@ -88,13 +88,13 @@ def test_a_stop_word_ends_the_row_early_and_is_part_of_it(engine):
 
 def test_another_end_token_ends_the_row(engine):
     (free,) = engine.run("if __name__ ==")
-    (ended,) = engine.run("if __name__ ==", settings=Settings(end_id=free[4]))
+    (ended,) = engine.run("if __name__ ==", settings=SamplingParams(end_id=free[4]))
     assert ended == free[: free.index(free[4]) + 1]
 
 
 def test_a_forbidden_word_is_never_generated(engine):
     (free,) = engine.run("if __name__ ==")
-    (other,) = engine.run("if __name__ ==", settings=Settings(bad_words=((free[0],),)))
+    (other,) = engine.run("if __name__ ==", settings=SamplingParams(bad_words=((free[0],),)))
     assert free[0] not in other
 
 
@@ -135,7 +135,7 @@ def test_several_long_requests_advance_at_the_same_time(engine):
 
 def test_what_the_runtime_refuses_fails_alone(engine):
     good = engine.submit("def hello(")
-    bad = engine.submit([5_000_000], settings=Settings())
+    bad = engine.submit([5_000_000], settings=SamplingParams())
     other = engine.submit("class")
     assert engine.wait(good)
     assert engine.wait(other)

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from serving.backend.rows import Row, Settings
+from serving.backend.requests import OutputRow, SamplingParams
 from serving.backend.scheduler import split
 from tests.serving.local import SAMPLED, Bench
 
@@ -16,7 +16,7 @@ class ManualRuntime:
 
     def __init__(self, max_rows: int = 4) -> None:
         self.max_rows = max_rows
-        self.batches: list[list[Row]] = []
+        self.batches: list[list[OutputRow]] = []
         self.go = threading.Semaphore(0)
         self.poison: set[int] = set()
 
@@ -71,7 +71,7 @@ def test_other_settings_and_much_longer_prompts_run_apart(engine):
     first = waiting(engine)
     jobs = [
         engine.submit([2], limit=1),
-        engine.submit([3], limit=1, settings=Settings(top_k=5)),
+        engine.submit([3], limit=1, settings=SamplingParams(top_k=5)),
         engine.submit([4] * 40, limit=1),
         engine.submit([5], limit=1),
     ]

@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 from tritonclient.utils import InferenceServerException
 
-from serving.backend.rows import BadRequestError, Settings
-from serving.repository import Repository, generate
+from serving.backend.requests import BadRequestError, SamplingParams
+from serving.model_repository import Repository, generate
+from testing.servers.triton import TINY
 from tests.serving import reference
 from tests.serving.client import STREAM, UNARY, Client, inputs, tensors
 from tests.serving.local import PROMPTS, TOKENIZER, Bench, bench
-from tests.support.triton import TINY
 
 NEEDS = {"ctranslate2": "ctranslate2", "llama_cpp": "xllamacpp", "onnxruntime": "onnxruntime"}
 # onnxruntime has 8-bit weights only.
 TOLERANCE = {"ctranslate2": 0.02, "llama_cpp": 0.02, "onnxruntime": 0.5}
 RUNTIMES = [("ctranslate2", "float32"), ("llama_cpp", "F32"), ("onnxruntime", "int8")]
-SCORE = Settings(score=True)
+SCORE = SamplingParams(score=True)
 TEXT = "def hello(name):\n    print('hi', name)\n    return None\n"
 
 

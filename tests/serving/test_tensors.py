@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from serving.backend.rows import BadRequestError, Job
+from serving.backend.requests import BadRequestError, Request
 from serving.backend.tensors import Limits, add_rows, stream_outputs, unary_outputs
 from tests.serving.local import Recorder
 
@@ -30,7 +30,7 @@ def request(**changes) -> dict[str, np.ndarray]:
 
 
 def rows_of(*, mergeable=False, **changes):
-    job = Job(Recorder(), lambda row: None)
+    job = Request(Recorder(), lambda row: None)
     add_rows(job, request(**changes), LIMITS, mergeable=mergeable)
     return job.rows
 
@@ -125,7 +125,7 @@ def test_the_longest_request_that_fits_is_accepted():
 
 def test_the_answer_has_fastertransformers_shapes():
     tensors = {name: np.repeat(tensor, 2, 0) for name, tensor in request().items()}
-    job = Job(Recorder(), lambda row: None)
+    job = Request(Recorder(), lambda row: None)
     add_rows(job, tensors, LIMITS, mergeable=False)
     job.rows[0].push(9, -0.5)
     job.rows[0].push(0, -1.0)

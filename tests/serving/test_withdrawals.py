@@ -3,7 +3,7 @@
 import pytest
 
 from serving.backend import withdrawals
-from serving.backend.rows import BadRequestError
+from serving.backend.requests import BadRequestError
 
 NAME, OTHER = "0" * 31 + "1", "0" * 31 + "2"
 

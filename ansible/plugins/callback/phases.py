@@ -16,7 +16,7 @@ from ansible.plugins.callback import CallbackBase
 DOCUMENTATION = """
 name: phases
 type: aggregate
-author: The assist-infra contributors
+author: The ai-assist contributors
 short_description: seconds per phase, as JSON
 description:
   - Writes C(phases.json) into C(ASSIST_HOME) when a run ends, with seconds per phase and the recap's counts.

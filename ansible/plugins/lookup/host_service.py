@@ -5,13 +5,13 @@ from typing import Any
 from ansible.errors import AnsibleLookupError
 
 from ansible.plugins.lookup import LookupBase
-from assist.hosts.facts import resolve
 from assist.hosts.inventory import Inventory
-from spec import SpecError
+from assist.hosts.role_vars import resolve
+from stackfile import StackFileError
 
 DOCUMENTATION = """
 name: host_service
-author: The assist-infra contributors
+author: The ai-assist contributors
 short_description: resolve a stack file for a host
 description:
   - Returns everything the roles of target hosts need to know. Roles never read a stack file themselves.
@@ -48,5 +48,5 @@ class LookupModule(LookupBase):
         host, release = str(self.get_option("host")), str(self.get_option("release"))
         try:
             return [resolve(str(term), inventory, host, release).facts() for term in terms]
-        except (SpecError, ValueError) as error:
+        except (StackFileError, ValueError) as error:
             raise AnsibleLookupError(str(error)) from error

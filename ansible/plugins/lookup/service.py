@@ -7,12 +7,12 @@ from ansible.errors import AnsibleLookupError
 
 from ansible.plugins.lookup import LookupBase
 from assist.deployment import Overrides, resolve
-from assist.layout import Layout
-from spec import SpecError
+from assist.paths import Paths
+from stackfile import StackFileError
 
 DOCUMENTATION = """
 name: service
-author: The assist-infra contributors
+author: The ai-assist contributors
 short_description: resolve a stack file with the catalogue
 description:
   - Returns everything the roles need to know about one deployment. Roles never read a stack file themselves.
@@ -40,9 +40,9 @@ class LookupModule(LookupBase):
         """Return one resolved document a term. Raises AnsibleLookupError with every problem of the stack."""
         self.set_options(var_options=variables, direct=kwargs)
         paths = self.get_option("paths")
-        layout = Layout(Path(paths["source"]), Path(paths["home"]))
+        layout = Paths(Path(paths["source"]), Path(paths["home"]))
         try:
             overrides = Overrides.of(str(self.get_option("host")), str(self.get_option("port")))
             return [resolve(str(term), layout, overrides).facts() for term in terms]
-        except (SpecError, ValueError) as error:
+        except (StackFileError, ValueError) as error:
             raise AnsibleLookupError(str(error)) from error

@@ -8,7 +8,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = """
 module: cuda_smoke
-author: The assist-infra contributors
+author: The ai-assist contributors
 short_description: copy bytes to every GPU and back
 description:
   - Makes a CUDA context on each device, copies a mebibyte there, within the device, and back, and compares.

@@ -12,7 +12,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = """
 module: debian_packages
-author: The assist-infra contributors
+author: The ai-assist contributors
 short_description: install Debian packages and remember which were new
 description:
   - Installs what is missing, without recommendations, and appends every package that came with it to

@@ -9,7 +9,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = """
 module: front_upstreams
-author: The assist-infra contributors
+author: The ai-assist contributors
 short_description: drain gateways at NGINX
 description:
   - Marks exactly the servers in C(drained) as C(down) in the configuration and reloads; requests under way

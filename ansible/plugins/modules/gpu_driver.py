@@ -12,7 +12,7 @@ from ansible.module_utils.gpu_driver import Refusal, decide, held, suits
 
 DOCUMENTATION = """
 module: gpu_driver
-author: The assist-infra contributors
+author: The ai-assist contributors
 short_description: look at a host's NVIDIA driver and decide
 description:
   - Changes nothing, in check mode or out of it. Fails, with the remedy, where a person has to decide.

@@ -11,7 +11,7 @@ from ansible.module_utils.host_users import UserError, ensure
 
 DOCUMENTATION = """
 module: host_files
-author: The assist-infra contributors
+author: The ai-assist contributors
 short_description: keep files, folders and links and their users, in one step
 description:
   - Does in one step what C(user), C(file), C(copy) and C(template) start a module each for, or more. Starting

@@ -12,7 +12,7 @@ from ansible.module_utils.host_needs import problems
 
 DOCUMENTATION = """
 module: host_probe
-author: The assist-infra contributors
+author: The ai-assist contributors
 short_description: look at a host's system, disks, memory, GPUs and ports
 description:
   - Fails where they can't serve and names everything that is wrong, with the remedy. Changes nothing.

@@ -9,7 +9,7 @@ from ansible.module_utils.host_versions import Versions
 
 DOCUMENTATION = """
 module: host_version
-author: The assist-infra contributors
+author: The ai-assist contributors
 short_description: the version before a change, and N-1, byte for byte
 description:
   - C(kept) keeps what is there before a change, C(undone) puts that back, C(done) makes it N-1.

@@ -9,7 +9,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = """
 module: private_file
-author: The assist-infra contributors
+author: The ai-assist contributors
 short_description: keep a file's content, with mode 0600 in a folder of mode 0700
 description:
   - Does in one step what C(file) for the folder and C(template) for the file start a module each for, or two.

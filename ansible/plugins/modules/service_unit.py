@@ -11,7 +11,7 @@ from ansible.module_utils.host_files import OPTIONS, FileError, Files, content
 
 DOCUMENTATION = """
 module: service_unit
-author: The assist-infra contributors
+author: The ai-assist contributors
 short_description: keep a systemd unit, its files and what runs in step
 description:
   - Writes the files and the unit, enables it, and starts it where it does not run.

@@ -9,7 +9,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = """
 module: stale_units
-author: The assist-infra contributors
+author: The ai-assist contributors
 short_description: find units that were started from other content, and restart them
 description:
   - A unit written by C(service_unit) holds a digest of all that it is started from, and records it at start.

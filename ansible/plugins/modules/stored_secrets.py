@@ -11,7 +11,7 @@ from ansible.module_utils.host_files import OPTIONS, FileError, Files
 
 DOCUMENTATION = """
 module: stored_secrets
-author: The assist-infra contributors
+author: The ai-assist contributors
 short_description: make secrets that are missing and return all of them
 description:
   - Keeps C({name - secret}) in one file of mode 0600. What is there stays; a missing name gets 256 random

@@ -16,7 +16,7 @@ from supervisor.xmlrpc import SupervisorTransport
 
 DOCUMENTATION = """
 module: supervisor_programs
-author: The assist-infra contributors
+author: The ai-assist contributors
 short_description: run what supervisord's configuration says
 description:
   - Writes the configuration and makes the folders first, each for the owner alone.

@@ -8,7 +8,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = """
 module: units_absent
-author: The assist-infra contributors
+author: The ai-assist contributors
 short_description: stop and remove systemd units by the beginning of their names
 description:
   - Stops the units, which lets requests under way end, disables them, removes their files and forgets their

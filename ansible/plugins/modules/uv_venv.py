@@ -13,7 +13,7 @@ from ansible.module_utils.pip_settings import uv_environment
 
 DOCUMENTATION = """
 module: uv_venv
-author: The assist-infra contributors
+author: The ai-assist contributors
 short_description: keep virtual environments equal to their lock files
 description:
   - Compares what is installed with hash-locked requirements and installs what differs, with uv.
@@ -58,7 +58,7 @@ class Venv:
     def link(self) -> Path | None:
         """The file that puts the project on sys.path; Python itself reads it at start."""
         sites = sorted(self.path.glob("lib/python3*/site-packages"))
-        return sites[0] / "assist_infra.pth" if sites else None
+        return sites[0] / "ai_assist.pth" if sites else None
 
     def changes(self) -> list[str]:
         """Return what differs from the lock files, as uv reports it."""

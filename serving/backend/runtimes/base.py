@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ..rows import Row
+from ..requests import OutputRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +35,14 @@ class Runtime(Protocol):
     eos_id: int
     """The model's end-of-text token."""
 
-    def generate(self, rows: Sequence[Row]) -> None:
+    def generate(self, rows: Sequence[OutputRow]) -> None:
         """Continue every row until its ``push`` returns True. The rows' settings are equal.
 
         Either all rows have a seed and are of one request, or none's seed matters. Blocks the calling thread.
         """
         ...
 
-    def score(self, rows: Sequence[Row]) -> None:
+    def score(self, rows: Sequence[OutputRow]) -> None:
         """Tell every row (``scored``) the log probabilities of its prompt from ``score_from`` on.
 
         Blocks the calling thread. A runtime without this method refuses requests for scores.

@@ -7,9 +7,9 @@ from typing import Any
 import ctranslate2
 import numpy as np
 
-from ..rows import BadRequestError, Row
+from ..requests import BadRequestError, OutputRow
 from .base import Options
-from .sampling import draw
+from .ct2_first_token import draw
 from .seeds import SeedingUnavailableError, ThreadSeeder
 
 # Scoring makes a number for every token of the vocabulary at every position; a batch has at most so many.
@@ -40,7 +40,7 @@ class CTranslate2Runtime:
         start = [self._tokens[self.eos_id]]
         self._generator.generate_batch([start] * options.parallel, max_batch_size=1, max_length=1)
 
-    def generate(self, rows: Sequence[Row]) -> None:
+    def generate(self, rows: Sequence[OutputRow]) -> None:
         """Continue the rows as one batch; see ``Runtime``."""
         if rows[0].seed is None or rows[0].settings.greedy or self._on_gpu:
             self._generate(rows, [row.prompt for row in rows])
@@ -51,7 +51,7 @@ class CTranslate2Runtime:
         else:
             self._generate_seeded(rows)
 
-    def score(self, rows: Sequence[Row]) -> None:
+    def score(self, rows: Sequence[OutputRow]) -> None:
         """Score the rows in batches that bound the memory; see ``Runtime``."""
         results = self._generator.score_batch(
             [self._words(row.prompt) for row in rows],
@@ -85,7 +85,7 @@ class CTranslate2Runtime:
             )
             return None
 
-    def _generate_seeded(self, rows: Sequence[Row]) -> None:
+    def _generate_seeded(self, rows: Sequence[OutputRow]) -> None:
         """Continue the rows of one request so that equal seeds give equal text.
 
         A scout runs in front: one more row, whose prompt is the shortest one without its last token. While it
@@ -101,7 +101,7 @@ class CTranslate2Runtime:
             prompts = [[*row.prompt, *row.ids] for row in rows]
             self._generate(rows, prompts, seeds)
 
-    def _draw_first(self, rows: Sequence[Row], seeds: Sequence[int]) -> None:
+    def _draw_first(self, rows: Sequence[OutputRow], seeds: Sequence[int]) -> None:
         random = np.random.default_rng([seed & 0xFFFFFFFF for seed in seeds])
         for row in rows:
             view = self._generator.forward_batch([self._words(row.prompt)], return_log_probs=True)
@@ -110,7 +110,7 @@ class CTranslate2Runtime:
             row.push(token, float(log_probs[token]))
 
     def _generate(
-        self, rows: Sequence[Row], prompts: Sequence[Sequence[int]], seeds: Sequence[int] | None = None
+        self, rows: Sequence[OutputRow], prompts: Sequence[Sequence[int]], seeds: Sequence[int] | None = None
     ) -> None:
         """Run one batch, with a scout in front if there are ``seeds``."""
         prompts = list(prompts) if seeds is None else [min(prompts, key=len)[:-1], *prompts]
@@ -144,7 +144,7 @@ class CTranslate2Runtime:
     def _words(self, ids: Sequence[int]) -> list[str]:
         return [self._tokens[token] for token in ids]
 
-    def _options(self, row: Row) -> dict[str, Any]:
+    def _options(self, row: OutputRow) -> dict[str, Any]:
         settings = row.settings
         return {
             "include_prompt_in_result": False,
@@ -159,5 +159,5 @@ class CTranslate2Runtime:
         }
 
 
-def _length(row: Row) -> int:
+def _length(row: OutputRow) -> int:
     return len(row.prompt)

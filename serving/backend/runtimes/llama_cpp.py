@@ -10,9 +10,9 @@ from typing import Any
 import gguf
 import xllamacpp
 
-from ..rows import BadRequestError, Row
+from ..requests import BadRequestError, OutputRow
 from .base import Options
-from .pieces import Pieces
+from .llama_token_ids import Pieces
 
 _SAMPLERS = ["penalties", "temperature", "top_k", "top_p"]
 _BAD_REQUEST = 400
@@ -33,7 +33,7 @@ class LlamaCppRuntime:
         self._pieces = Pieces(path)
         self._server = xllamacpp.Server(_parameters(path, options))
 
-    def generate(self, rows: Sequence[Row]) -> None:
+    def generate(self, rows: Sequence[OutputRow]) -> None:
         """Continue the one row; see ``Runtime``."""
         (row,) = rows
         failure: list[dict[str, Any]] = []
@@ -53,7 +53,7 @@ class LlamaCppRuntime:
             kind = BadRequestError if failure[0].get("code") == _BAD_REQUEST else RuntimeError
             raise kind(f"llama.cpp: {failure[0].get('message')}")
 
-    def score(self, rows: Sequence[Row]) -> None:
+    def score(self, rows: Sequence[OutputRow]) -> None:
         """Score the one row; see ``Runtime``.
 
         llama.cpp's server tells log probabilities of generated tokens only, so each token is generated with
@@ -91,7 +91,7 @@ class LlamaCppRuntime:
         """Stop the server and free the model."""
         del self._server
 
-    def _body(self, row: Row) -> dict[str, Any]:
+    def _body(self, row: OutputRow) -> dict[str, Any]:
         settings = row.settings
         if any(len(word) > 1 for word in settings.bad_words):
             raise BadRequestError("llama.cpp can forbid single tokens only: send bad words of one token each")

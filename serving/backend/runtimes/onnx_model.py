@@ -10,7 +10,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from .base import Options
-from .logits import Logits
+from .sampling import Logits
 
 _Cache = NDArray[np.float32]
 

@@ -4,10 +4,10 @@ import threading
 from collections import deque
 from collections.abc import Sequence as Rows
 
-from ..rows import BadRequestError, Row
+from ..requests import BadRequestError, OutputRow
 from .base import Options
-from .logits import Logits
 from .onnx_model import OnnxModel
+from .sampling import Logits
 from .sequences import Generated, Scored, Sequence
 
 # A prompt is read in pieces, so that a long one does not hold up the rows that run. The pieces do not depend
@@ -37,13 +37,13 @@ class OnnxRuntime:
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
-    def generate(self, rows: Rows[Row]) -> None:
+    def generate(self, rows: Rows[OutputRow]) -> None:
         """Continue the one row; see ``Runtime``."""
         (row,) = rows
         self._check(row)
         self._run(Generated(row))
 
-    def score(self, rows: Rows[Row]) -> None:
+    def score(self, rows: Rows[OutputRow]) -> None:
         """Score the one row; see ``Runtime``. A token costs what generating it would."""
         (row,) = rows
         self._check(row)
@@ -68,7 +68,7 @@ class OnnxRuntime:
         if sequence.error:
             raise sequence.error
 
-    def _check(self, row: Row) -> None:
+    def _check(self, row: OutputRow) -> None:
         size = self.vocabulary_size
         if not row.prompt or any(not 0 <= token < size for token in row.prompt):
             raise BadRequestError(f"a prompt needs at least one token, each from 0 to {size - 1}")

@@ -6,14 +6,14 @@ from typing import Protocol
 
 import numpy as np
 
-from ..rows import Row
-from .logits import Logits, log_probability, next_token
+from ..requests import OutputRow
+from .sampling import Logits, log_probability, next_token
 
 
 class Sequence(Protocol):
     """A row on its way. ``length`` of its tokens are in the cache, in the row ``slot``."""
 
-    row: Row
+    row: OutputRow
     prompt: Tokens[int]
     """What is read at once."""
     token: int
@@ -35,7 +35,7 @@ class Sequence(Protocol):
 class _Waited:
     """What both kinds share."""
 
-    def __init__(self, row: Row, prompt: Tokens[int]) -> None:
+    def __init__(self, row: OutputRow, prompt: Tokens[int]) -> None:
         self.row = row
         self.prompt = prompt
         self.token = 0
@@ -52,7 +52,7 @@ class _Waited:
 class Generated(_Waited):
     """A row whose next tokens are chosen."""
 
-    def __init__(self, row: Row) -> None:
+    def __init__(self, row: OutputRow) -> None:
         """Start with the whole prompt; equal seeds draw equal numbers, whatever else runs."""
         super().__init__(row, row.prompt)
         self._random = np.random.default_rng(None if row.seed is None else row.seed & 0xFFFFFFFF)
@@ -68,7 +68,7 @@ class Generated(_Waited):
 class Scored(_Waited):
     """A row whose tokens are given: what comes after ``score_from`` is fed as if it had been chosen."""
 
-    def __init__(self, row: Row) -> None:
+    def __init__(self, row: OutputRow) -> None:
         """Start with what is not scored."""
         super().__init__(row, row.prompt[: row.score_from])
         self._found: list[float] = []

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from infra import render
-from spec import load_service
-from spec.catalogue import ROOT
+from stackfile import load_stack
+from stackfile.catalogue import ROOT
 
 MANIFESTS = ROOT / "manifests"
 FILES = sorted(file for file in MANIFESTS.rglob("*.yaml") if file.name != "kustomization.yaml")
@@ -25,7 +25,7 @@ def content(folder: Path) -> dict[str, str]:
 @pytest.mark.skipif(shutil.which("pulumi") is None, reason="pulumi is not on PATH; install Pulumi to render")
 @pytest.mark.parametrize("folder", sorted(render.VARIANTS))
 def test_the_committed_manifests_are_what_the_components_render(folder, tmp_path):
-    render.render(load_service(ROOT / f"stacks/{render.VARIANTS[folder]}.yaml"), tmp_path / "out")
+    render.render(load_stack(ROOT / f"stacks/{render.VARIANTS[folder]}.yaml"), tmp_path / "out")
     assert content(tmp_path / "out") == content(MANIFESTS / folder), (
         "run python -m infra.render and look at the diff"
     )

@@ -1,0 +1,1 @@
+"""One file from one source: segments, resume, retries, stall detection and checksums."""

@@ -1,0 +1,1 @@
+"""The model store: staging, publishing by rename, verification, pruning."""
