@@ -87,23 +87,29 @@ def nested(parent: Shape, name: str) -> Shape:
     return shape(f"{parent.folder}/_inputs".lstrip("/"), name)
 
 
-_GETTER = re.compile(r'^    @pulumi\.getter(?:\(name="(\w+)"\))?\n    def (\w+)\(', re.MULTILINE)
+_GETTER = re.compile(
+    r'^    @pulumi\.getter(?:\(name="(\w+)"\))?\n(?:    @.*\n)*    def (\w+)\(', re.MULTILINE
+)
 _SIGNATURE = re.compile(r"^    def __init__\(__self__.*?\):$", re.MULTILINE | re.DOTALL)
 
 
 @cache
-def _source(file: str) -> str:
+def _blocks(file: str) -> dict[str, str]:
+    """Return the source of each class of a file by its name."""
     path = root() / f"{file}.py"
     if not path.is_file():
         raise SdkError(f"pulumi_gcp {version()} has no {file}.py")
-    return path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8")
+    starts = [(found[1], found.start()) for found in re.finditer(r"^class (\w+)", text, re.MULTILINE)]
+    ends = [start for _, start in starts[1:]] + [len(text)]
+    return {name: text[start:end] for (name, start), end in zip(starts, ends, strict=True)}
 
 
 def _class(file: str, name: str) -> str:
-    found = re.search(rf"^class {name}\b.*?(?=^\S)", f"{_source(file)}\nend", re.MULTILINE | re.DOTALL)
-    if found is None:
-        raise SdkError(f"pulumi_gcp {version()} has no {name} in {file}.py")
-    return found[0]
+    try:
+        return _blocks(file)[name]
+    except KeyError:
+        raise SdkError(f"pulumi_gcp {version()} has no {name} in {file}.py") from None
 
 
 def _constructor(block: str) -> ast.arguments:
