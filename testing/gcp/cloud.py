@@ -23,7 +23,7 @@ OWN = "~"
 STATUS = f"{OWN}status"
 
 
-class Refusal(Exception):
+class GoogleError(Exception):
     """Google's answer to a call that it does not do: an HTTP status, a message and a reason."""
 
     def __init__(self, code: int, message: str, reason: str = "badRequest") -> None:

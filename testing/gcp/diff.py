@@ -1,5 +1,6 @@
 """What differs between what is asked for and what Pulumi's state has, and whether that makes a new resource."""
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from typing import Any
 
 from testing.gcp.kinds.base import Inputs, Kind
 from testing.gcp.kinds.places import Where, same
-from testing.gcp.values import UNKNOWN
+from testing.gcp.values import UNKNOWN, to_wire
 
 _ABSENT = object()
 
@@ -49,7 +50,11 @@ def difference(
     compared = _Comparison(kind)
     found = [*compared.objects("", before, state, asked), *_defaults(kind, state, asked, where)]
     kept = tuple(one for one in found if not any(_within(one.path, path) for path in ignored))
-    fixed = kind.autoname is not None and "name" not in asked.get("__defaults", ()) and asked.get("name") == state.get("name")
+    fixed = (
+        kind.autoname is not None
+        and "name" not in asked.get("__defaults", ())
+        and asked.get("name") == state.get("name")
+    )
     return Difference(kept, delete_first=fixed and any(one.replaces for one in kept))
 
 
@@ -87,15 +92,19 @@ class _Comparison:
         elif not same(asked, state):
             yield self._change(path, "update", state, asked)
 
-    def _lists(self, path: str, plain: str, before: Any, state: list[Any], asked: list[Any]) -> Iterator[Change]:
+    def _lists(
+        self, path: str, plain: str, before: Any, state: list[Any], asked: list[Any]
+    ) -> Iterator[Change]:
         if plain in self.kind.sets:
-            if sorted(map(repr, state)) != sorted(map(repr, asked)):
+            if _unordered(state) != _unordered(asked):
                 yield self._change(path, "update", state, asked)
             return
         before = before if isinstance(before, list) else []
         for index, item in enumerate(asked):
             old = state[index] if index < len(state) else _ABSENT
-            yield from self.values(f"{path}[{index}]", before[index] if index < len(before) else _ABSENT, old, item)
+            yield from self.values(
+                f"{path}[{index}]", before[index] if index < len(before) else _ABSENT, old, item
+            )
         for index in range(len(asked), len(state)):
             yield self._change(f"{path}[{index}]", "delete", state[index], None)
 
@@ -120,6 +129,10 @@ def _defaults(kind: Kind, state: Inputs, asked: Inputs, where: Where) -> Iterato
         given = asked.get(kind.labels) or {}
         if given is not UNKNOWN and state.get("pulumiLabels") != where.labels | given:
             yield Change("pulumiLabels", "update")
+
+
+def _unordered(items: list[Any]) -> list[str]:
+    return sorted(json.dumps(to_wire(one), sort_keys=True) for one in items)
 
 
 def _within(path: str, ignored: str) -> bool:

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from testing.gcp.cloud import VARIABLE, Body, Cloud, Refusal, State
+from testing.gcp.cloud import VARIABLE, Body, Cloud, GoogleError, State
 from testing.gcp.kinds import KINDS
 from testing.gcp.kinds.cluster import POOL
 from testing.gcp.kinds.identity import ACCOUNT
 from testing.gcp.kinds.places import relative
 
 PROJECT = "demo-project"
-TOKEN = "canary-oauth-token-7c1f"  # noqa: S105 -- nobody takes it
+TOKEN = "canary-oauth-token-7c1f"
 BIN = Path(__file__).parent / "bin"
 # The provider's name on PATH is what the engine looks for.
 PLUGIN = "pulumi-resource-gcp"
@@ -125,7 +125,9 @@ class Double:
 
     def delete_pool(self, cluster: str, location: str, name: str) -> None:
         """Delete a node pool as a person does."""
-        self._delete(POOL, f"projects/{self.project}/locations/{location}/clusters/{cluster}/nodePools/{name}")
+        self._delete(
+            POOL, f"projects/{self.project}/locations/{location}/clusters/{cluster}/nodePools/{name}"
+        )
 
     def has_account(self, name: str) -> bool:
         """Return whether the project has a service account."""
@@ -150,14 +152,14 @@ class Double:
         return found
 
     def _delete(self, kind: str, identity: str) -> None:
-        """Delete one thing, waiting while its cluster is busy. Raises Refusal for what is in use, KeyError for nothing."""
+        """Delete one thing, waiting while its cluster is busy. Raises GoogleError for what is in use, KeyError for nothing."""
         deadline = time.monotonic() + 30
         while True:
             with self.cloud.transaction() as state:
                 try:
                     self._delete_now(state, kind, identity)
                     return
-                except Refusal as refused:
+                except GoogleError as refused:
                     if refused.reason != "failedPrecondition" or time.monotonic() > deadline:
                         raise
             time.sleep(0.02)
@@ -170,11 +172,13 @@ class Double:
 
 def _named(body: Body, name: str) -> bool:
     given = str(body.get("name", ""))
-    return name == body.get("accountId") or given == name or given.startswith(f"{name}-") and len(given) == len(name) + 8
+    return (
+        name == body.get("accountId")
+        or given == name
+        or (given.startswith(f"{name}-") and len(given) == len(name) + 8)
+    )
 
 
 def _place(link: str) -> str:
     """Return what an address is about: GKE's current API has ``locations`` where the older had zones and regions."""
     return relative(link).replace("/zones/", "/locations/").replace("/regions/", "/locations/")
-
-

@@ -21,13 +21,17 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from testing.gcp.cloud import Cloud, Refusal, State, is_open
+from testing.gcp.cloud import Cloud, GoogleError, State, is_open
 
-_QUOTA = {"code": 403, "message": "Quota 'CPUS' exceeded. Limit: 0.0 in region us-central1", "reason": "quotaExceeded"}
+_QUOTA = {
+    "code": 403,
+    "message": "Quota 'CPUS' exceeded. Limit: 0.0 in region us-central1",
+    "reason": "quotaExceeded",
+}
 _STEP_S = 0.02
 
 
-class HeldTooLong(Exception):
+class HeldTooLongError(Exception):
     """A call waited for a gate longer than its time limit."""
 
 
@@ -35,7 +39,7 @@ class HeldTooLong(Exception):
 class Effect:
     """What happens to one call; all of it is empty for most."""
 
-    refuse: Refusal | None = None
+    refuse: GoogleError | None = None
     seconds: float | None = None
     fail: str | None = None
     hold: str | None = None
@@ -52,7 +56,7 @@ class Effect:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def wait(self, cloud: Cloud, point: str, patience_s: float) -> None:
-        """Wait for the gate where the fault holds this point. Raises HeldTooLong."""
+        """Wait for the gate where the fault holds this point. Raises HeldTooLongError."""
         if self.at(point):
             poll(lambda: is_open(cloud.folder, self.gate), patience_s, f"the gate {self.gate}")
 
@@ -86,15 +90,28 @@ def effect(cloud: Cloud, method: str, kind: str, name: str) -> Effect:
 
 
 def poll(true: Callable[[], bool], patience_s: float, what: str) -> None:
-    """Return as soon as it is true. Raises HeldTooLong with ``what`` after ``patience_s``."""
+    """Return as soon as it is true. Raises HeldTooLongError with ``what`` after ``patience_s``."""
     deadline = time.monotonic() + patience_s
     while not true():
         if time.monotonic() > deadline:
-            raise HeldTooLong(f"timeout while waiting for {what} after {patience_s:g} s")
+            raise HeldTooLongError(f"timeout while waiting for {what} after {patience_s:g} s")
         time.sleep(_STEP_S)
 
 
-_KEYS = {"method", "type", "name", "nth", "once", "group", "refuse", "seconds", "fail", "hold", "gate", "exit"}
+_KEYS = {
+    "method",
+    "type",
+    "name",
+    "nth",
+    "once",
+    "group",
+    "refuse",
+    "seconds",
+    "fail",
+    "hold",
+    "gate",
+    "exit",
+}
 
 
 def _file(folder: Path) -> Path:
@@ -124,7 +141,7 @@ def _effect(fault: dict[str, Any]) -> Effect:
     refuse = fault.get("refuse")
     answer = _QUOTA if refuse == "quota" else refuse
     return Effect(
-        refuse=Refusal(**answer) if answer else None,
+        refuse=GoogleError(**answer) if answer else None,
         seconds=fault.get("seconds"),
         fail=fault.get("fail"),
         hold=fault.get("hold"),

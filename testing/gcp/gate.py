@@ -31,7 +31,9 @@ class Gate:
         The creations named in ``always`` arrive in any case.
         """
         self._name = f"{_GROUP}-{next(_NUMBERS)}"
-        polite = [{"type": f"*:{title}", "name": name, "hold": "answer"} for title, name in map(str.split, always)]
+        polite = [
+            {"type": f"*:{title}", "name": name, "hold": "answer"} for title, name in map(str.split, always)
+        ]
         others = {"hold": "answer" if arrives else "call"}
         self._write(*polite, others)
 
@@ -49,7 +51,9 @@ class Gate:
         """Return what is held since the last ``hold``, in the order of arrival."""
         with self.double.cloud.transaction() as state:
             listed = state.document["faults"]["held"]
-        return [f"{one['type'].rpartition(':')[2]} {one['name']}" for one in listed if one["gate"] == self._name]
+        return [
+            f"{one['type'].rpartition(':')[2]} {one['name']}" for one in listed if one["gate"] == self._name
+        ]
 
     @property
     def met(self) -> list[str]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from testing.gcp import faults, schema
-from testing.gcp.cloud import Body, Cloud, Refusal
+from testing.gcp.cloud import Body, Cloud, GoogleError
 from testing.gcp.diff import Difference, difference
-from testing.gcp.faults import Effect, HeldTooLong, poll
+from testing.gcp.faults import Effect, HeldTooLongError, poll
 from testing.gcp.kinds import KINDS, LOOKUPS
 from testing.gcp.kinds.base import Done, Inputs, Kind
 from testing.gcp.kinds.places import Where, same
@@ -24,7 +24,7 @@ class ProviderError(Exception):
     """What the provider itself refuses, or a call that did not end well."""
 
 
-class HalfDone(Exception):
+class HalfDoneError(Exception):
     """An operation failed after Google had begun the resource: Pulumi's state must keep it."""
 
     def __init__(self, identity: str, outputs: Body, reason: str) -> None:
@@ -68,10 +68,16 @@ class Provider:
         name = f"{call.name}-{_suffix(seed)}"
         if len(name) > kind.autoname:
             most = kind.autoname - _SUFFIX - 1
-            findings.append(Finding("name", f"{call.name} has more than {most} characters, which leaves no room for a suffix"))
+            findings.append(
+                Finding(
+                    "name", f"{call.name} has more than {most} characters, which leaves no room for a suffix"
+                )
+            )
         return new | {"name": name, "__defaults": ["name"]}, findings
 
-    def diff(self, call: Call, *, before: Inputs, state: Body, asked: Inputs, ignored: list[str]) -> Difference:
+    def diff(
+        self, call: Call, *, before: Inputs, state: Body, asked: Inputs, ignored: list[str]
+    ) -> Difference:
         """Return what must change. Raises ProviderError."""
         return difference(
             self.kind(call.kind), before=before, state=state, asked=asked, where=self.where, ignored=ignored
@@ -80,7 +86,9 @@ class Provider:
     def plan(self, call: Call, inputs: Inputs) -> Body:
         """Return the outputs of a resource that is not made yet: what is known, and what is not."""
         kind = self.kind(call.kind)
-        planned: Body = {name: UNKNOWN for name in kind.outputs().properties if name not in kind.inputs().properties}
+        planned: Body = {
+            name: UNKNOWN for name in kind.outputs().properties if name not in kind.inputs().properties
+        }
         planned |= {key: value for key, value in inputs.items() if not key.startswith("__")}
         if "project" in kind.outputs().properties:
             planned.setdefault("project", self.where.project)
@@ -89,7 +97,7 @@ class Provider:
         return planned
 
     def create(self, call: Call, inputs: Inputs) -> tuple[str, Body]:
-        """Make a resource; return its id and its outputs. Raises Refusal, ProviderError, HalfDone."""
+        """Make a resource; return its id and its outputs. Raises GoogleError, ProviderError, HalfDoneError."""
         kind = self.kind(call.kind)
         effect = self._before("Create", call)
         identity, operation = self._call(
@@ -101,11 +109,11 @@ class Provider:
         self._after(effect, call)
         outputs = self._outputs(kind, identity, inputs)
         if failure is not None:
-            raise HalfDone(identity, outputs, failure)
+            raise HalfDoneError(identity, outputs, failure)
         return identity, outputs
 
     def read(self, call: Call, identity: str, last: Body, inputs: Inputs) -> tuple[Body, Inputs] | None:
-        """Return the outputs and the inputs of what Google has, or None. Raises ProviderError, Refusal."""
+        """Return the outputs and the inputs of what Google has, or None. Raises ProviderError, GoogleError."""
         kind = self.kind(call.kind)
         self._before("Read", call)
         with self.cloud.transaction() as state:
@@ -117,27 +125,32 @@ class Provider:
         return outputs, _asked(kind, inputs, outputs)
 
     def update(self, call: Call, identity: str, last: Body, inputs: Inputs) -> Body:
-        """Change a resource in place; return its outputs. Raises Refusal, ProviderError, HalfDone."""
+        """Change a resource in place; return its outputs. Raises GoogleError, ProviderError, HalfDoneError."""
         kind = self.kind(call.kind)
         effect = self._before("Update", call)
         _, operation = self._call(
-            "Update", call, kind, lambda: kind.perform_update(self.cloud, identity, inputs, self.where, effect)
+            "Update",
+            call,
+            kind,
+            lambda: kind.perform_update(self.cloud, identity, inputs, self.where, effect),
         )
         failure = self._wait(operation, call)
         self._after(effect, call)
         if failure is not None:
-            raise HalfDone(identity, last, failure)
+            raise HalfDoneError(identity, last, failure)
         return self._outputs(kind, identity, inputs)
 
     def delete(self, call: Call, identity: str, last: Body) -> None:
-        """Remove a resource. Raises Refusal, ProviderError where it is protected."""
+        """Remove a resource. Raises GoogleError, ProviderError where it is protected."""
         kind = self.kind(call.kind)
         policy = last.get("deletionPolicy", "DELETE")
         if policy == "ABANDON":
             return
         if policy == "PREVENT" or last.get("deletionProtection", kind.local.get("deletionProtection")):
             what = "deletionPolicy is PREVENT" if policy == "PREVENT" else "deletionProtection is true"
-            raise ProviderError(f"cannot destroy {kind.title} {call.name}: {what}; change it and update before")
+            raise ProviderError(
+                f"cannot destroy {kind.title} {call.name}: {what}; change it and update before"
+            )
         effect = self._before("Delete", call)
         _, operation = self._call(
             "Delete", call, kind, lambda: kind.perform_delete(self.cloud, identity, last, effect)
@@ -147,9 +160,11 @@ class Provider:
         self._after(effect, call)
 
     def invoke(self, token: str, inputs: Inputs) -> dict[str, Any]:
-        """Return a lookup's result. Raises ProviderError, Refusal."""
+        """Return a lookup's result. Raises ProviderError, GoogleError."""
         if token not in LOOKUPS:
-            raise ProviderError(f"the test double of Google does not know the lookup {token}; add it to testing/gcp/kinds/lookups.py")
+            raise ProviderError(
+                f"the test double of Google does not know the lookup {token}; add it to testing/gcp/kinds/lookups.py"
+            )
         with self.cloud.transaction() as state:
             found = LOOKUPS[token](state, inputs, self.where)
         self.cloud.note("Invoke", token, "")
@@ -171,17 +186,17 @@ class Provider:
     def _held(self, effect: Effect, point: str, call: Call) -> None:
         try:
             effect.wait(self.cloud, point, call.patience_s)
-        except HeldTooLong as late:
+        except HeldTooLongError as late:
             raise ProviderError(str(late)) from None
 
-    def _call(self, method: str, call: Call, kind: Kind, perform: Any) -> Done:  # noqa: ANN401 -- a lambda
+    def _call(self, method: str, call: Call, kind: Kind, perform: Any) -> Done:
         """Call Google, and again for as long as its answer says that it is only busy."""
         done: list[Done] = []
 
         def accepted() -> bool:
             try:
                 done.append(perform())
-            except Refusal as refused:
+            except GoogleError as refused:
                 self.cloud.note(method, call.kind, call.name, refused.code, refused.reason)
                 if not kind.retries(refused):
                     raise
@@ -191,7 +206,7 @@ class Provider:
 
         try:
             poll(accepted, call.patience_s, f"{kind.title} {call.name}")
-        except HeldTooLong as late:
+        except HeldTooLongError as late:
             raise ProviderError(str(late)) from None
         return done[0]
 
@@ -206,7 +221,7 @@ class Provider:
 
         try:
             poll(ended, call.patience_s, f"{operation} on {call.name}")
-        except HeldTooLong as late:
+        except HeldTooLongError as late:
             return str(late)
         with self.cloud.transaction() as state:
             return state.ended(operation)[1]
@@ -223,7 +238,7 @@ def _suffix(seed: bytes) -> str:
     return hashlib.sha256(seed or os.urandom(16)).hexdigest()[:_SUFFIX]
 
 
-def _set_unknown(planned: Any, path: list[str]) -> None:  # noqa: ANN401 -- objects and lists, as deep as they go
+def _set_unknown(planned: Any, path: list[str]) -> None:
     head, *rest = path
     name = head.removesuffix("[]")
     if not isinstance(planned, dict):
@@ -254,7 +269,7 @@ def _asked(kind: Kind, inputs: Inputs, outputs: Body) -> Inputs:
     return found
 
 
-def _like(given: Any, now: Any) -> Any:  # noqa: ANN401 -- any value
+def _like(given: Any, now: Any) -> Any:
     if isinstance(given, dict) and isinstance(now, dict):
         return {key: _like(value, now[key]) for key, value in given.items() if key in now}
     if isinstance(given, list) and isinstance(now, list) and len(given) == len(now):

@@ -43,7 +43,12 @@ class RealGoogle:
 
     def exists(self, link: str) -> bool:
         """Return whether there is something at Google's address."""
-        return self._status(link.replace("/zones/", "/locations/") if "container.googleapis.com" in link else link) == 200
+        return (
+            self._status(
+                link.replace("/zones/", "/locations/") if "container.googleapis.com" in link else link
+            )
+            == 200
+        )
 
     def pools(self, cluster: str, location: str) -> list[str]:
         """Return the names of a cluster's node pools, sorted."""
@@ -80,7 +85,9 @@ class RealGoogle:
 
     def _ask(self, method: str, address: str) -> httpx.Response:
         body: dict[str, Any] | None = {} if method == "POST" else None
-        return self.client.request(method, address, json=body, headers={"Authorization": f"Bearer {self.token}"})
+        return self.client.request(
+            method, address, json=body, headers={"Authorization": f"Bearer {self.token}"}
+        )
 
 
 def _token() -> str:

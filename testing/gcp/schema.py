@@ -52,20 +52,19 @@ def _of_value(shape: Shape, wanted: Type, given: Any, path: str) -> Iterator[Fin
             yield Finding(path, f"expected an object, not {given!r}")
         else:
             yield from _of_object(sdk.nested(shape, wanted.name), given, path)
-    elif wanted.kind == "list":
-        if not isinstance(given, list):
-            yield Finding(path, f"expected a list, not {given!r}")
-        else:
-            for index, item in enumerate(given):
-                yield from _of_value(shape, wanted.of[0], item, f"{path}[{index}]")
-    elif wanted.kind == "map":
-        if not isinstance(given, dict):
-            yield Finding(path, f"expected a map, not {given!r}")
-        else:
-            for key, item in given.items():
-                yield from _of_value(shape, wanted.of[0], item, f"{path}[{key!r}]")
+    elif wanted.kind in {"list", "map"}:
+        yield from _of_many(shape, wanted, given, path)
     elif not _is(wanted.kind, given):
         yield Finding(path, f"expected {_NAMES[wanted.kind]}, not {given!r}")
+
+
+def _of_many(shape: Shape, wanted: Type, given: Any, path: str) -> Iterator[Finding]:
+    if not isinstance(given, list if wanted.kind == "list" else dict):
+        yield Finding(path, f"expected a {wanted.kind}, not {given!r}")
+        return
+    items = given.items() if isinstance(given, dict) else enumerate(given)
+    for key, item in items:
+        yield from _of_value(shape, wanted.of[0], item, f"{path}[{key!r}]")
 
 
 def _is(kind: str, given: Any) -> bool:

@@ -16,13 +16,13 @@ import grpc
 from google.protobuf import empty_pb2
 
 from testing.gcp import schema, sdk
-from testing.gcp.cloud import VARIABLE, Body, Cloud, Refusal
+from testing.gcp.cloud import VARIABLE, Body, Cloud, GoogleError
 from testing.gcp.kinds import KINDS
 from testing.gcp.kinds.places import Where
 from testing.gcp.protocol import plugin_pb2, provider_pb2, provider_pb2_grpc, status_pb2
-from testing.gcp.provider import PATIENCE_S, Call, HalfDone, Provider, ProviderError
+from testing.gcp.provider import PATIENCE_S, Call, HalfDoneError, Provider, ProviderError
 from testing.gcp.sdk import SdkError
-from testing.gcp.values import UNKNOWN, Secret, decode, encode, marked, plain
+from testing.gcp.values import UNKNOWN, Secret, decode, encode, marked, merged, plain
 
 _CREDENTIALS = ("GOOGLE_OAUTH_ACCESS_TOKEN", "GOOGLE_CREDENTIALS", "GOOGLE_APPLICATION_CREDENTIALS")
 _OPTIONS = [("grpc.max_receive_message_length", 400 * 1024 * 1024)]
@@ -46,15 +46,15 @@ def _answered(method: Callable[..., Any]) -> Callable[..., Any]:
     def call(self: "Server", request: Any, context: Any) -> Any:
         try:
             return method(self, request, context)
-        except HalfDone as half:
+        except HalfDoneError as half:
             context.abort_with_status(_half_done(half, request))
-        except (Refusal, ProviderError, SdkError) as refused:
+        except (GoogleError, ProviderError, SdkError) as refused:
             context.abort(grpc.StatusCode.UNKNOWN, str(refused))
 
     return call
 
 
-def _half_done(half: HalfDone, request: Any) -> _Status:
+def _half_done(half: HalfDoneError, request: Any) -> _Status:
     detail = provider_pb2.ErrorResourceInitFailed(id=half.identity, reasons=[half.reason])
     detail.properties.CopyFrom(encode(half.outputs))
     detail.inputs.CopyFrom(getattr(request, "news", None) or request.properties)
@@ -88,7 +88,9 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):  # type: ignore[misc, 
     def CheckConfig(self, request: Any, context: Any) -> Any:
         given = {key: _from_json(value) for key, value in plain(decode(request.news)).items()}
         shape = sdk.shape("provider", "ProviderArgs")
-        found = [one for one in schema.findings(shape, given) if one.path not in {"version", "pluginDownloadURL"}]
+        found = [
+            one for one in schema.findings(shape, given) if one.path not in {"version", "pluginDownloadURL"}
+        ]
         return provider_pb2.CheckResponse(inputs=request.news, failures=_failures(found))
 
     def DiffConfig(self, request: Any, context: Any) -> Any:
@@ -98,8 +100,16 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):  # type: ignore[misc, 
 
     @_answered
     def Configure(self, request: Any, context: Any) -> Any:
-        given = {key: _from_json(value) for key, value in plain(decode(request.args)).items() if value is not UNKNOWN}
-        if not given.get("accessToken") and not given.get("credentials") and not any(map(os.environ.get, _CREDENTIALS)):
+        given = {
+            key: _from_json(value)
+            for key, value in plain(decode(request.args)).items()
+            if value is not UNKNOWN
+        }
+        if (
+            not given.get("accessToken")
+            and not given.get("credentials")
+            and not any(map(os.environ.get, _CREDENTIALS))
+        ):
             raise ProviderError("no credentials for Google; run: gcloud auth application-default login")
         self.provider.where = Where(
             project=given.get("project") or os.environ.get("GOOGLE_PROJECT", ""),
@@ -108,13 +118,17 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):  # type: ignore[misc, 
             labels=given.get("defaultLabels") or {},
         )
         if not self.provider.where.project:
-            raise ProviderError("project: required field is not set; run: pulumi config set gcp:project YOUR-PROJECT-ID")
+            raise ProviderError(
+                "project: required field is not set; run: pulumi config set gcp:project YOUR-PROJECT-ID"
+            )
         return provider_pb2.ConfigureResponse(acceptSecrets=True, supportsPreview=True)
 
     @_answered
     def Check(self, request: Any, context: Any) -> Any:
         given = decode(request.news)
-        inputs, found = self.provider.check(_call(request), plain(decode(request.olds)), plain(given), request.randomSeed)
+        inputs, found = self.provider.check(
+            _call(request), plain(decode(request.olds)), plain(given), request.randomSeed
+        )
         return provider_pb2.CheckResponse(inputs=encode(marked(inputs, given)), failures=_failures(found))
 
     @_answered
@@ -146,7 +160,9 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):  # type: ignore[misc, 
             planned = self.provider.plan(_call(request), plain(given))
             return provider_pb2.CreateResponse(properties=encode(_hidden(request.type, planned, given)))
         identity, outputs = self.provider.create(_call(request), plain(given))
-        return provider_pb2.CreateResponse(id=identity, properties=encode(_hidden(request.type, outputs, given)))
+        return provider_pb2.CreateResponse(
+            id=identity, properties=encode(_hidden(request.type, outputs, given))
+        )
 
     @_answered
     def Read(self, request: Any, context: Any) -> Any:
@@ -166,7 +182,7 @@ class Server(provider_pb2_grpc.ResourceProviderServicer):  # type: ignore[misc, 
         given, last = decode(request.news), decode(request.olds)
         if request.preview:
             shown = {key: value for key, value in given.items() if not key.startswith("__")}
-            return provider_pb2.UpdateResponse(properties=encode(last | shown))
+            return provider_pb2.UpdateResponse(properties=encode(merged(last, shown)))
         outputs = self.provider.update(_call(request), request.id, plain(last), plain(given))
         return provider_pb2.UpdateResponse(properties=encode(_hidden(request.type, outputs, given)))
 
@@ -223,13 +239,14 @@ def main() -> int:
     """Serve until the engine ends; print the port as Pulumi wants it. Return 1 without a cloud."""
     folder = os.environ.get(VARIABLE)
     if not folder:
-        print(f"{VARIABLE} is not set: it names the folder of the test double's cloud", file=sys.stderr)
+        sys.stderr.write(f"{VARIABLE} is not set: it names the folder of the test double's cloud\n")
         return 1
     server = grpc.server(ThreadPoolExecutor(_THREADS), options=_OPTIONS)
     provider_pb2_grpc.add_ResourceProviderServicer_to_server(Server(Cloud(Path(folder))), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    print(port, flush=True)
+    sys.stdout.write(f"{port}\n")
+    sys.stdout.flush()
     threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
     server.wait_for_termination()
     return 0

@@ -75,6 +75,15 @@ def marked(value: Any, like: Any) -> Any:
     return value
 
 
+def merged(old: Any, new: Any) -> Any:
+    """Return ``new`` with what ``old`` has beside it, as deep as both are objects or lists of one length."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return old | {key: merged(old.get(key), value) for key, value in new.items()}
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return [merged(one, other) for one, other in zip(old, new, strict=True)]
+    return new
+
+
 def _is_null(value: struct_pb2.Value) -> bool:
     return value.WhichOneof("kind") in {"null_value", None}
 

@@ -1,20 +1,30 @@
 """Artifact Registry: repositories of images and packages."""
 
-from testing.gcp.cloud import Body, Refusal, State
-from testing.gcp.kinds.base import RFC1035, Inputs, Kind
+from types import MappingProxyType
+
+from testing.gcp.cloud import Body, GoogleError, State
+from testing.gcp.kinds.base import RFC1035, Inputs, Kind, Rules
 from testing.gcp.kinds.places import Where, is_region
 
 _FORMATS = ("DOCKER", "MAVEN", "NPM", "APT", "YUM", "PYTHON", "KFP", "GO", "GENERIC")
 
 
 class Repository(Kind):
-    token, api, labels = "gcp:artifactregistry/repository:Repository", "artifactregistry.googleapis.com", "labels"
-    replaces = frozenset({"format", "repositoryId", "kmsKeyName", "location", "mode", "project", "remoteRepositoryConfig"})
+    token, api, labels = (
+        "gcp:artifactregistry/repository:Repository",
+        "artifactregistry.googleapis.com",
+        "labels",
+    )
+    replaces = frozenset(
+        {"format", "repositoryId", "kmsKeyName", "location", "mode", "project", "remoteRepositoryConfig"}
+    )
     sets = frozenset({"cleanupPolicies"})
-    patterns = {"repositoryId": RFC1035}
-    allowed = {"mode": ("STANDARD_REPOSITORY", "VIRTUAL_REPOSITORY", "REMOTE_REPOSITORY")}
-    conflicts = (("remoteRepositoryConfig", "virtualRepositoryConfig"),)
-    local = {"deletionPolicy": "DELETE"}
+    rules = Rules(
+        patterns={"repositoryId": RFC1035},
+        allowed={"mode": ("STANDARD_REPOSITORY", "VIRTUAL_REPOSITORY", "REMOTE_REPOSITORY")},
+        conflicts=(("remoteRepositoryConfig", "virtualRepositoryConfig"),),
+    )
+    local = MappingProxyType({"deletionPolicy": "DELETE"})
 
     def identity(self, inputs: Inputs, where: Where) -> str:
         location = inputs.get("location") or where.region
@@ -22,10 +32,14 @@ class Repository(Kind):
 
     def admit(self, state: State, inputs: Inputs, where: Where, old: Body | None) -> None:
         if inputs["format"].upper() not in _FORMATS:
-            raise Refusal(400, f'Format "{inputs["format"]}" is not one of {", ".join(_FORMATS)}', "badRequest")
+            raise GoogleError(
+                400, f'Format "{inputs["format"]}" is not one of {", ".join(_FORMATS)}', "badRequest"
+            )
         location = self.identity(inputs, where).split("/")[3]
         if not is_region(location) and location not in {"us", "europe", "asia"}:
-            raise Refusal(400, f'Location "{location}" is neither a region nor us, europe or asia', "badRequest")
+            raise GoogleError(
+                400, f'Location "{location}" is neither a region nor us, europe or asia', "badRequest"
+            )
 
     def body(self, state: State, inputs: Inputs, where: Where, old: Body | None) -> Body:
         _, project, _, location, _, name = self.identity(inputs, where).split("/")

@@ -1,11 +1,13 @@
 """What every resource type of the double has: its inputs' rules, its place in the cloud, its life there."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from testing.gcp import sdk
-from testing.gcp.cloud import OWN, STATUS, Body, Cloud, Operation, Refusal, State
+from testing.gcp.cloud import OWN, STATUS, Body, Cloud, GoogleError, Operation, State
 from testing.gcp.faults import Effect
 from testing.gcp.kinds.places import Where
 from testing.gcp.schema import Finding
@@ -20,6 +22,42 @@ _LABEL_KEY, _LABEL_VALUE = re.compile(r"[a-z][-_a-z0-9]{0,62}"), re.compile(r"[-
 ATTRIBUTION = {"goog-pulumi-provisioned": "true"}
 
 
+@dataclass(frozen=True)
+class Rules:
+    """Rules about single values, by path: patterns, allowed values, least values; and what cannot both be given."""
+
+    patterns: Mapping[str, str] = field(default_factory=dict)
+    allowed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    least: Mapping[str, int] = field(default_factory=dict)
+    conflicts: tuple[tuple[str, str], ...] = ()
+
+    def findings(self, inputs: Inputs) -> Iterator[Finding]:
+        """Yield what breaks a rule."""
+        tests: list[tuple[str, Callable[[Any], bool], str]] = [
+            *((path, _matches(pattern), f"a match of {pattern}") for path, pattern in self.patterns.items()),
+            *(
+                (path, allowed.__contains__, f"one of {', '.join(allowed)}")
+                for path, allowed in self.allowed.items()
+            ),
+            *((path, _at_least(least), f"at least {least}") for path, least in self.least.items()),
+        ]
+        for path, good, wanted in tests:
+            for at, value in each(inputs, path):
+                if not good(value):
+                    yield Finding(at, f"expected {wanted}, not {value!r}")
+        for one, other in self.conflicts:
+            if get(inputs, one) is not None and get(inputs, other) is not None:
+                yield Finding(one, f"{one} conflicts with {other}")
+
+
+def _matches(pattern: str) -> Callable[[Any], bool]:
+    return lambda value: re.fullmatch(pattern, str(value)) is not None
+
+
+def _at_least(least: int) -> Callable[[Any], bool]:
+    return lambda value: bool(value >= least)
+
+
 class Kind:
     """A resource type. Subclasses say what is special about theirs; the rest is the same for all."""
 
@@ -31,7 +69,7 @@ class Kind:
     # Nested properties that Google fills in, unknown in a preview.
     computed: ClassVar[tuple[str, ...]] = ()
     # Properties that the provider keeps to itself, and what they are where nothing is given.
-    local: ClassVar[Mapping[str, Any]] = {}
+    local: ClassVar[Mapping[str, Any]] = MappingProxyType({})
     # What a secret of Google's is in the outputs.
     secrets: ClassVar[tuple[str, ...]] = ()
     # How long a name that Pulumi makes up may be; None: the type has no such name.
@@ -40,12 +78,8 @@ class Kind:
     api: ClassVar[str | None] = None
     # The property that holds labels.
     labels: ClassVar[str | None] = None
-    # The rules that Google's provider applies before any call: patterns, allowed values, least values.
-    patterns: ClassVar[Mapping[str, str]] = {}
-    allowed: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    least: ClassVar[Mapping[str, int]] = {}
-    # Properties that cannot both be given.
-    conflicts: ClassVar[tuple[tuple[str, str], ...]] = ()
+    # What Google's provider refuses before any call.
+    rules: ClassVar[Rules] = Rules()
     # How long an operation takes that no fault makes longer.
     seconds: ClassVar[float] = 0.0
 
@@ -70,21 +104,7 @@ class Kind:
 
     def check(self, inputs: Inputs) -> Iterator[Finding]:
         """Yield what Google's provider refuses before it makes a call. Unknown values are absent."""
-        for path, pattern in self.patterns.items():
-            for at, value in each(inputs, path):
-                if isinstance(value, str) and not re.fullmatch(pattern, value):
-                    yield Finding(at, f"{value!r} does not match {pattern}")
-        for path, allowed in self.allowed.items():
-            for at, value in each(inputs, path):
-                if value not in allowed:
-                    yield Finding(at, f"expected one of {', '.join(allowed)}, not {value!r}")
-        for path, least in self.least.items():
-            for at, value in each(inputs, path):
-                if isinstance(value, int) and value < least:
-                    yield Finding(at, f"expected at least {least}, not {value}")
-        for one, other in self.conflicts:
-            if get(inputs, one) is not None and get(inputs, other) is not None:
-                yield Finding(one, f"{one} conflicts with {other}")
+        yield from self.rules.findings(inputs)
 
     def forces(self, path: str, old: Any, new: Any) -> bool:
         """Return whether the change of a leaf (its path without indices) makes a new resource."""
@@ -95,7 +115,7 @@ class Kind:
         raise NotImplementedError
 
     def admit(self, state: State, inputs: Inputs, where: Where, old: Body | None) -> None:
-        """Raise Refusal where Google would not do it; ``old``: what is there, for an update."""
+        """Raise GoogleError where Google would not do it; ``old``: what is there, for an update."""
 
     def body(self, state: State, inputs: Inputs, where: Where, old: Body | None) -> Body:
         """Return what Google adds to the inputs, and what it writes in another way."""
@@ -114,12 +134,14 @@ class Kind:
         return state.find(self.token, identity)
 
     def perform_create(self, cloud: Cloud, inputs: Inputs, where: Where, effect: Effect) -> Done:
-        """Call Google to make the resource; return its id and the operation to wait for. Raises Refusal."""
+        """Call Google to make the resource; return its id and the operation to wait for. Raises GoogleError."""
         with cloud.transaction() as state:
             identity = self.create(state, inputs, where)
             return identity, self.start(state, "create", identity, effect)
 
-    def perform_update(self, cloud: Cloud, identity: str, inputs: Inputs, where: Where, effect: Effect) -> Done:
+    def perform_update(
+        self, cloud: Cloud, identity: str, inputs: Inputs, where: Where, effect: Effect
+    ) -> Done:
         """Call Google to change the resource; see ``perform_create``."""
         with cloud.transaction() as state:
             self.update(state, identity, inputs, where)
@@ -145,17 +167,19 @@ class Kind:
         body = state.find(self.token, identity)
         if body is not None:
             body[STATUS] = {"create": "PROVISIONING", "update": "RECONCILING", "delete": "STOPPING"}[verb]
-        return state.begin(Operation(verb, self.token, identity, self.unit(identity), seconds, gate, effect.fail))
+        return state.begin(
+            Operation(verb, self.token, identity, self.unit(identity), seconds, gate, effect.fail)
+        )
 
     def finish(self, cloud: Cloud, identity: str, inputs: Inputs) -> None:
         """Do what Google's provider does after a creation has ended well."""
 
-    def retries(self, refused: Refusal) -> bool:
+    def retries(self, refused: GoogleError) -> bool:
         """Return whether Google's provider tries again by itself after this answer."""
         return False
 
     def create(self, state: State, inputs: Inputs, where: Where) -> str:
-        """Make the resource; return its id. Raises Refusal."""
+        """Make the resource; return its id. Raises GoogleError."""
         self.needs_api(state)
         identity = self.identity(inputs, where)
         if state.find(self.token, identity) is not None:
@@ -165,7 +189,7 @@ class Kind:
         return identity
 
     def update(self, state: State, identity: str, inputs: Inputs, where: Where) -> None:
-        """Change the resource in place. Raises Refusal."""
+        """Change the resource in place. Raises GoogleError."""
         old = state.find(self.token, identity)
         if old is None:
             raise missing(identity)
@@ -173,22 +197,28 @@ class Kind:
         state.put(self.token, identity, self._whole(state, inputs, where, old))
 
     def delete(self, state: State, identity: str, last: Body) -> None:
-        """Prepare the removal of the resource; ``last``: its outputs in Pulumi's state. Raises Refusal."""
+        """Prepare the removal of the resource; ``last``: its outputs in Pulumi's state. Raises GoogleError."""
         if users := self.users(state, identity):
             message = f"The resource '{identity}' is already being used by '{users[0]}'"
-            raise Refusal(400, message, "resourceInUseByAnotherResource")
+            raise GoogleError(400, message, "resourceInUseByAnotherResource")
 
     def users(self, state: State, identity: str) -> list[str]:
         """Return the ids of what could not go on without the resource."""
         return []
 
     def needs_api(self, state: State) -> None:
-        """Raise Refusal where the type's API is not enabled."""
+        """Raise GoogleError where the type's API is not enabled."""
         if self.api and self.api not in state.document["services"]:
-            raise Refusal(403, f"{self.api} has not been used in this project before or it is disabled", "accessNotConfigured")
+            raise GoogleError(
+                403,
+                f"{self.api} has not been used in this project before or it is disabled",
+                "accessNotConfigured",
+            )
 
     def _whole(self, state: State, inputs: Inputs, where: Where, old: Body | None) -> Body:
-        given = {key: value for key, value in inputs.items() if key not in self.local and not key.startswith("__")}
+        given = {
+            key: value for key, value in inputs.items() if key not in self.local and not key.startswith("__")
+        }
         own = {key: value for key, value in (old or {}).items() if key.startswith(OWN)}
         return own | given | self._labelled(inputs, where) | self.body(state, inputs, where, old)
 
@@ -199,7 +229,11 @@ class Kind:
         ours = where.labels | given
         for key, value in ours.items():
             if not _LABEL_KEY.fullmatch(key) or not _LABEL_VALUE.fullmatch(value):
-                raise Refusal(400, f"Invalid label {key}={value}: lowercase letters, digits, - and _, at most 63", "invalid")
+                raise GoogleError(
+                    400,
+                    f"Invalid label {key}={value}: lowercase letters, digits, - and _, at most 63",
+                    "invalid",
+                )
         return {self.labels: given, "pulumiLabels": ours, "effectiveLabels": ours | ATTRIBUTION}
 
 
@@ -227,11 +261,11 @@ def each(inputs: Any, path: str) -> Iterator[tuple[str, Any]]:
             yield from ((f"{at}.{inner}", leaf) for inner, leaf in each(item, rest))
 
 
-def exists(identity: str) -> Refusal:
+def exists(identity: str) -> GoogleError:
     """Return Google's answer to a creation of what exists."""
-    return Refusal(409, f"The resource '{identity}' already exists", "alreadyExists")
+    return GoogleError(409, f"The resource '{identity}' already exists", "alreadyExists")
 
 
-def missing(identity: str) -> Refusal:
+def missing(identity: str) -> GoogleError:
     """Return Google's answer about what does not exist."""
-    return Refusal(404, f"The resource '{identity}' was not found", "notFound")
+    return GoogleError(404, f"The resource '{identity}' was not found", "notFound")

@@ -3,11 +3,12 @@
 import base64
 import hashlib
 from collections.abc import Iterator
+from types import MappingProxyType
 from typing import Any
 
-from testing.gcp.cloud import Body, Cloud, Refusal, State
+from testing.gcp.cloud import Body, Cloud, GoogleError, State
 from testing.gcp.kinds import cluster_rules, nodes, versions
-from testing.gcp.kinds.base import Inputs, Kind, exists, get
+from testing.gcp.kinds.base import Inputs, Kind, Rules, exists, get
 from testing.gcp.kinds.places import Where, network, region_of, subnetwork
 from testing.gcp.schema import Finding
 
@@ -34,14 +35,37 @@ _NOT_ON_AUTOPILOT = (
 class Cluster(Kind):
     token, api, autoname, labels, seconds = CLUSTER, "container.googleapis.com", 40, "resourceLabels", 0.05
     replaces = frozenset(
-        {"name", "location", "project", "description", "network", "subnetwork", "clusterIpv4Cidr", "enableAutopilot"}
+        {
+            "name",
+            "location",
+            "project",
+            "description",
+            "network",
+            "subnetwork",
+            "clusterIpv4Cidr",
+            "enableAutopilot",
+        }
         | {"enableKubernetesAlpha", "enableTpu", "initialNodeCount", "ipAllocationPolicy", "networkingMode"}
-        | {"privateClusterConfig.masterIpv4CidrBlock", "privateClusterConfig.privateEndpointSubnetwork", "nodePools"}
-        | {"masterAuth.clientCertificateConfig", "defaultMaxPodsPerNode", "datapathProvider", "confidentialNodes"}
+        | {
+            "privateClusterConfig.masterIpv4CidrBlock",
+            "privateClusterConfig.privateEndpointSubnetwork",
+            "nodePools",
+        }
+        | {
+            "masterAuth.clientCertificateConfig",
+            "defaultMaxPodsPerNode",
+            "datapathProvider",
+            "confidentialNodes",
+        }
         | {f"nodeConfig.{name}" for name in nodes.REPLACES}
     )
     sets = frozenset(
-        {"nodeLocations", "nodeConfig.oauthScopes", "loggingConfig.enableComponents", "monitoringConfig.enableComponents"}
+        {
+            "nodeLocations",
+            "nodeConfig.oauthScopes",
+            "loggingConfig.enableComponents",
+            "monitoringConfig.enableComponents",
+        }
         | {"masterAuthorizedNetworksConfig.cidrBlocks"}
     )
     computed = (
@@ -54,32 +78,39 @@ class Cluster(Kind):
         "nodePools",
     )
     secrets = ("masterAuth.clientKey",)
-    patterns = {"name": r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?"}
-    allowed = {
-        "networkingMode": ("VPC_NATIVE", "ROUTES"),
-        "releaseChannel.channel": ("UNSPECIFIED", "RAPID", "REGULAR", "STABLE", "EXTENDED"),
-        "datapathProvider": ("DATAPATH_PROVIDER_UNSPECIFIED", "LEGACY_DATAPATH", "ADVANCED_DATAPATH"),
-        "gatewayApiConfig.channel": ("CHANNEL_DISABLED", "CHANNEL_EXPERIMENTAL", "CHANNEL_STANDARD"),
-        "securityPostureConfig.mode": ("DISABLED", "BASIC", "ENTERPRISE", "MODE_UNSPECIFIED"),
-        "securityPostureConfig.vulnerabilityMode": (
-            "VULNERABILITY_DISABLED",
-            "VULNERABILITY_BASIC",
-            "VULNERABILITY_ENTERPRISE",
-            "VULNERABILITY_MODE_UNSPECIFIED",
+    rules = Rules(
+        patterns={"name": r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?"},
+        allowed={
+            "networkingMode": ("VPC_NATIVE", "ROUTES"),
+            "releaseChannel.channel": ("UNSPECIFIED", "RAPID", "REGULAR", "STABLE", "EXTENDED"),
+            "datapathProvider": ("DATAPATH_PROVIDER_UNSPECIFIED", "LEGACY_DATAPATH", "ADVANCED_DATAPATH"),
+            "gatewayApiConfig.channel": ("CHANNEL_DISABLED", "CHANNEL_EXPERIMENTAL", "CHANNEL_STANDARD"),
+            "securityPostureConfig.mode": ("DISABLED", "BASIC", "ENTERPRISE", "MODE_UNSPECIFIED"),
+            "securityPostureConfig.vulnerabilityMode": (
+                "VULNERABILITY_DISABLED",
+                "VULNERABILITY_BASIC",
+                "VULNERABILITY_ENTERPRISE",
+                "VULNERABILITY_MODE_UNSPECIFIED",
+            ),
+            **{f"nodeConfig.{path}": values for path, values in nodes.ALLOWED.items()},
+        },
+        least={f"nodeConfig.{path}": least for path, least in nodes.LEAST.items()},
+        conflicts=(
+            ("clusterIpv4Cidr", "ipAllocationPolicy"),
+            *((name, _AUTOPILOT) for name in _NOT_ON_AUTOPILOT),
         ),
-        **{f"nodeConfig.{path}": values for path, values in nodes.ALLOWED.items()},
-    }
-    least = {f"nodeConfig.{path}": least for path, least in nodes.LEAST.items()}
-    conflicts = (("clusterIpv4Cidr", "ipAllocationPolicy"), *((name, _AUTOPILOT) for name in _NOT_ON_AUTOPILOT))
-    local = {
-        "deletionProtection": True,
-        "deletionPolicy": "DELETE",
-        "removeDefaultNodePool": None,
-        "minMasterVersion": None,
-        "allowNetAdmin": None,
-        "ignoreNodeCountChanges": False,
-        "skipNodePoolRefresh": None,
-    }
+    )
+    local = MappingProxyType(
+        {
+            "deletionProtection": True,
+            "deletionPolicy": "DELETE",
+            "removeDefaultNodePool": None,
+            "minMasterVersion": None,
+            "allowNetAdmin": None,
+            "ignoreNodeCountChanges": False,
+            "skipNodePoolRefresh": None,
+        }
+    )
 
     def check(self, inputs: Inputs) -> Iterator[Finding]:
         yield from super().check(inputs)
@@ -87,7 +118,9 @@ class Cluster(Kind):
 
     def identity(self, inputs: Inputs, where: Where) -> str:
         location = inputs.get("location") or where.zone or where.region
-        return f"projects/{inputs.get('project', where.project)}/locations/{location}/clusters/{inputs['name']}"
+        return (
+            f"projects/{inputs.get('project', where.project)}/locations/{location}/clusters/{inputs['name']}"
+        )
 
     def create(self, state: State, inputs: Inputs, where: Where) -> str:
         self.needs_api(state)
@@ -115,22 +148,28 @@ class Cluster(Kind):
         busy(state, identity)
         super().delete(state, identity, last)
 
-    def retries(self, refused: Refusal) -> bool:
+    def retries(self, refused: GoogleError) -> bool:
         return refused.reason == "failedPrecondition"
 
     def admit(self, state: State, inputs: Inputs, where: Where, old: Body | None) -> None:
         location = self.identity(inputs, where).split("/")[3]
         for fault in cluster_rules.faults(state, inputs, where, location, old):
-            raise Refusal(400, fault, "badRequest")
+            raise GoogleError(400, fault, "badRequest")
         nodes.admit(state, inputs.get("nodeConfig", {}))
         nodes.admit(state, get(inputs, "clusterAutoscaling.autoProvisioningDefaults", {}))
 
     def body(self, state: State, inputs: Inputs, where: Where, old: Body | None) -> Body:
         identity = self.identity(inputs, where)
         project, location = identity.split("/")[1], identity.split("/")[3]
-        version = versions.resolve(inputs.get("minMasterVersion"), get(inputs, "releaseChannel.channel", "REGULAR"))
+        version = versions.resolve(
+            inputs.get("minMasterVersion"), get(inputs, "releaseChannel.channel", "REGULAR")
+        )
         if old is not None:
-            version = max(version, old["masterVersion"], key=versions.order) if inputs.get("minMasterVersion") else old["masterVersion"]
+            version = (
+                max(version, old["masterVersion"], key=versions.order)
+                if inputs.get("minMasterVersion")
+                else old["masterVersion"]
+            )
         subnet = subnetwork(inputs.get("subnetwork", "default"), where, region_of(location))
         zones = sorted({*inputs.get("nodeLocations", ()), *([location] if location.count("-") == 2 else ())})
         place = "zones" if location.count("-") == 2 else "locations"
@@ -180,18 +219,15 @@ class Cluster(Kind):
 
 
 def busy(state: State, cluster: str) -> None:
-    """Raise Refusal while the cluster has an operation under way: GKE does one at a time."""
+    """Raise GoogleError while the cluster has an operation under way: GKE does one at a time."""
     if running := state.running(cluster):
         message = f"Cluster is running incompatible operation {running}."
-        raise Refusal(400, message, "failedPrecondition")
+        raise GoogleError(400, message, "failedPrecondition")
 
 
 def _reached(state: State, identity: str, inputs: Inputs, old: Body | None) -> dict[str, Any]:
     """Return who reaches the API server, and where: its name, its addresses, its certificate."""
-    if old is not None:
-        number = old["~number"]
-    else:
-        number = state.number() % 200
+    number = old["~number"] if old is not None else state.number() % 200
     digest = hashlib.sha256(f"{identity} {number}".encode()).hexdigest()[:24]
     region = region_of(identity.split("/")[3])
     public, private = f"203.0.113.{number}", "172.16.0.2"
@@ -210,12 +246,22 @@ def _reached(state: State, identity: str, inputs: Inputs, old: Body | None) -> d
         },
     }
     if config:
-        reached["privateClusterConfig"] = config | {"privateEndpoint": private, "publicEndpoint": public, "peeringName": ""}
+        reached["privateClusterConfig"] = config | {
+            "privateEndpoint": private,
+            "publicEndpoint": public,
+            "peeringName": "",
+        }
     if ends := inputs.get("controlPlaneEndpointsConfig"):
         named = {"endpoint": f"gke-{digest}-{state.document['number'] % 10}.{region}.gke.goog"}
         if old is not None:
-            named = {"endpoint": get(old, "controlPlaneEndpointsConfig.dnsEndpointConfig.endpoint", named["endpoint"])}
-        reached["controlPlaneEndpointsConfig"] = ends | {"dnsEndpointConfig": ends.get("dnsEndpointConfig", {}) | named}
+            named = {
+                "endpoint": get(
+                    old, "controlPlaneEndpointsConfig.dnsEndpointConfig.endpoint", named["endpoint"]
+                )
+            }
+        reached["controlPlaneEndpointsConfig"] = ends | {
+            "dnsEndpointConfig": ends.get("dnsEndpointConfig", {}) | named
+        }
     return reached
 
 
@@ -223,13 +269,21 @@ def _ranges(state: State, subnet: str, inputs: Inputs) -> dict[str, Any]:
     """Return the ranges of pods and services, as the subnetwork's secondary ranges have them."""
     policy = inputs.get("ipAllocationPolicy")
     if policy is None:
-        return {"clusterIpv4Cidr": inputs.get("clusterIpv4Cidr", "10.0.0.0/14"), "servicesIpv4Cidr": "10.4.0.0/20"}
+        return {
+            "clusterIpv4Cidr": inputs.get("clusterIpv4Cidr", "10.0.0.0/14"),
+            "servicesIpv4Cidr": "10.4.0.0/20",
+        }
     known = state.find("gcp:compute/subnetwork:Subnetwork", subnet) or {}
     named = {one["rangeName"]: one["ipCidrRange"] for one in known.get("secondaryIpRanges", ())}
-    pods = named.get(policy.get("clusterSecondaryRangeName"), policy.get("clusterIpv4CidrBlock", "10.0.0.0/14"))
-    services = named.get(policy.get("servicesSecondaryRangeName"), policy.get("servicesIpv4CidrBlock", "10.4.0.0/20"))
+    pods = named.get(
+        policy.get("clusterSecondaryRangeName"), policy.get("clusterIpv4CidrBlock", "10.0.0.0/14")
+    )
+    services = named.get(
+        policy.get("servicesSecondaryRangeName"), policy.get("servicesIpv4CidrBlock", "10.4.0.0/20")
+    )
     return {
         "clusterIpv4Cidr": pods,
         "servicesIpv4Cidr": services,
-        "ipAllocationPolicy": policy | {"clusterIpv4CidrBlock": pods, "servicesIpv4CidrBlock": services, "stackType": "IPV4"},
+        "ipAllocationPolicy": policy
+        | {"clusterIpv4CidrBlock": pods, "servicesIpv4CidrBlock": services, "stackType": "IPV4"},
     }

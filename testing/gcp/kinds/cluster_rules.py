@@ -79,7 +79,11 @@ def _networks(state: State, inputs: Inputs, where: Where, location: str) -> Iter
 
 def _private(inputs: Inputs) -> Iterator[str]:
     config = inputs.get("privateClusterConfig", {})
-    if config.get("enablePrivateNodes") and "ipAllocationPolicy" not in inputs and not inputs.get("enableAutopilot"):
+    if (
+        config.get("enablePrivateNodes")
+        and "ipAllocationPolicy" not in inputs
+        and not inputs.get("enableAutopilot")
+    ):
         yield "Private nodes need a VPC-native cluster: ipAllocationPolicy is missing"
     by_address = get(inputs, "controlPlaneEndpointsConfig.ipEndpointsConfig.enabled", True)
     if config.get("enablePrivateEndpoint") and by_address and "masterAuthorizedNetworksConfig" not in inputs:

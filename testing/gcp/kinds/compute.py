@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from ipaddress import IPv4Network, ip_network
+from types import MappingProxyType
 from typing import Any
 
-from testing.gcp.cloud import Body, Refusal, State
-from testing.gcp.kinds.base import RFC1035, Inputs, Kind, exists, get, missing
+from testing.gcp.cloud import Body, GoogleError, State
+from testing.gcp.kinds.base import RFC1035, Inputs, Kind, Rules, get, missing
 from testing.gcp.kinds.places import Where, is_region, network, relative
 from testing.gcp.schema import Finding
 
@@ -21,11 +22,21 @@ NAT = "gcp:compute/routerNat:RouterNat"
 class Network(Kind):
     token, api, autoname = NETWORK, API, 63
     replaces = frozenset(
-        {"name", "project", "autoCreateSubnetworks", "description", "internalIpv6Range", "networkProfile", "params"}
+        {
+            "name",
+            "project",
+            "autoCreateSubnetworks",
+            "description",
+            "internalIpv6Range",
+            "networkProfile",
+            "params",
+        }
     )
-    patterns = {"name": RFC1035}
-    allowed = {"routingMode": ("REGIONAL", "GLOBAL")}
-    local = {"deletionPolicy": "DELETE", "deleteDefaultRoutesOnCreate": False}
+    rules = Rules(
+        patterns={"name": RFC1035},
+        allowed={"routingMode": ("REGIONAL", "GLOBAL")},
+    )
+    local = MappingProxyType({"deletionPolicy": "DELETE", "deleteDefaultRoutesOnCreate": False})
 
     def check(self, inputs: Inputs) -> Iterator[Finding]:
         yield from super().check(inputs)
@@ -51,9 +62,18 @@ class Network(Kind):
 
     def users(self, state: State, identity: str) -> list[str]:
         tokens = (SUBNETWORK, ROUTER, "gcp:container/cluster:Cluster")
-        used = [name for token in tokens for name, one in state.all(token).items() if one.get("network") and relative(one["network"]) == identity]
+        used = [
+            name
+            for token in tokens
+            for name, one in state.all(token).items()
+            if one.get("network") and relative(one["network"]) == identity
+        ]
         for name, one in state.all("gcp:filestore/instance:Instance").items():
-            used += [name for each in one["networks"] if network(each["network"], Where(identity.split("/")[1])) == identity]
+            used += [
+                name
+                for each in one["networks"]
+                if network(each["network"], Where(identity.split("/")[1])) == identity
+            ]
         return used
 
 
@@ -68,7 +88,7 @@ class Regional(Kind):
     def admit(self, state: State, inputs: Inputs, where: Where, old: Body | None) -> None:
         place = region(inputs, where)
         if not is_region(place):
-            raise Refusal(400, f"Unknown region '{place}'", "invalid")
+            raise GoogleError(400, f"Unknown region '{place}'", "invalid")
         wanted = network(inputs["network"], where) if inputs.get("network") else ""
         if wanted and state.find(NETWORK, wanted) is None:
             raise missing(wanted)
@@ -80,25 +100,38 @@ class Regional(Kind):
             "creationTimestamp": _MADE,
             "selfLink": f"{_ADDRESS}{self.identity(inputs, where)}",
         }
-        return made | ({"network": f"{_ADDRESS}{network(inputs['network'], where)}"} if inputs.get("network") else {})
+        return made | (
+            {"network": f"{_ADDRESS}{network(inputs['network'], where)}"} if inputs.get("network") else {}
+        )
 
 
 class Subnetwork(Regional):
     token, api, autoname, collection = SUBNETWORK, API, 63, "subnetworks"
     replaces = frozenset(
-        {"name", "project", "network", "region", "description", "externalIpv6Prefix", "internalIpv6Prefix", "params"}
+        {
+            "name",
+            "project",
+            "network",
+            "region",
+            "description",
+            "externalIpv6Prefix",
+            "internalIpv6Prefix",
+            "params",
+        }
         | {"reservedInternalRange", "resolveSubnetMask"}
     )
-    patterns = {"name": RFC1035, "secondaryIpRanges[].rangeName": RFC1035}
-    allowed = {
-        "logConfig.aggregationInterval": tuple(
-            f"INTERVAL_{length}" for length in ("5_SEC", "30_SEC", "1_MIN", "5_MIN", "10_MIN", "15_MIN")
-        ),
-        "logConfig.metadata": ("EXCLUDE_ALL_METADATA", "INCLUDE_ALL_METADATA", "CUSTOM_METADATA"),
-        "role": ("ACTIVE", "BACKUP"),
-        "stackType": ("IPV4_ONLY", "IPV4_IPV6", "IPV6_ONLY"),
-    }
-    local = {"deletionPolicy": "DELETE", "sendSecondaryIpRangeIfEmpty": False}
+    rules = Rules(
+        patterns={"name": RFC1035, "secondaryIpRanges[].rangeName": RFC1035},
+        allowed={
+            "logConfig.aggregationInterval": tuple(
+                f"INTERVAL_{length}" for length in ("5_SEC", "30_SEC", "1_MIN", "5_MIN", "10_MIN", "15_MIN")
+            ),
+            "logConfig.metadata": ("EXCLUDE_ALL_METADATA", "INCLUDE_ALL_METADATA", "CUSTOM_METADATA"),
+            "role": ("ACTIVE", "BACKUP"),
+            "stackType": ("IPV4_ONLY", "IPV4_IPV6", "IPV6_ONLY"),
+        },
+    )
+    local = MappingProxyType({"deletionPolicy": "DELETE", "sendSecondaryIpRangeIfEmpty": False})
 
     def check(self, inputs: Inputs) -> Iterator[Finding]:
         yield from super().check(inputs)
@@ -116,15 +149,25 @@ class Subnetwork(Regional):
         ours = ranges(inputs)
         names = [one["rangeName"] for one in inputs.get("secondaryIpRanges", ())]
         if len(set(names)) < len(names):
-            raise Refusal(400, "Invalid value for field 'secondaryIpRanges': duplicate range names", "invalid")
+            raise GoogleError(
+                400, "Invalid value for field 'secondaryIpRanges': duplicate range names", "invalid"
+            )
         taken = dict(ours)
         for identity, one in state.all(SUBNETWORK).items():
-            if identity != self.identity(inputs, where) and relative(one["network"]) == network(inputs["network"], where):
+            if identity != self.identity(inputs, where) and relative(one["network"]) == network(
+                inputs["network"], where
+            ):
                 taken |= {f"{identity} {label}": other for label, other in ranges(one).items()}
         for label, mine in ours.items():
-            clash = next((name for name, other in taken.items() if name != label and mine.overlaps(other)), None)
+            clash = next(
+                (name for name, other in taken.items() if name != label and mine.overlaps(other)), None
+            )
             if clash:
-                raise Refusal(400, f"Invalid IPCidrRange: {mine} ({label}) conflicts with {clash} {taken[clash]}", "invalid")
+                raise GoogleError(
+                    400,
+                    f"Invalid IPCidrRange: {mine} ({label}) conflicts with {clash} {taken[clash]}",
+                    "invalid",
+                )
         self._keep_used_ranges(state, inputs, where, old)
 
     def _keep_used_ranges(self, state: State, inputs: Inputs, where: Where, old: Body | None) -> None:
@@ -133,7 +176,11 @@ class Subnetwork(Regional):
             policy = state.all("gcp:container/cluster:Cluster")[name].get("ipAllocationPolicy", {})
             for key in ("clusterSecondaryRangeName", "servicesSecondaryRangeName"):
                 if policy.get(key) and policy[key] not in left:
-                    raise Refusal(400, f"secondary range {policy[key]} is in use by '{name}'", "resourceInUseByAnotherResource")
+                    raise GoogleError(
+                        400,
+                        f"secondary range {policy[key]} is in use by '{name}'",
+                        "resourceInUseByAnotherResource",
+                    )
 
     def body(self, state: State, inputs: Inputs, where: Where, old: Body | None) -> Body:
         number = old["subnetworkId"] if old else 10**12 + state.number()
@@ -152,25 +199,31 @@ class Subnetwork(Regional):
 
 
 def ranges(inputs: Inputs) -> dict[str, IPv4Network]:
-    """Return the address ranges of a subnetwork by name. Raises Refusal for what is no range."""
+    """Return the address ranges of a subnetwork by name. Raises GoogleError for what is no range."""
     given = {"nodes": inputs["ipCidrRange"]}
     given |= {one["rangeName"]: one["ipCidrRange"] for one in inputs.get("secondaryIpRanges", ())}
     try:
         found = {name: IPv4Network(text) for name, text in given.items()}
     except ValueError as error:
-        raise Refusal(400, f"Invalid value for field 'ipCidrRange': {error}", "invalid") from None
+        raise GoogleError(400, f"Invalid value for field 'ipCidrRange': {error}", "invalid") from None
     for name, one in found.items():
         if one.prefixlen > 29:
-            raise Refusal(400, f"Invalid value for field 'ipCidrRange': {one} ({name}) is smaller than /29", "invalid")
+            raise GoogleError(
+                400, f"Invalid value for field 'ipCidrRange': {one} ({name}) is smaller than /29", "invalid"
+            )
     return found
 
 
 class Router(Regional):
     token, api, autoname, collection = ROUTER, API, 63, "routers"
-    replaces = frozenset({"name", "project", "network", "region", "encryptedInterconnectRouter", "nccGateway", "params"})
-    patterns = {"name": RFC1035}
-    conflicts = (("nccGateway", "network"),)
-    local = {"deletionPolicy": "DELETE"}
+    replaces = frozenset(
+        {"name", "project", "network", "region", "encryptedInterconnectRouter", "nccGateway", "params"}
+    )
+    rules = Rules(
+        patterns={"name": RFC1035},
+        conflicts=(("nccGateway", "network"),),
+    )
+    local = MappingProxyType({"deletionPolicy": "DELETE"})
 
     def delete(self, state: State, identity: str, last: Body) -> None:
         """Remove the router's NATs, which are parts of it."""
@@ -185,18 +238,20 @@ class RouterNat(Kind):
     token, api, autoname = NAT, API, 63
     replaces = frozenset({"name", "project", "router", "region", "endpointTypes", "initialNatIps", "type"})
     sets = frozenset({"natIps", "drainNatIps", "subnetworks", "rules"})
-    patterns = {"name": RFC1035}
-    allowed = {
-        "natIpAllocateOption": ("MANUAL_ONLY", "AUTO_ONLY"),
-        "sourceSubnetworkIpRangesToNat": (
-            "ALL_SUBNETWORKS_ALL_IP_RANGES",
-            "ALL_SUBNETWORKS_ALL_PRIMARY_IP_RANGES",
-            "LIST_OF_SUBNETWORKS",
-        ),
-        "logConfig.filter": ("ERRORS_ONLY", "TRANSLATIONS_ONLY", "ALL"),
-        "type": ("PUBLIC", "PRIVATE"),
-    }
-    local = {"deletionPolicy": "DELETE"}
+    rules = Rules(
+        patterns={"name": RFC1035},
+        allowed={
+            "natIpAllocateOption": ("MANUAL_ONLY", "AUTO_ONLY"),
+            "sourceSubnetworkIpRangesToNat": (
+                "ALL_SUBNETWORKS_ALL_IP_RANGES",
+                "ALL_SUBNETWORKS_ALL_PRIMARY_IP_RANGES",
+                "LIST_OF_SUBNETWORKS",
+            ),
+            "logConfig.filter": ("ERRORS_ONLY", "TRANSLATIONS_ONLY", "ALL"),
+            "type": ("PUBLIC", "PRIVATE"),
+        },
+    )
+    local = MappingProxyType({"deletionPolicy": "DELETE"})
 
     def identity(self, inputs: Inputs, where: Where) -> str:
         router = inputs["router"].rpartition("/")[2]
@@ -208,15 +263,20 @@ class RouterNat(Kind):
         if (found := state.find(ROUTER, owner)) is None:
             raise missing(owner)
         if inputs.get("natIpAllocateOption") == "MANUAL_ONLY" and not inputs.get("natIps"):
-            raise Refusal(400, f"NAT {name}: MANUAL_ONLY needs natIps", "invalid")
+            raise GoogleError(400, f"NAT {name}: MANUAL_ONLY needs natIps", "invalid")
         source = inputs["sourceSubnetworkIpRangesToNat"]
         if (source == "LIST_OF_SUBNETWORKS") != bool(inputs.get("subnetworks")):
-            raise Refusal(400, f"NAT {name}: subnetworks and LIST_OF_SUBNETWORKS go together", "invalid")
+            raise GoogleError(400, f"NAT {name}: subnetworks and LIST_OF_SUBNETWORKS go together", "invalid")
         for other, one in state.all(NAT).items():
             beside = state.find(ROUTER, f"projects/{project}/regions/{place}/routers/{one['router']}") or {}
-            if other != self.identity(inputs, where) and one["region"] == place and beside.get("network") == found["network"]:
-                if "ALL_SUBNETWORKS" in one["sourceSubnetworkIpRangesToNat"] + source:
-                    raise Refusal(400, f"NAT {other} covers all subnetworks of this network already", "invalid")
+            if (
+                other != self.identity(inputs, where)
+                and one["region"] == place
+                and beside.get("network") == found["network"]
+            ) and "ALL_SUBNETWORKS" in one["sourceSubnetworkIpRangesToNat"] + source:
+                raise GoogleError(
+                    400, f"NAT {other} covers all subnetworks of this network already", "invalid"
+                )
 
     def body(self, state: State, inputs: Inputs, where: Where, old: Body | None) -> Body:
         project, place, router, _ = self.identity(inputs, where).split("/")
@@ -232,11 +292,9 @@ class RouterNat(Kind):
 
 
 def region(inputs: Inputs, where: Where) -> str:
-    """Return the region of a resource: its own, or the provider's. Raises Refusal without one."""
+    """Return the region of a resource: its own, or the provider's. Raises GoogleError without one."""
     found = inputs.get("region") or where.region
     if not found:
-        raise Refusal(400, "region: required field is not set", "required")
+        raise GoogleError(400, "region: required field is not set", "required")
     return str(found).rpartition("/")[2]
 
-
-__all__ = ["NAT", "NETWORK", "ROUTER", "SUBNETWORK", "Network", "Router", "RouterNat", "Subnetwork", "exists", "ranges"]

@@ -1,9 +1,10 @@
 """Filestore: NFS servers on a network."""
 
 from collections.abc import Iterator
+from types import MappingProxyType
 
-from testing.gcp.cloud import Body, Refusal, State
-from testing.gcp.kinds.base import RFC1035, Inputs, Kind, missing
+from testing.gcp.cloud import Body, GoogleError, State
+from testing.gcp.kinds.base import RFC1035, Inputs, Kind, Rules, missing
 from testing.gcp.kinds.compute import NETWORK
 from testing.gcp.kinds.places import Where, is_region, is_zone, network
 from testing.gcp.schema import Finding
@@ -25,12 +26,25 @@ _OF_A_REGION = {"REGIONAL", "ENTERPRISE"}
 class Instance(Kind):
     token, api, labels, autoname = "gcp:filestore/instance:Instance", "file.googleapis.com", "labels", 63
     replaces = frozenset(
-        {"name", "project", "location", "zone", "tier", "networks", "fileShares.name", "kmsKeyName", "protocol", "tags"}
+        {
+            "name",
+            "project",
+            "location",
+            "zone",
+            "tier",
+            "networks",
+            "fileShares.name",
+            "kmsKeyName",
+            "protocol",
+            "tags",
+        }
     )
     computed = ("networks[].ipAddresses",)
-    patterns = {"name": RFC1035}
-    allowed = {"protocol": ("NFS_V3", "NFS_V4_1"), "networks[].modes[]": ("MODE_IPV4", "MODE_IPV6")}
-    local = {"deletionPolicy": "DELETE"}
+    rules = Rules(
+        patterns={"name": RFC1035},
+        allowed={"protocol": ("NFS_V3", "NFS_V4_1"), "networks[].modes[]": ("MODE_IPV4", "MODE_IPV6")},
+    )
+    local = MappingProxyType({"deletionPolicy": "DELETE"})
 
     def check(self, inputs: Inputs) -> Iterator[Finding]:
         yield from super().check(inputs)
@@ -41,21 +55,25 @@ class Instance(Kind):
 
     def identity(self, inputs: Inputs, where: Where) -> str:
         location = inputs.get("location") or inputs.get("zone") or where.zone or where.region
-        return f"projects/{inputs.get('project', where.project)}/locations/{location}/instances/{inputs['name']}"
+        return (
+            f"projects/{inputs.get('project', where.project)}/locations/{location}/instances/{inputs['name']}"
+        )
 
     def admit(self, state: State, inputs: Inputs, where: Where, old: Body | None) -> None:
         if inputs["tier"] not in _TIERS:
-            raise Refusal(400, f'Tier "{inputs["tier"]}" is not one of {", ".join(_TIERS)}', "badRequest")
+            raise GoogleError(400, f'Tier "{inputs["tier"]}" is not one of {", ".join(_TIERS)}', "badRequest")
         location = self.identity(inputs, where).split("/")[3]
         if not (is_region(location) if inputs["tier"] in _OF_A_REGION else is_zone(location)):
             kind = "region" if inputs["tier"] in _OF_A_REGION else "zone"
-            raise Refusal(400, f'Tier {inputs["tier"]} needs a {kind}, not "{location}"', "badRequest")
+            raise GoogleError(400, f'Tier {inputs["tier"]} needs a {kind}, not "{location}"', "badRequest")
         least, most = _TIERS[inputs["tier"]]
         size = inputs["fileShares"]["capacityGb"]
         if not least <= size <= most:
-            raise Refusal(400, f"Tier {inputs['tier']} has {least} to {most} GiB, not {size}", "badRequest")
+            raise GoogleError(
+                400, f"Tier {inputs['tier']} has {least} to {most} GiB, not {size}", "badRequest"
+            )
         if old is not None and inputs["tier"] in _BASIC and size < old["fileShares"]["capacityGb"]:
-            raise Refusal(400, f"Tier {inputs['tier']} cannot shrink to {size} GiB", "badRequest")
+            raise GoogleError(400, f"Tier {inputs['tier']} cannot shrink to {size} GiB", "badRequest")
         for one in inputs["networks"]:
             if state.find(NETWORK, net := network(one["network"], where)) is None:
                 raise missing(net)
@@ -69,10 +87,14 @@ class Instance(Kind):
             "zone": location,
             "createTime": "2026-01-01T00:00:00Z",
             "etag": f"e{state.number()}",
-            "networks": [one | {"ipAddresses": address, "connectMode": "DIRECT_PEERING"} for one in inputs["networks"]],
+            "networks": [
+                one | {"ipAddresses": address, "connectMode": "DIRECT_PEERING"} for one in inputs["networks"]
+            ],
         }
 
     def delete(self, state: State, identity: str, last: Body) -> None:
         if state.all(self.token)[identity].get("deletionProtectionEnabled"):
-            raise Refusal(400, f"Instance {identity} has deletion protection enabled", "failedPrecondition")
+            raise GoogleError(
+                400, f"Instance {identity} has deletion protection enabled", "failedPrecondition"
+            )
         super().delete(state, identity, last)

@@ -3,12 +3,13 @@
 import re
 import time
 from collections.abc import Iterator
+from types import MappingProxyType
 from typing import Any
 
 from testing.gcp import faults
-from testing.gcp.cloud import Body, Cloud, Refusal, State
+from testing.gcp.cloud import Body, Cloud, GoogleError, State
 from testing.gcp.faults import Effect
-from testing.gcp.kinds.base import Done, Inputs, Kind, exists
+from testing.gcp.kinds.base import Done, Inputs, Kind, Rules, exists
 from testing.gcp.kinds.places import Where
 from testing.gcp.schema import Finding
 
@@ -16,7 +17,13 @@ SERVICE = "gcp:projects/service:Service"
 ACCOUNT = "gcp:serviceaccount/account:Account"
 MEMBER = "gcp:projects/iAMMember:IAMMember"
 # Enabling GKE enables what it is made of.
-_WITH = {"container.googleapis.com": ("compute.googleapis.com", "iam.googleapis.com", "artifactregistry.googleapis.com")}
+_WITH = {
+    "container.googleapis.com": (
+        "compute.googleapis.com",
+        "iam.googleapis.com",
+        "artifactregistry.googleapis.com",
+    )
+}
 _PRINCIPALS = ("user", "group", "domain", "serviceAccount", "principal", "principalSet")
 _TRIES = 10
 
@@ -26,13 +33,17 @@ class Service(Kind):
 
     token = SERVICE
     replaces = frozenset({"service", "project"})
-    patterns = {"service": r"[a-z0-9-]+(\.[a-z0-9-]+)*\.googleapis\.com"}
-    local = {
-        "disableOnDestroy": False,
-        "disableDependentServices": False,
-        "checkIfServiceHasUsageOnDestroy": False,
-        "deletionPolicy": "DELETE",
-    }
+    rules = Rules(
+        patterns={"service": r"[a-z0-9-]+(\.[a-z0-9-]+)*\.googleapis\.com"},
+    )
+    local = MappingProxyType(
+        {
+            "disableOnDestroy": False,
+            "disableDependentServices": False,
+            "checkIfServiceHasUsageOnDestroy": False,
+            "deletionPolicy": "DELETE",
+        }
+    )
 
     def identity(self, inputs: Inputs, where: Where) -> str:
         return f"{inputs.get('project', where.project)}/{inputs['service']}"
@@ -59,8 +70,10 @@ class Service(Kind):
 class Account(Kind):
     token, api = ACCOUNT, None
     replaces = frozenset({"accountId", "project"})
-    patterns = {"accountId": r"[a-z]([-a-z0-9]{4,28}[a-z0-9])"}
-    local = {"createIgnoreAlreadyExists": None, "deletionPolicy": "DELETE"}
+    rules = Rules(
+        patterns={"accountId": r"[a-z]([-a-z0-9]{4,28}[a-z0-9])"},
+    )
+    local = MappingProxyType({"createIgnoreAlreadyExists": None, "deletionPolicy": "DELETE"})
 
     def check(self, inputs: Inputs) -> Iterator[Finding]:
         yield from super().check(inputs)
@@ -110,23 +123,26 @@ def email(account: str, project: str) -> str:
 
 
 def needs_account(state: State, address: str) -> None:
-    """Raise Refusal for a service account of our project that does not exist."""
+    """Raise GoogleError for a service account of our project that does not exist."""
     found = re.fullmatch(r"[^@]+@(?P<project>[^.]+)\.iam\.gserviceaccount\.com", address)
     if found and state.find(ACCOUNT, f"projects/{found['project']}/serviceAccounts/{address}") is None:
-        raise Refusal(400, f"Service account {address} does not exist.", "badRequest")
+        raise GoogleError(400, f"Service account {address} does not exist.", "badRequest")
 
 
 def policy_of(state: State, project: str) -> dict[str, Any]:
     """Return a copy of a project's IAM policy: its bindings, and the etag that a change must name."""
     policy = state.document["policies"].get(project, {"etag": "BwX0", "bindings": {}})
-    return {"etag": policy["etag"], "bindings": {role: list(members) for role, members in policy["bindings"].items()}}
+    return {
+        "etag": policy["etag"],
+        "bindings": {role: list(members) for role, members in policy["bindings"].items()},
+    }
 
 
 def set_policy(state: State, project: str, policy: dict[str, Any]) -> None:
-    """Replace a project's policy. Raises Refusal where it has changed since it was read."""
+    """Replace a project's policy. Raises GoogleError where it has changed since it was read."""
     if policy["etag"] != policy_of(state, project)["etag"]:
         message = "There were concurrent policy changes. Read the policy again, change it and set it again."
-        raise Refusal(409, message, "aborted")
+        raise GoogleError(409, message, "aborted")
     kept = {role: members for role, members in policy["bindings"].items() if members}
     state.document["policies"][project] = {"etag": f"BwX{state.number()}", "bindings": kept}
 
@@ -136,7 +152,9 @@ class IAMMember(Kind):
 
     token = MEMBER
     replaces = frozenset({"project", "role", "member", "condition"})
-    patterns = {"role": r"(roles/|projects/[^/]+/roles/|organizations/[^/]+/roles/)[a-zA-Z0-9_.]+"}
+    rules = Rules(
+        patterns={"role": r"(roles/|projects/[^/]+/roles/|organizations/[^/]+/roles/)[a-zA-Z0-9_.]+"},
+    )
 
     def check(self, inputs: Inputs) -> Iterator[Finding]:
         yield from super().check(inputs)
@@ -170,12 +188,12 @@ class IAMMember(Kind):
 def _parts(identity: str) -> tuple[str, str, str]:
     found = re.fullmatch(r"([^/]+)/((?:(?:projects|organizations)/[^/]+/)?roles/[^/]+)/(.+)", identity)
     if found is None:
-        raise Refusal(400, f"{identity} is not PROJECT/ROLE/MEMBER", "invalid")
+        raise GoogleError(400, f"{identity} is not PROJECT/ROLE/MEMBER", "invalid")
     return found[1], found[2], found[3]
 
 
 def _change(cloud: Cloud, project: str, role: str, member: str, *, there: bool) -> None:
-    """Add or remove a member, again from the start whenever another change came between. Raises Refusal."""
+    """Add or remove a member, again from the start whenever another change came between. Raises GoogleError."""
     for attempt in range(_TRIES):
         with cloud.transaction() as state:
             policy = policy_of(state, project)
@@ -190,7 +208,7 @@ def _change(cloud: Cloud, project: str, role: str, member: str, *, there: bool) 
                 set_policy(state, project, policy)
             cloud.note("SetIamPolicy", MEMBER, role)
             return
-        except Refusal as refused:
+        except GoogleError as refused:
             cloud.note("SetIamPolicy", MEMBER, role, refused.code, refused.reason)
             if refused.code != 409 or attempt == _TRIES - 1:
                 raise

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from testing.gcp.cloud import Refusal, State
+from testing.gcp.cloud import GoogleError, State
 from testing.gcp.kinds import versions
 from testing.gcp.kinds.base import Inputs, missing
 from testing.gcp.kinds.cluster import CLUSTER, Cluster
@@ -29,10 +29,12 @@ def engine_versions(state: State, inputs: Inputs, where: Where) -> dict[str, Any
     """Return the versions of Kubernetes that a location has, newest first."""
     location = inputs.get("location") or where.zone or where.region or ""
     if not is_region(location) and not is_zone(location):
-        raise Refusal(400, f'Location "{location}" does not exist.', "badRequest")
-    offered = [one for one in reversed(versions.OFFERED.values()) if one.startswith(inputs.get("versionPrefix", ""))]
+        raise GoogleError(400, f'Location "{location}" does not exist.', "badRequest")
+    offered = [
+        one for one in reversed(versions.OFFERED.values()) if one.startswith(inputs.get("versionPrefix", ""))
+    ]
     if not offered:
-        raise Refusal(400, f"No version begins with {inputs['versionPrefix']}", "badRequest")
+        raise GoogleError(400, f"No version begins with {inputs['versionPrefix']}", "badRequest")
     defaults = {channel: versions.OFFERED[name] for channel, name in versions.DEFAULTS.items()}
     return {
         "id": f"{location}/{where.project}",
@@ -47,7 +49,7 @@ def engine_versions(state: State, inputs: Inputs, where: Where) -> dict[str, Any
 
 
 def cluster(state: State, inputs: Inputs, where: Where) -> dict[str, Any]:
-    """Return a cluster. Raises Refusal where it does not exist."""
+    """Return a cluster. Raises GoogleError where it does not exist."""
     kind = Cluster()
     identity = kind.identity(inputs, where)
     body = state.find(CLUSTER, identity)

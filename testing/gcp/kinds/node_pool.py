@@ -1,11 +1,12 @@
 """GKE's node pools."""
 
 from collections.abc import Iterator
+from types import MappingProxyType
 from typing import Any
 
-from testing.gcp.cloud import STATUS, Body, Refusal, State
+from testing.gcp.cloud import STATUS, Body, GoogleError, State
 from testing.gcp.kinds import nodes, versions
-from testing.gcp.kinds.base import Inputs, Kind, exists, get, missing
+from testing.gcp.kinds.base import Inputs, Kind, Rules, exists, get, missing
 from testing.gcp.kinds.cluster import CLUSTER, POOL, busy
 from testing.gcp.kinds.places import Where, is_zone, region_of, relative
 from testing.gcp.schema import Finding
@@ -24,21 +25,23 @@ class NodePool(Kind):
     )
     sets = frozenset({"nodeLocations", "nodeConfig.oauthScopes"})
     computed = ("nodeConfig.effectiveTaints",)
-    patterns = {"name": r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?"}
-    allowed = {
-        "autoscaling.locationPolicy": ("BALANCED", "ANY"),
-        "upgradeSettings.strategy": ("SURGE", "BLUE_GREEN"),
-        **{f"nodeConfig.{path}": values for path, values in nodes.ALLOWED.items()},
-    }
-    least = {
-        **{f"autoscaling.{name}": 0 for name in (*_PER_ZONE, *_TOTAL)},
-        "upgradeSettings.maxSurge": 0,
-        "upgradeSettings.maxUnavailable": 0,
-        "nodeCount": 0,
-        **{f"nodeConfig.{path}": least for path, least in nodes.LEAST.items()},
-    }
-    conflicts = (("name", "namePrefix"),)
-    local = {"deletionPolicy": "DELETE", "ignoreNodeCountChanges": False}
+    rules = Rules(
+        patterns={"name": r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?"},
+        allowed={
+            "autoscaling.locationPolicy": ("BALANCED", "ANY"),
+            "upgradeSettings.strategy": ("SURGE", "BLUE_GREEN"),
+            **{f"nodeConfig.{path}": values for path, values in nodes.ALLOWED.items()},
+        },
+        least={
+            **{f"autoscaling.{name}": 0 for name in (*_PER_ZONE, *_TOTAL)},
+            "upgradeSettings.maxSurge": 0,
+            "upgradeSettings.maxUnavailable": 0,
+            "nodeCount": 0,
+            **{f"nodeConfig.{path}": least for path, least in nodes.LEAST.items()},
+        },
+        conflicts=(("name", "namePrefix"),),
+    )
+    local = MappingProxyType({"deletionPolicy": "DELETE", "ignoreNodeCountChanges": False})
 
     def check(self, inputs: Inputs) -> Iterator[Finding]:
         yield from super().check(inputs)
@@ -52,7 +55,7 @@ class NodePool(Kind):
     def unit(self, identity: str) -> str:
         return identity.partition("/nodePools/")[0]
 
-    def retries(self, refused: Refusal) -> bool:
+    def retries(self, refused: GoogleError) -> bool:
         """Return whether the cluster is only busy, or too many operations run."""
         return refused.reason == "failedPrecondition" or refused.code == 429
 
@@ -62,7 +65,7 @@ class NodePool(Kind):
         if state.find(POOL, identity) is not None:
             raise exists(identity)
         if owner.get("enableAutopilot"):
-            raise Refusal(400, "Autopilot clusters do not support mutating node pools.", "badRequest")
+            raise GoogleError(400, "Autopilot clusters do not support mutating node pools.", "badRequest")
         busy(state, self.unit(identity))
         return super().create(state, inputs, where)
 
@@ -78,18 +81,31 @@ class NodePool(Kind):
     def admit(self, state: State, inputs: Inputs, where: Where, old: Body | None) -> None:
         owner = _owner(state, self.identity(inputs, where))
         for fault in _faults(inputs, owner):
-            raise Refusal(400, fault, "badRequest")
+            raise GoogleError(400, fault, "badRequest")
         nodes.admit(state, inputs.get("nodeConfig", {}))
 
     def body(self, state: State, inputs: Inputs, where: Where, old: Body | None) -> Body:
         identity = self.identity(inputs, where)
         owner = _owner(state, identity)
         scaling = inputs.get("autoscaling", {})
-        count = inputs.get("nodeCount", inputs.get("initialNodeCount", scaling.get("minNodeCount", 0) if scaling else 1))
+        count = inputs.get(
+            "nodeCount", inputs.get("initialNodeCount", scaling.get("minNodeCount", 0) if scaling else 1)
+        )
         zones = inputs.get("nodeLocations") or owner["~zones"]
-        groups = [f"https://www.googleapis.com/compute/v1/projects/{identity.split('/')[1]}/zones/{zone}" for zone in zones]
-        made = old or {"instanceGroupUrls": [f"{one}/instanceGroupManagers/gke-{state.number():08x}-grp" for one in groups]}
-        cpu = [one for name, one in state.all(POOL).items() if self.unit(name) == self.unit(identity) and name != identity]
+        groups = [
+            f"https://www.googleapis.com/compute/v1/projects/{identity.split('/')[1]}/zones/{zone}"
+            for zone in zones
+        ]
+        made = old or {
+            "instanceGroupUrls": [
+                f"{one}/instanceGroupManagers/gke-{state.number():08x}-grp" for one in groups
+            ]
+        }
+        cpu = [
+            one
+            for name, one in state.all(POOL).items()
+            if self.unit(name) == self.unit(identity) and name != identity
+        ]
         return {
             "project": identity.split("/")[1],
             "location": identity.split("/")[3],
@@ -99,7 +115,8 @@ class NodePool(Kind):
             "initialNodeCount": inputs.get("initialNodeCount", count),
             "maxPodsPerNode": inputs.get("maxPodsPerNode", 110),
             "management": {"autoRepair": True, "autoUpgrade": True} | inputs.get("management", {}),
-            "upgradeSettings": {"strategy": "SURGE", "maxSurge": 1, "maxUnavailable": 0} | inputs.get("upgradeSettings", {}),
+            "upgradeSettings": {"strategy": "SURGE", "maxSurge": 1, "maxUnavailable": 0}
+            | inputs.get("upgradeSettings", {}),
             "instanceGroupUrls": made["instanceGroupUrls"],
             "managedInstanceGroupUrls": [one.replace("Managers", "s") for one in made["instanceGroupUrls"]],
             "nodeConfig": nodes.completed(
@@ -145,7 +162,10 @@ def _faults(inputs: Inputs, owner: Body) -> Iterator[str]:
             if not management[key]:
                 yield f"{label} must be true when release channel {channel} is set."
     surge = {"maxSurge": 1, "maxUnavailable": 0} | inputs.get("upgradeSettings", {})
-    if surge.get("strategy", "SURGE") == "SURGE" and not 1 <= surge["maxSurge"] + surge["maxUnavailable"] <= 20:
+    if (
+        surge.get("strategy", "SURGE") == "SURGE"
+        and not 1 <= surge["maxSurge"] + surge["maxUnavailable"] <= 20
+    ):
         yield "upgradeSettings: maxSurge and maxUnavailable must be 1 to 20 together"
     if inputs.get("version"):
         asked, master = versions.resolve(inputs["version"]), owner["masterVersion"]

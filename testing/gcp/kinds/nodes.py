@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from testing.gcp.cloud import Refusal, State
+from testing.gcp.cloud import GoogleError, State
 from testing.gcp.kinds.base import Inputs
 from testing.gcp.kinds.identity import needs_account
 
@@ -37,7 +37,14 @@ LEAST = {"diskSizeGb": 10, "guestAccelerators[].count": 0}
 # What makes new nodes of old ones by making a new pool.
 REPLACES = (
     {"guestAccelerators", "localSsdCount", "ephemeralStorageLocalSsdConfig", "localNvmeSsdBlockConfig"}
-    | {"secondaryBootDisks", "metadata", "minCpuPlatform", "oauthScopes", "preemptible", "reservationAffinity"}
+    | {
+        "secondaryBootDisks",
+        "metadata",
+        "minCpuPlatform",
+        "oauthScopes",
+        "preemptible",
+        "reservationAffinity",
+    }
     | {"spot", "serviceAccount", "shieldedInstanceConfig", "sandboxConfig", "bootDiskKmsKey", "nodeGroup"}
     | {"advancedMachineFeatures", "soleTenantConfig", "hostMaintenancePolicy", "enableConfidentialStorage"}
     | {"localSsdEncryptionMode", "maxRunDuration", "flexStart", "confidentialNodes.confidentialInstanceType"}
@@ -45,9 +52,9 @@ REPLACES = (
 
 
 def admit(state: State, config: Inputs) -> None:
-    """Raise Refusal for nodes that GKE does not make."""
+    """Raise GoogleError for nodes that GKE does not make."""
     for fault in _faults(config):
-        raise Refusal(400, fault, "badRequest")
+        raise GoogleError(400, fault, "badRequest")
     if config.get("serviceAccount") not in {None, "default"}:
         needs_account(state, config["serviceAccount"])
 
@@ -58,6 +65,16 @@ def _faults(config: Inputs) -> Iterator[str]:
         yield f'Machine type with name "{machine}" does not exist'
     if config.get("spot") and config.get("preemptible"):
         yield "Only one of spot and preemptible can be true"
+    yield from _gpu_faults(config, machine)
+    for label in config.get("labels", {}):
+        if not _LABEL.fullmatch(label) or label.startswith("kubernetes.io/"):
+            yield f'Invalid node label "{label}"'
+    for taint in config.get("taints", ()):
+        if not _LABEL.fullmatch(taint["key"]):
+            yield f'Invalid taint key "{taint["key"]}"'
+
+
+def _gpu_faults(config: Inputs, machine: str) -> Iterator[str]:
     for device in config.get("guestAccelerators", ()):
         families, counts = _GPUS.get(device["type"], ("", ()))
         if not counts:
@@ -66,12 +83,6 @@ def _faults(config: Inputs) -> Iterator[str]:
             yield f'Accelerator type "{device["type"]}" cannot be attached to machine type "{machine}"'
         elif device["count"] not in counts:
             yield f'Accelerator type "{device["type"]}" comes as {counts} for each node, not {device["count"]}'
-    for label in config.get("labels", {}):
-        if not _LABEL.fullmatch(label) or label.startswith("kubernetes.io/"):
-            yield f'Invalid node label "{label}"'
-    for taint in config.get("taints", ()):
-        if not _LABEL.fullmatch(taint["key"]):
-            yield f'Invalid taint key "{taint["key"]}"'
 
 
 def has_gpu(config: Inputs) -> bool:
@@ -101,5 +112,3 @@ def completed(config: Inputs, *, beside_cpu_nodes: bool) -> dict[str, Any]:
         "metadata": {"disable-legacy-endpoints": "true"},
     }
     return defaults | config | {"effectiveTaints": taints}
-
-

@@ -1,10 +1,11 @@
 """Secret Manager: secrets, and their versions, whose numbers never come back."""
 
 from collections.abc import Iterator
+from types import MappingProxyType
 
-from testing.gcp.cloud import Body, Cloud, Refusal, State
+from testing.gcp.cloud import Body, Cloud, GoogleError, State
 from testing.gcp.faults import Effect
-from testing.gcp.kinds.base import Done, Inputs, Kind, missing
+from testing.gcp.kinds.base import Done, Inputs, Kind, Rules, missing
 from testing.gcp.kinds.places import Where, relative
 from testing.gcp.schema import Finding
 
@@ -17,9 +18,11 @@ _MOST_BYTES = 64 * 1024
 class Secret(Kind):
     token, api, labels = SECRET, _API, "labels"
     replaces = frozenset({"secretId", "project", "replication", "tags"})
-    patterns = {"secretId": r"[a-zA-Z0-9_-]{1,255}"}
-    conflicts = (("expireTime", "ttl"),)
-    local = {"deletionProtection": False, "deletionPolicy": "DELETE"}
+    rules = Rules(
+        patterns={"secretId": r"[a-zA-Z0-9_-]{1,255}"},
+        conflicts=(("expireTime", "ttl"),),
+    )
+    local = MappingProxyType({"deletionProtection": False, "deletionPolicy": "DELETE"})
 
     def check(self, inputs: Inputs) -> Iterator[Finding]:
         yield from super().check(inputs)
@@ -46,9 +49,11 @@ class SecretVersion(Kind):
     token, api = VERSION, _API
     replaces = frozenset({"secret", "secretData", "secretDataWoVersion", "project", "isSecretDataBase64"})
     secrets = ("secretData",)
-    allowed = {"deletionPolicy": ("DELETE", "DISABLE", "ABANDON", "PREVENT")}
-    conflicts = (("secretData", "secretDataWo"),)
-    local = {"deletionPolicy": "DELETE", "isSecretDataBase64": False}
+    rules = Rules(
+        allowed={"deletionPolicy": ("DELETE", "DISABLE", "ABANDON", "PREVENT")},
+        conflicts=(("secretData", "secretDataWo"),),
+    )
+    local = MappingProxyType({"deletionPolicy": "DELETE", "isSecretDataBase64": False})
 
     def check(self, inputs: Inputs) -> Iterator[Finding]:
         yield from super().check(inputs)
@@ -78,10 +83,16 @@ class SecretVersion(Kind):
 
     def view(self, state: State, body: Body) -> Body:
         found = super().view(state, body)
-        return found if body["enabled"] else {key: value for key, value in found.items() if key != "secretData"}
+        return (
+            found if body["enabled"] else {key: value for key, value in found.items() if key != "secretData"}
+        )
 
     def body(self, state: State, inputs: Inputs, where: Where, old: Body | None) -> Body:
-        return {"enabled": inputs.get("enabled", True), "createTime": "2026-01-01T00:00:00Z", "destroyTime": ""}
+        return {
+            "enabled": inputs.get("enabled", True),
+            "createTime": "2026-01-01T00:00:00Z",
+            "destroyTime": "",
+        }
 
     def perform_delete(self, cloud: Cloud, identity: str, last: Body, effect: Effect) -> Done:
         """Destroy the version, or with the policy DISABLE keep it and answer nobody with it."""
@@ -93,12 +104,12 @@ class SecretVersion(Kind):
 
 
 def access(state: State, version: str) -> str:
-    """Return the content of a version, as a workload gets it. Raises Refusal."""
+    """Return the content of a version, as a workload gets it. Raises GoogleError."""
     body = state.find(VERSION, version)
     if body is None:
         raise missing(version)
     if not body["enabled"]:
-        raise Refusal(400, f"Secret Version [{version}] is in DISABLED state.", "failedPrecondition")
+        raise GoogleError(400, f"Secret Version [{version}] is in DISABLED state.", "failedPrecondition")
     return str(body["secretData"])
 
 

@@ -3,9 +3,10 @@
 import base64
 import hashlib
 from collections.abc import Iterator
+from types import MappingProxyType
 
-from testing.gcp.cloud import Body, Refusal, State
-from testing.gcp.kinds.base import Inputs, Kind, missing
+from testing.gcp.cloud import Body, GoogleError, State
+from testing.gcp.kinds.base import Inputs, Kind, Rules, missing
 from testing.gcp.kinds.places import Where
 from testing.gcp.schema import Finding
 
@@ -17,9 +18,11 @@ _CLASSES = ("STANDARD", "MULTI_REGIONAL", "REGIONAL", "NEARLINE", "COLDLINE", "A
 class Bucket(Kind):
     token, labels, autoname = BUCKET, "labels", 63
     replaces = frozenset({"name", "location", "project", "enableObjectRetention", "hierarchicalNamespace"})
-    patterns = {"name": r"[a-z0-9][-a-z0-9_.]{1,220}[a-z0-9]"}
-    allowed = {"storageClass": _CLASSES, "publicAccessPrevention": ("inherited", "enforced")}
-    local = {"forceDestroy": False, "deletionPolicy": "DELETE"}
+    rules = Rules(
+        patterns={"name": r"[a-z0-9][-a-z0-9_.]{1,220}[a-z0-9]"},
+        allowed={"storageClass": _CLASSES, "publicAccessPrevention": ("inherited", "enforced")},
+    )
+    local = MappingProxyType({"forceDestroy": False, "deletionPolicy": "DELETE"})
 
     def check(self, inputs: Inputs) -> Iterator[Finding]:
         yield from super().check(inputs)
@@ -34,7 +37,7 @@ class Bucket(Kind):
 
     def create(self, state: State, inputs: Inputs, where: Where) -> str:
         if state.find(BUCKET, inputs["name"]) is not None:
-            raise Refusal(409, "The requested bucket name is not available.", "conflict")
+            raise GoogleError(409, "The requested bucket name is not available.", "conflict")
         return super().create(state, inputs, where)
 
     def body(self, state: State, inputs: Inputs, where: Where, old: Body | None) -> Body:
@@ -55,16 +58,22 @@ class Bucket(Kind):
         found = [name for name, one in state.all(OBJECT).items() if one["bucket"] == identity]
         if found and not last.get("forceDestroy"):
             message = f"The bucket you tried to delete is not empty: {identity} has {len(found)} objects; set forceDestroy"
-            raise Refusal(409, message, "conflict")
+            raise GoogleError(409, message, "conflict")
         for name in found:
             state.remove(OBJECT, name)
 
 
 class BucketObject(Kind):
     token, autoname = OBJECT, 1024
-    replaces = frozenset({"bucket", "name", "source", "contentType", "storageClass", "metadata", "cacheControl"})
-    conflicts = (("content", "source"),)
-    local = {"content": None, "source": None, "deletionPolicy": "DELETE", "detectMd5hash": None}
+    replaces = frozenset(
+        {"bucket", "name", "source", "contentType", "storageClass", "metadata", "cacheControl"}
+    )
+    rules = Rules(
+        conflicts=(("content", "source"),),
+    )
+    local = MappingProxyType(
+        {"content": None, "source": None, "deletionPolicy": "DELETE", "detectMd5hash": None}
+    )
 
     def check(self, inputs: Inputs) -> Iterator[Finding]:
         yield from super().check(inputs)
@@ -91,5 +100,3 @@ class BucketObject(Kind):
             "contentType": inputs.get("contentType", "text/plain; charset=utf-8"),
             "storageClass": inputs.get("storageClass", "STANDARD"),
         }
-
-

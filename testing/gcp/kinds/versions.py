@@ -2,7 +2,7 @@
 
 import re
 
-from testing.gcp.cloud import Refusal
+from testing.gcp.cloud import GoogleError
 
 # The patch that a minor version stands for, oldest first. What is older is out of support.
 OFFERED = {
@@ -16,17 +16,23 @@ DEFAULTS = {"RAPID": "1.35", "REGULAR": "1.34", "STABLE": "1.33", "EXTENDED": "1
 
 
 def resolve(asked: str | None, channel: str = "UNSPECIFIED") -> str:
-    """Return the whole version that GKE makes of what is asked for. Raises Refusal for one that it does not have."""
+    """Return the whole version that GKE makes of what is asked for. Raises GoogleError for one that it does not have."""
     if asked in {None, "", "-"}:
         return OFFERED[DEFAULTS[channel]]
     if asked == "latest":
         return list(OFFERED.values())[-1]
     found = re.fullmatch(r"(1\.\d+)(\.\d+)?(-gke\.\d+)?", str(asked))
     if found is None or found[1] not in OFFERED:
-        raise Refusal(400, f'Master version "{asked}" is unsupported: GKE has {", ".join(OFFERED)}', "badRequest")
+        raise GoogleError(
+            400, f'Master version "{asked}" is unsupported: GKE has {", ".join(OFFERED)}', "badRequest"
+        )
     if found[3]:
         return str(asked)
-    return OFFERED[found[1]] if not found[2] else f"{found[1]}{found[2]}{OFFERED[found[1]][OFFERED[found[1]].index('-') :]}"
+    return (
+        OFFERED[found[1]]
+        if not found[2]
+        else f"{found[1]}{found[2]}{OFFERED[found[1]][OFFERED[found[1]].index('-') :]}"
+    )
 
 
 def order(version: str) -> tuple[int, ...]:
