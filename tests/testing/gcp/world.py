@@ -110,9 +110,12 @@ class World:
             self.make(token.rpartition(":")[2])
         return self
 
-    def make(self, title: str, name: str = "it", **changes: Any) -> str:
-        """Make the valid resource of a type, changed as ``changed`` says; return its id."""
-        call, inputs = Call(kind(title), name, patience_s=20), changed(title, **changes)
+    def make(self, title: str, **changes: Any) -> str:
+        """Make the valid resource of a type, changed as ``changed`` says; return its id.
+
+        In the program it is called as at Google, or ``it`` where the type has no name.
+        """
+        call, inputs = Call(kind(title), changes.get("name", "it"), patience_s=20), changed(title, **changes)
         inputs, findings = self.provider.check(call, {}, inputs)
         assert findings == []
         self.ids[title], self.outputs[title] = self.provider.create(call, inputs)
