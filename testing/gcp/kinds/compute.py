@@ -297,4 +297,3 @@ def region(inputs: Inputs, where: Where) -> str:
     if not found:
         raise GoogleError(400, "region: required field is not set", "required")
     return str(found).rpartition("/")[2]
-

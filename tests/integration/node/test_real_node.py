@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from testing.gcp.double import Double
+from testing.gcp.whole import STACK as GKE_DEV
 from testing.gcp.whole import cluster as cluster_of
 from testing.gcp.whole import on_google
-from testing.gcp.whole import STACK as GKE_DEV
 from tests.integration.gcp.conftest import double, google
 from tests.integration.node import images
 from tests.integration.node.cluster import Node, until
