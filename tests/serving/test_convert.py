@@ -170,5 +170,5 @@ def test_unknown_runtimes_and_precisions_are_refused_with_the_choices(tmp_path):
     with pytest.raises(ConversionError, match="Q8_0, F16, F32"):
         convert(TINY, tmp_path, "llama_cpp", "int8")
     (tmp_path / "something").touch()
-    with pytest.raises(ConversionError, match="empty directory"):
+    with pytest.raises(ConversionError, match="empty folder"):
         convert(TINY, tmp_path, "ctranslate2", "int8")
