@@ -10,12 +10,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.bench_kubernetes import cluster
 from testing.cluster.engine import Workspace
+from testing.cluster.engine import missing as no_cluster
+from testing.cluster.simulated import Simulated
 from testing.gcp.double import Double
 from testing.gcp.double import missing as no_google
 from testing.gcp.whole import STACK, on_google
-from tests.integration.k8s.conftest import missing as no_cluster
 
 ROUNDS = 5
 TARGET_S = 5.0
@@ -37,10 +37,13 @@ def main() -> int:
     if reason := no_cluster() or no_google():
         print(f"not run: {reason}")
         return 0
-    with tempfile.TemporaryDirectory(prefix="bench-") as work, cluster(Path(work) / "cluster") as kubeconfig:
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as work,
+        Simulated(Path(work) / "cluster", gpu_nodes=2) as cluster,
+    ):
         double = Double.start(Path(work))
         try:
-            workspace = Workspace(Path(work) / "project", kubeconfig)
+            workspace = Workspace(Path(work) / "project", cluster.kubeconfig)
             workspace.stack(STACK)
             on_google(workspace, double)
             first, *rounds = [preview(workspace) for _ in range(ROUNDS + 1)]
