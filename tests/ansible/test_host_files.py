@@ -46,7 +46,7 @@ def test_a_host_that_has_what_is_needed_is_fit():
         ({"arch": "riscv64"}, "use x86_64"),
         ({"systemd": False}, "use a real host"),
         ({"kernel": "5.4.0-150"}, "upgrade it and reboot"),
-        ({"memory_gib": 0.5}, "hosts.needs.memory_gib"),
+        ({"memory_gib": 0.5}, "hosts.requirements.memory_gib"),
         ({"disk_gib": {"/opt": 1.0}}, "hosts.folders"),
         ({"gpus": 0, "driver": ""}, "set accelerator.kind: cpu"),
         ({"driver": "470.256.02"}, "525.60.13 or later"),

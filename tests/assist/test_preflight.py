@@ -26,9 +26,9 @@ def _finding(found, name):
 def test_a_port_in_use_is_reported_with_the_program_that_holds_it_and_a_way_out(deployment, monkeypatch):
     monkeypatch.setattr(preflight, "unreachable", lambda layout: None)
     with socket.socket() as holder:
-        holder.bind(("127.0.0.1", deployment.service.gateway.port))
+        holder.bind(("127.0.0.1", deployment.stack.gateway.port))
         holder.listen()
-        finding = _finding(preflight.run(deployment), f"port {deployment.service.gateway.port}")
+        finding = _finding(preflight.run(deployment), f"port {deployment.stack.gateway.port}")
     assert finding.status == "problem"
     assert f"process {os.getpid()}" in finding.cause
     assert "make up PORT=" in finding.remedy
@@ -37,8 +37,8 @@ def test_a_port_in_use_is_reported_with_the_program_that_holds_it_and_a_way_out(
 def test_two_uses_of_one_port_are_refused_before_either_is_bound(deployment):
     twice = replace(
         deployment,
-        service=deployment.service.model_copy(
-            update={"gateway": deployment.service.gateway.model_copy(update={"port": 8001})}
+        stack=deployment.stack.model_copy(
+            update={"gateway": deployment.stack.gateway.model_copy(update={"port": 8001})}
         ),
     )
     assert any("both gateway and Triton gRPC" in f.cause for f in preflight._ports(twice))
@@ -95,11 +95,11 @@ def test_a_folder_of_somebody_else_is_refused(deployment):
 
 
 def test_a_model_without_checksums_is_refused_with_both_ways_to_go_on(deployment):
-    model = deployment.service.model
+    model = deployment.stack.model
     files = tuple(file.model_copy(update={"sha256": None}) for file in model.files)
     unpinned = replace(
         deployment,
-        service=deployment.service.model_copy(update={"model": model.model_copy(update={"files": files})}),
+        stack=deployment.stack.model_copy(update={"model": model.model_copy(update={"files": files})}),
     )
     finding = preflight._pinned(unpinned)
     assert finding.status == "problem"
@@ -108,8 +108,8 @@ def test_a_model_without_checksums_is_refused_with_both_ways_to_go_on(deployment
 
 
 def test_jobs_without_a_redis_are_refused_with_both_ways_to_go_on(deployment):
-    jobs = deployment.service.jobs.model_copy(update={"enabled": True})
-    asked = replace(deployment, service=deployment.service.model_copy(update={"jobs": jobs}))
+    jobs = deployment.stack.jobs.model_copy(update={"enabled": True})
+    asked = replace(deployment, stack=deployment.stack.model_copy(update={"jobs": jobs}))
     found = _finding(preflight.run(asked), "queue")
     assert found.status == "problem"
     assert "ASSIST_JOBS_REDIS_URL=redis://" in found.remedy

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from assist.bundle import build, contents, install, keys, signatures
+from assist.bundle import build, contents, install, signatures, signing_keys
 from assist.bundle.errors import BundleError
 from assist.bundle.paths import BundlePaths
 from assist.deployment import resolve
@@ -37,16 +37,16 @@ def bundle(tmp_path_factory):
     if not os.environ.get("ASSIST_LONG"):
         pytest.skip("takes minutes and 50 MB of Debian packages: ASSIST_LONG=1 runs it")
     folder = tmp_path_factory.mktemp("bundle")
-    public = keys.generate(folder / "a.key")
+    public = signing_keys.generate(folder / "a.key")
     deployment = resolve("hosts", Paths())
-    builder = build.Builder(deployment, contents.wanted(deployment), lambda _: None, Silent())
+    builder = build.Builder(deployment, contents.of(deployment), lambda _: None, Silent())
     archive = folder / "hosts.bundle"
     try:
-        builder.build(archive, keys.load(folder / "a.key"), lambda _: lambda _: None, allow_missing=False)
+        builder.build(archive, signing_keys.load(folder / "a.key"), lambda _: lambda _: None, allow_missing=False)
     except BundleError as error:
         pytest.skip(f"no bundle can be built here: {error}")
     where = BundlePaths(SOURCE, folder / "home")
-    install.install(archive, signatures.read_public(keys.public_name(folder / "a.key")), where)
+    install.install(archive, signatures.read_public(signing_keys.public_name(folder / "a.key")), where)
     assert public
     return where.link
 
