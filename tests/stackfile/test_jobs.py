@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from gateway.jobs.settings import JobsSettings
 from gateway.settings import Settings
 from stackfile.environment import GatewayPaths, gateway_environment, worker_environment
 from stackfile.jobs import Jobs
@@ -66,7 +65,7 @@ def test_every_key_reaches_the_gateway_and_the_worker(tmp_path, monkeypatch):
 def test_the_defaults_are_the_programs_own(tmp_path):
     """One that runs without a stack behaves as one that a stack describes."""
     service = loaded(tmp_path)
-    for name, field in JobsSettings.model_fields.items():
+    for name, field in Settings.model_fields.items():
         key = name.removeprefix("jobs_")
         if key in Jobs.model_fields and key != "metrics_port":
             assert getattr(service.jobs, key) == field.default

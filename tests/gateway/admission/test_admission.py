@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from gateway.admission.admission import Admission
 from gateway.caller import Caller
-from gateway.edge_settings import EdgeSettings
 from gateway.errors import ApiError
+from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 
 ANN, BOB, CAT = (Caller(name, name) for name in ("ann", "bob", "cat"))
@@ -28,7 +28,7 @@ class Clock:
 
 def admission(slots: int = 1, queue: int = 10, timeout_s: float = 5, clock: Clock | None = None) -> Admission:
     options = {"max_in_flight": slots, "max_queue": queue, "queue_timeout_s": timeout_s}
-    return Admission(EdgeSettings(auth="none", **options), Metrics(), clock=clock or Clock())
+    return Admission(Settings(auth="none", **options), Metrics(), clock=clock or Clock())
 
 
 async def hold(gate: Admission, caller: Caller, release: asyncio.Event, log: list[str]) -> None:

@@ -24,7 +24,7 @@ JOBS = "/v1/jobs"
 FINISHED = {"succeeded", "failed", "cancelled"}
 WAIT_S = 120
 # Short, so that what depends on them is seen within a test; the defaults are minutes.
-LIMITS = {"jobs_lease_s": 2, "jobs_longest_s": 60, "jobs_parallel": 2}
+LIMITS = {"jobs_lease_s": 2, "jobs_max_runtime_s": 60, "jobs_concurrency": 2}
 
 
 class Worker:

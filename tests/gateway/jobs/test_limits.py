@@ -10,7 +10,6 @@ from hypothesis import settings as fuzzing
 from hypothesis import strategies as st
 
 from gateway.jobs.broker import make_celery
-from gateway.jobs.settings import JobsSettings
 from gateway.settings import Settings
 from tests.gateway.jobs.conftest import JOBS, make_queue, scores
 
@@ -109,7 +108,7 @@ def test_a_full_queue_is_no_ones_quota(stage):
 
 
 def test_results_expire(stage):
-    bob = stage.front("bob", jobs_result_s=1)
+    bob = stage.front("bob", jobs_result_ttl_s=1)
     job_id = bob.submit(scores("x"))
     bob.http.post(f"{JOBS}/{job_id}/cancel")
     end = time.monotonic() + 60
@@ -142,7 +141,7 @@ def test_two_queues_of_one_redis_know_nothing_of_each_other(stage, bob):
 
 
 def test_celery_keeps_a_message_until_its_job_is_done_and_gives_it_back_if_not():
-    told = JobsSettings(jobs_redis_url="redis://127.0.0.1:1/0", jobs_longest_s=7200)
+    told = Settings(jobs_redis_url="redis://127.0.0.1:1/0", jobs_max_runtime_s=7200)
     conf = make_celery(told, socket_timeout_s=1).conf
     assert conf.task_acks_late
     assert conf.task_reject_on_worker_lost

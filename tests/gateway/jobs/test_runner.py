@@ -52,7 +52,7 @@ class Bench:
     def __init__(self, url, **changes):
         self.settings = Settings(
             **{"auth": "none", "metrics_port": None, "model_dir": MODEL_DIR, "jobs_redis_url": url,
-               "jobs_parallel": 1, "jobs_lease_s": 2, "jobs_longest_s": 60, **changes}
+               "jobs_concurrency": 1, "jobs_lease_s": 2, "jobs_max_runtime_s": 60, **changes}
         )  # fmt: skip
         self.store = Store(self.settings)
         self.stop = False
@@ -95,7 +95,7 @@ async def bench(redis):
 
 
 async def test_a_job_that_takes_too_long_fails_and_keeps_what_it_has(bench):
-    stage = bench(jobs_longest_s=1)
+    stage = bench(jobs_max_runtime_s=1)
     job_id = await stage.job()
     assert await stage.runner(ToldEngine(seconds=0.4)).run(job_id, 1)
     found = await stage.store.get(job_id)

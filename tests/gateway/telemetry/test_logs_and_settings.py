@@ -8,7 +8,7 @@ import time
 import pytest
 from pydantic import ValidationError
 
-from gateway.edge_settings import EdgeSettings
+from gateway.settings import Settings
 from gateway.telemetry.logs import LineWriter, clean, describe
 from gateway.telemetry.metrics import MAX_KEY_LABELS, Completion, Metrics
 
@@ -87,7 +87,7 @@ def test_a_completion_is_counted_under_the_names_dashboards_know() -> None:
 def test_a_public_address_without_authentication_needs_to_be_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class Whole(EdgeSettings):
+    class Whole(Settings):
         host: str = "0.0.0.0"
 
     with pytest.raises(ValidationError, match="on purpose"):
@@ -103,7 +103,7 @@ def test_the_names_of_gitlabs_gateway_mean_the_same_here(monkeypatch: pytest.Mon
     monkeypatch.setenv("GITLAB_API_URL", "https://gitlab.example.com/api/v4")
     monkeypatch.setenv("USE_LOCAL_CACHE", "False")
     monkeypatch.setenv("REDIS_PASS", "secret")
-    settings = EdgeSettings()
+    settings = Settings()
     assert settings.auth_mode == "gitlab"
     assert settings.gitlab_api_url == "https://gitlab.example.com/api/v4/"
     assert settings.redis == "redis://:secret@redis:6379/0"
@@ -112,7 +112,7 @@ def test_the_names_of_gitlabs_gateway_mean_the_same_here(monkeypatch: pytest.Mon
 
 def test_keys_without_a_file_are_refused_with_the_remedy() -> None:
     with pytest.raises(ValidationError, match="assist keys add"):
-        EdgeSettings(auth="keys")
+        Settings(auth="keys")
 
 
 def test_uvicorns_own_records_become_json_lines() -> None:
