@@ -53,7 +53,7 @@ def gateway_environment(service: ResolvedStack, paths: GatewayPaths) -> dict[str
         "ASSIST_MAX_QUEUE": limits.max_queue,
         "ASSIST_QUEUE_TIMEOUT_S": limits.queue_timeout_s,
         "ASSIST_DEADLINE_S": limits.deadline_s,
-        "ASSIST_HOLD_S": limits.hold_s,
+        "ASSIST_ENGINE_WAIT_S": limits.hold_s,
         "ASSIST_GRACE_S": limits.grace_s,
         "ASSIST_MAX_TOKENS_CAP": limits.max_tokens,
         "ASSIST_MAX_N": limits.max_choices,
@@ -84,13 +84,13 @@ def _jobs_environment(service: ResolvedStack) -> dict[str, str]:
     return _words(
         {
             "ASSIST_JOBS_QUEUE": jobs.queue,
-            "ASSIST_JOBS_RESULT_S": jobs.result_s,
+            "ASSIST_JOBS_RESULT_TTL_S": jobs.result_s,
             "ASSIST_JOBS_MAX_PER_KEY": jobs.max_per_key,
             "ASSIST_JOBS_MAX_WAITING": jobs.max_waiting,
             "ASSIST_JOBS_MAX_ITEMS": jobs.max_items,
             "ASSIST_JOBS_MAX_BYTES": jobs.max_bytes,
-            "ASSIST_JOBS_LONGEST_S": jobs.longest_s,
-            "ASSIST_JOBS_PARALLEL": jobs.parallel,
+            "ASSIST_JOBS_MAX_RUNTIME_S": jobs.longest_s,
+            "ASSIST_JOBS_CONCURRENCY": jobs.parallel,
         }
     )
 

@@ -11,6 +11,13 @@ from tests.stackfile.test_stack_files import changed, loaded
 
 PATHS = GatewayPaths(Path("/models/current"), Path("/keys.json"))
 HOSTS = {"target": "hosts", "auth": {"mode": "keys"}}
+# Keys of the stack whose settings have another name.
+OTHER_NAMES = {"result_s": "result_ttl_s", "longest_s": "max_runtime_s", "parallel": "concurrency"}
+
+
+def setting(key: str) -> str:
+    """Return the field of ``Settings`` that a key of ``jobs`` sets."""
+    return f"jobs_{OTHER_NAMES.get(key, key)}"
 
 
 @pytest.mark.parametrize(
@@ -56,7 +63,7 @@ def test_every_key_reaches_the_gateway_and_the_worker(tmp_path, monkeypatch):
             told = Settings()
         for key, value in keys.items():
             if key != "metrics_port":
-                assert getattr(told, f"jobs_{key}") == value
+                assert getattr(told, setting(key)) == value
     assert told.jobs_metrics_port == 9001
     assert told.model_dir == Path("/models/current")
     assert not [name for name in worker if "KEYS" in name or "AUTH" in name], "a worker answers nobody"
@@ -65,10 +72,8 @@ def test_every_key_reaches_the_gateway_and_the_worker(tmp_path, monkeypatch):
 def test_the_defaults_are_the_programs_own(tmp_path):
     """One that runs without a stack behaves as one that a stack describes."""
     service = loaded(tmp_path)
-    for name, field in Settings.model_fields.items():
-        key = name.removeprefix("jobs_")
-        if key in Jobs.model_fields and key != "metrics_port":
-            assert getattr(service.jobs, key) == field.default
+    for key in set(Jobs.model_fields) - {"enabled", "metrics_port"}:
+        assert getattr(service.jobs, key) == Settings.model_fields[setting(key)].default
 
 
 def test_where_there_are_no_jobs_the_gateway_is_told_nothing(tmp_path):

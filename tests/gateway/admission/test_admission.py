@@ -1,4 +1,4 @@
-"""Places at the engine: never too many, none lost, and a flood hurts only its maker."""
+"""Slots at the engine: never too many, none lost, and a flood hurts only its caller."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -17,7 +17,7 @@ ANN, BOB, CAT = (Caller(name, name) for name in ("ann", "bob", "cat"))
 
 
 class Clock:
-    """A clock that goes when it is told to."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -175,7 +175,7 @@ async def test_a_place_that_does_not_come_is_503_after_the_time_out() -> None:
     gate, release = admission(1, 5, timeout_s=0.05), asyncio.Event()
     task = asyncio.create_task(hold(gate, ANN, release, []))
     await settle()
-    with pytest.raises(ApiError, match=r"within 0\.05 s"):
+    with pytest.raises(ApiError, match=r"after 0\.05 s waiting for a free slot"):
         await hold(gate, BOB, release, [])
     assert gate.waiting == 0
     release.set()
