@@ -88,7 +88,7 @@ class Settings(BaseSettings):
     """Seconds after SIGTERM in which requests are still served while `/ready` answers 503, so that load
     balancers can take the gateway out."""
     grace_s: float = Field(30.0, ge=0)
-    """Seconds after that for requests under way to finish before they are cancelled."""
+    """Seconds for requests under way to finish, after the drain delay; then they are cancelled."""
     docs_url: str | None = Field(None)
     """Path of Swagger UI, such as `/docs`; unset: none. Needs ASSIST_OPENAPI_URL."""
     openapi_url: str | None = Field(None)
@@ -106,10 +106,10 @@ class Settings(BaseSettings):
 
     # The engine
     engine: Literal["triton", "openai"] = "triton"
-    """What generates tokens: `triton` (gRPC) or `openai`, any server with OpenAI's completions API."""
+    """Kind of the engine: `triton` (gRPC) or `openai`, any server with OpenAI's completions API."""
     engine_url: str | None = None
-    """Where the engine is: `grpc://host:port` for Triton, which wins over host and port below, or a base URL
-    such as `http://127.0.0.1:8080/v1` for `openai`, which needs it."""
+    """URL of the engine: `grpc://host:port` for Triton, which wins over ASSIST_TRITON_HOST and _PORT, or a
+    base URL such as `http://127.0.0.1:8080/v1`, which an engine of kind `openai` requires."""
     engine_key: str | None = Field(None, repr=False)
     """API key that the gateway sends to an engine of kind `openai`; unset: none."""
     triton_host: str = Field("127.0.0.1")
@@ -123,7 +123,7 @@ class Settings(BaseSettings):
     triton_stream_model: str = "fastertransformer_stream"
     """Name of Triton's decoupled model for streams. Without it a stream brings its text in one piece."""
     connect_timeout_s: float = Field(2.0, gt=0)
-    """Seconds that Triton has to describe a model to the gateway, which it asks before the first request."""
+    """Seconds for Triton's response to a query for a model's metadata, which precedes the first request."""
     engine_wait_s: float = Field(0.0, ge=0)
     """Seconds from the beginning of Triton's absence for which requests wait for its return instead of
     failing with 503; 0 never waits. Set it where the only Triton is replaced in place."""
@@ -206,10 +206,10 @@ class Settings(BaseSettings):
     gitlab_api_url: str = Field("https://gitlab.com/api/v4/")
     """Base URL of the GitLab API that checks callers' access tokens."""
     gitlab_check_path: str = "ml/ai-assist"
-    """Path below it that is requested with the caller's token; empty: only OIDC tokens are accepted. Current
-    GitLab releases have no such path: set `user`."""
+    """Path below GITLAB_API_URL that is requested with the caller's token; empty: only OIDC tokens are
+    accepted. Current GitLab releases do not have the default, which is GitLab AI Assist's: set `user`."""
     gitlab_check_json: str = "user_is_allowed"
-    """Dotted key of the response that must be `true`; empty: any response with status 200 allows."""
+    """Dotted key of that response that must be `true`; empty: any response with status 200 allows a token."""
     gitlab_timeout_s: float = Field(1.0, gt=0, le=30)
     """Seconds that GitLab has to answer; then the caller gets 503."""
     gitlab_cache_ttl_s: float = Field(3600.0, ge=0)
