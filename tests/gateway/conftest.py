@@ -70,4 +70,4 @@ async def client(
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as found:
         yield found
-    await app.state.gateway.completer.close()
+    await app.state.completion_service.completer.close()

@@ -25,7 +25,7 @@ from tests.gateway.engine.test_openai import choice, engine, sse
 from tests.serving.test_llama_server import ask, ready
 
 END = "<|endoftext|>"
-# Turns between control tokens, as in ChatML; what the model is told first; no two turns of one side.
+# Turns between control tokens, as in ChatML; a default system message; no two turns of one side.
 TEMPLATE = """{%- if messages[0].role == 'system' %}
 {{- bos_token + 'system\\n' + messages[0].content | trim + eos_token }}
 {%- endif %}
@@ -179,15 +179,17 @@ def server(chat_file: Path) -> Iterator[str]:
 
 
 def test_a_gateway_on_another_host_than_the_model_is_given_all_of_it(chat_file, tmp_path):
-    told = [sys.executable, "-m", "gateway.text.model_files"]
+    command = [sys.executable, "-m", "gateway.text.model_files"]
     done = subprocess.run(
-        [*told, chat_file], capture_output=True, text=True, cwd=ROOT, check=True, timeout=60
+        [*command, chat_file], capture_output=True, text=True, cwd=ROOT, check=True, timeout=60
     )
     for name, text in json.loads(done.stdout).items():
         (tmp_path / name).write_text(text)
     assert ModelFiles.read(tmp_path) == ModelFiles.read(chat_file)
     (tmp_path / "empty").mkdir()
-    none = subprocess.run([*told, tmp_path / "empty"], capture_output=True, text=True, cwd=ROOT, check=False)
+    none = subprocess.run(
+        [*command, tmp_path / "empty"], capture_output=True, text=True, cwd=ROOT, check=False
+    )
     assert (none.returncode, "Traceback" in none.stderr) == (1, False)
 
 

@@ -76,5 +76,5 @@ def test_an_unknown_kind_is_refused_with_the_remedy():
 
 def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path):
     (tmp_path / "model.gguf").write_bytes(b"GGUF\x01\x00\x00\x00")
-    with pytest.raises(ValueError, match="no GGUF file"):
+    with pytest.raises(ValueError, match="not a GGUF file"):
         Tokenizer.load(tmp_path)

@@ -64,7 +64,7 @@ def whole(answer: httpx.Response) -> bool:
 def test_no_request_fails_while_triton_is_replaced_in_its_own_way(
     triton: Triton, start_gateway: StartGateway
 ) -> None:
-    gateway = start_gateway(triton.grpc, hold_s=60, deadline_s=90)
+    gateway = start_gateway(triton.grpc, engine_wait_s=60, deadline_s=90)
     gateway.until_ready()
     with constant_load(gateway) as answers:
         served(answers, 20)
@@ -79,7 +79,7 @@ def test_no_request_fails_while_triton_is_replaced_in_its_own_way(
 def test_a_held_request_is_refused_with_retry_after_once_the_hold_is_over(
     start_gateway: StartGateway,
 ) -> None:
-    gateway = after_its_engine_went(start_gateway, hold_s=2)
+    gateway = after_its_engine_went(start_gateway, engine_wait_s=2)
     started = time.monotonic()
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda _: gateway.complete(), range(4)))
@@ -90,13 +90,13 @@ def test_a_held_request_is_refused_with_retry_after_once_the_hold_is_over(
 
 
 def test_a_request_is_never_held_past_its_own_deadline(start_gateway: StartGateway) -> None:
-    gateway = after_its_engine_went(start_gateway, hold_s=3600, deadline_s=1)
+    gateway = after_its_engine_went(start_gateway, engine_wait_s=3600, deadline_s=1)
     answer = gateway.complete()
     assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
 
 
 def test_what_is_held_stays_within_the_bounds_of_admission(start_gateway: StartGateway) -> None:
-    gateway = after_its_engine_went(start_gateway, hold_s=5, max_in_flight=2, max_queue=2)
+    gateway = after_its_engine_went(start_gateway, engine_wait_s=5, max_in_flight=2, max_queue=2)
     with ThreadPoolExecutor(8) as pool:
         answers = [each.result(60) for each in [pool.submit(gateway.complete) for _ in range(8)]]
     codes = [answer.json()["error"]["code"] for answer in answers]

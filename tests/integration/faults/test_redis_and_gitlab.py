@@ -92,7 +92,7 @@ def test_known_tokens_are_served_and_unknown_ones_asked_to_come_back_while_gitla
 def test_a_revoked_token_is_refused_within_the_cache_time(
     gitlab: FakeGitLab, fake_triton: FakeTritonThread, start_gateway: StartGateway
 ) -> None:
-    gateway = start_gateway(fake_triton.address, auth="gitlab", gitlab_api_url=gitlab.url, gitlab_cache_s=1)
+    gateway = start_gateway(fake_triton.address, auth="gitlab", gitlab_api_url=gitlab.url, gitlab_cache_ttl_s=1)
     gateway.until_ready()
     assert gateway.complete(headers=GOOD).status_code == 200
     gitlab.denied = {"good-token"}
