@@ -13,6 +13,8 @@ import redis
 
 from testing.ports import free_ports
 
+START_S = 60.0
+
 
 class RedisServer:
     """One server that keeps its port over restarts."""
@@ -30,7 +32,7 @@ class RedisServer:
         self._process = subprocess.Popen(
             argv, cwd=self._folder, stdout=subprocess.DEVNULL, restore_signals=False
         )
-        end = time.monotonic() + 10
+        end = time.monotonic() + START_S
         while time.monotonic() < end:
             try:
                 self.admin().ping()
@@ -44,7 +46,7 @@ class RedisServer:
 
     def admin(self, password: str | None = None) -> "redis.Redis":
         """Return a client for the test's own use."""
-        return redis.Redis(port=self.port, password=password, socket_timeout=2)
+        return redis.Redis(port=self.port, password=password, socket_timeout=30)
 
     def pause(self) -> None:
         """Stop the process as a hung host would: connections open, nothing answers."""
@@ -60,7 +62,7 @@ class RedisServer:
         """End it; the port refuses connections."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(timeout=10)
+            self._process.wait(timeout=START_S)
             self._process = None
 
 

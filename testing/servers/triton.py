@@ -16,7 +16,7 @@ from testing.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "models" / "tiny-codegen"
-START_S = 60.0
+START_S = 180.0
 
 
 class Triton:
@@ -59,7 +59,7 @@ class Triton:
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
         try:
-            return self._process.wait(timeout=40)
+            return self._process.wait(timeout=120)
         finally:
             self._clean()
 
@@ -67,7 +67,7 @@ class Triton:
         """End the server and its backend processes at once, as the kernel would."""
         assert self._process is not None
         self._clean()
-        self._process.wait(timeout=10)
+        self._process.wait(timeout=120)
 
     def restart(self) -> None:
         """Kill the server if it runs, then start it."""
@@ -76,7 +76,7 @@ class Triton:
         self.start()
 
     def is_ready(self) -> bool:
-        connection = http.client.HTTPConnection(self.http, timeout=1)
+        connection = http.client.HTTPConnection(self.http, timeout=10)
         try:
             connection.request("GET", "/v2/health/ready")
             return connection.getresponse().status == 200

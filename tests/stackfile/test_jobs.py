@@ -11,13 +11,6 @@ from tests.stackfile.test_stack_files import changed, loaded
 
 PATHS = GatewayPaths(Path("/models/current"), Path("/keys.json"))
 HOSTS = {"target": "hosts", "auth": {"mode": "keys"}}
-# Keys of the stack whose settings have another name.
-OTHER_NAMES = {"result_s": "result_ttl_s", "longest_s": "max_runtime_s", "parallel": "concurrency"}
-
-
-def setting(key: str) -> str:
-    """Return the field of ``Settings`` that a key of ``jobs`` sets."""
-    return f"jobs_{OTHER_NAMES.get(key, key)}"
 
 
 @pytest.mark.parametrize(

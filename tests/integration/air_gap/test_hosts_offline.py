@@ -11,7 +11,7 @@ from assist.bundle.paths import BundlePaths
 from assist.deployment import resolve
 from assist.paths import SOURCE, Paths
 from model_loader.progress import Silent
-from tests.integration.hosts import lab as labs
+from testing.lab import driver
 
 pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.triton, pytest.mark.timeout(1500)]
 
@@ -53,10 +53,10 @@ def bundle(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def lab(bundle):
-    if reason := labs.missing():
-        pytest.skip(f"no lab: {reason}")
-    labs.sweep()
-    lab = labs.Lab("B", offline=True)
+    if reason := driver.missing():
+        pytest.skip(f"no hosts can be booted: {reason}")
+    driver.sweep()
+    lab = driver.Lab("B", offline=True)
     try:
         lab.up("one:groups=gateway,gpu,queue")
         rules = lab.folder / "cut-off.nft"

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from stackfile.catalogue import ROOT
-from tests.integration.hosts.lab import Lab, Played
-from tests.integration.hosts.state import settled, state, units
+from testing.lab.driver import Lab, Played
+from testing.lab.state import settled, state, units
 
 pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.timeout(1500)]
 

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from tests.integration.hosts.rolling import Site, constant_load, failed, served_models, versions
+from testing.lab.rolling import PATIENT, Site, constant_load, failed, served_models, versions
 
 pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.timeout(1800)]
 
@@ -73,7 +73,7 @@ def test_a_gateway_that_does_not_come_up_is_put_back_without_a_failed_request(si
     site.lab.run(LAST, SABOTAGE)
     try:
         with constant_load(site.lab, LAST, site.folder) as answers:
-            stopped = site.play("update.yml", limits={"max_tokens": 99, "hold_s": 60.0, "deadline_s": 120.0})
+            stopped = site.play("update.yml", limits=PATIENT | {"max_tokens": 99})
     finally:
         site.lab.run(LAST, f"rm -r {REFUSES} && systemctl daemon-reload")
     assert stopped.code == 2, stopped.output[-4000:]
