@@ -295,6 +295,19 @@ def test_a_release_that_does_not_exist_is_built_from_its_module(buildable: Pin, 
     assert releases.requests[-1] == "GET /removed"
 
 
+def test_a_build_has_nothing_of_the_release_whose_other_half_does_not_exist(
+    buildable: Pin, releases: ReleaseServer
+):
+    packed = archive(**{"config/a.yaml": b"released", "demo": b"released"})
+    releases.files["/first.tar.gz"] = packed
+    first = {"url": f"{releases.url}/first.tar.gz", "sha256": sha256(packed)}
+    first["members"] = {"config/": "config/", "demo": "demo"}
+    buildable(downloads=[first, {"url": f"{releases.url}/removed", "sha256": sha256(b"")}])
+    assert command.main(["--only", "demo"]) == 0
+    folder = tools.file("demo", "demo").parent
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"demo": "built"}
+
+
 def test_a_build_that_fails_says_what_go_said_and_leaves_nothing(
     buildable: Pin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
