@@ -39,8 +39,8 @@ SETTINGS = """# Gateway settings
 {note}
 Every setting is an environment variable of the gateway, and of the worker where it needs the setting. A
 deployment sets them through keys of its [stack file](stack-file.md): see the column *stack key*. Names in
-parentheses are those of the systems that this one replaces, and old names; they work as well. Where two are set,
-the first one wins.
+parentheses are those of the systems that this one replaces, and old names; they work as well. Where two are
+set, the first one wins.
 
 | variable | default | unit | stack key | meaning |
 |---|---|---|---|---|
@@ -50,9 +50,9 @@ STACK = """# Stack file
 
 {note}
 `stacks/<name>.yaml` is the only place where a deployment is described. One reader (`stackfile/`) refuses
-unknown keys, wrong types and settings that cannot work together: all problems at once, each with file, line and
-remedy. What the file leaves out has the default below; `assist show` prints the whole resolved document. Secrets
-never enter a stack file.
+unknown keys, wrong types and settings that cannot work together: all problems at once, each with file, line
+and remedy. What the file leaves out has the default below; `assist show` prints the whole resolved document.
+Secrets never enter a stack file.
 
 {sections}
 """

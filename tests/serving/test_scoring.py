@@ -85,7 +85,9 @@ def test_a_runtime_that_cannot_score_says_so():
 
     engine = Bench(Generates())
     try:
-        with pytest.raises(BadRequestError, match="cannot score prompt tokens: serve the model with ctranslate2"):
+        with pytest.raises(
+            BadRequestError, match="cannot score prompt tokens: serve the model with ctranslate2"
+        ):
             engine.wait(scored(engine, [1, 2]))
     finally:
         engine.close()
@@ -98,7 +100,9 @@ def test_the_repository_tells_which_model_scores(tmp_path):
         model_dir=tmp_path / "model", runtime="ctranslate2", precision="int8", context_length=64
     )
     generate(tmp_path / "repository", described)
-    configs = {name: (tmp_path / "repository" / name / "config.pbtxt").read_text() for name in (UNARY, STREAM)}
+    configs = {
+        name: (tmp_path / "repository" / name / "config.pbtxt").read_text() for name in (UNARY, STREAM)
+    }
     assert 'key: "scores"' in configs[UNARY]
     assert 'key: "scores"' not in configs[STREAM]
 

@@ -55,6 +55,8 @@ def test_the_catalogue_measures_only_what_it_offers_and_what_can_be_converted():
 
 
 def test_asking_imports_no_runtime():
-    code = "import sys, stackfile.runtime_selection; print(sorted({'numpy', 'ctranslate2'} & set(sys.modules)))"
+    code = (
+        "import sys, stackfile.runtime_selection; print(sorted({'numpy', 'ctranslate2'} & set(sys.modules)))"
+    )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
     assert answer.stdout.strip() == "[]"
