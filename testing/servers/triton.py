@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from testing import instruction_sets
 from testing.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,6 +50,7 @@ class Triton:
             metrics_port=metrics_port, gpu=False, python=python,
         )  # fmt: skip
         with self.log.open("ab") as log:
+            environment |= instruction_sets.in_force()
             self._process = subprocess.Popen(
                 argv, env=environment, stdout=log, stderr=log, cwd=self.repository, start_new_session=True
             )
