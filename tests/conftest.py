@@ -15,7 +15,7 @@ settings.load_profile("suite")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-pytest_plugins = ["testing.instruction_sets", "testing.servers.triton"]
+pytest_plugins = ["testing.instruction_sets", "testing.levels", "testing.servers.triton"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,12 +2,13 @@
 
 import pytest
 
-gguf = pytest.importorskip("gguf", reason="needs gguf: install requirements/llamacpp.txt")
+from testing import needs
 
 
 @pytest.fixture
 def pieces(tmp_path):
     """Return a function that writes a GGUF file with a vocabulary and reads its pieces."""
+    gguf = needs.package("gguf")
     from serving.backend.runtimes.llama_token_ids import Pieces
 
     def write(model, tokens):
