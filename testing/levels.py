@@ -169,7 +169,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     left_out = [item for item in items if item.get_closest_marker("long")]
     items[:] = [item for item in items if not item.get_closest_marker("long")]
-    config.pluginmanager.get_plugin("levels-table").long = len(left_out)
+    table = config.pluginmanager.get_plugin("levels-table")
+    assert table is not None
+    table.long = len(left_out)
     config.hook.pytest_deselected(items=left_out)
 
 
@@ -180,5 +182,5 @@ _LEVEL = pytest.StashKey[str]()
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Send the test's level along with its report, from a worker process too."""
     report = yield
-    report.level = item.stash.get(_LEVEL, None)
+    report.level = item.stash.get(_LEVEL, None)  # type: ignore[attr-defined]
     return report

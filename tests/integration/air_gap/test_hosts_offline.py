@@ -45,7 +45,9 @@ def bundle(tmp_path_factory):
     builder = build.Builder(deployment, contents.of(deployment), lambda _: None, Silent())
     archive = folder / "hosts.bundle"
     try:
-        builder.build(archive, signing_keys.load(folder / "a.key"), lambda _: lambda _: None, allow_missing=False)
+        builder.build(
+            archive, signing_keys.load(folder / "a.key"), lambda _: lambda _: None, allow_missing=False
+        )
     except BundleError as error:
         pytest.skip(f"no bundle can be built here: {error}")
     where = BundlePaths(SOURCE, folder / "home")
