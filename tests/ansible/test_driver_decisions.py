@@ -7,8 +7,8 @@ import pytest
 
 from assist.hosts.role_vars import driver_vars
 from stackfile.catalogue import accelerators, drivers
+from tests.ansible.host_stacks import service
 from tests.ansible.plugins import plugin
-from tests.integration.hosts.stacks import service
 
 rules = plugin("module_utils/gpu_driver")
 smoke = plugin("modules/cuda_smoke")

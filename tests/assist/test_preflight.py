@@ -3,6 +3,7 @@
 import os
 import socket
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from assist import preflight
 from assist.deployment import Deployment, Overrides, resolve
 from assist.paths import SOURCE, Paths
 from testing.ports import free_ports
+
+# The user that owns nothing.
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -88,7 +92,16 @@ def test_too_little_memory_names_what_is_needed(deployment, monkeypatch):
     assert "0.2 GiB" in finding.cause
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+@pytest.fixture
+def _no_root() -> Iterator[None]:
+    """Be somebody else than root, who may write everywhere, while the test runs."""
+    user = os.getuid()
+    os.setresuid(user or NOBODY, user or NOBODY, user)
+    yield
+    os.setresuid(user, user, user)
+
+
+@pytest.mark.usefixtures("_no_root")
 def test_a_folder_of_somebody_else_is_refused(deployment):
     elsewhere = replace(deployment, layout=Paths(SOURCE, Path("/usr/share/assist/.run")))
     assert preflight._folder(elsewhere).status == "problem"

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from gateway.jobs.settings import JobsSettings
 from gateway.settings import Settings
 from stackfile.environment import GatewayPaths, gateway_environment, worker_environment
 from stackfile.jobs import JobsSection
@@ -66,10 +65,8 @@ def test_every_key_reaches_the_gateway_and_the_worker(tmp_path, monkeypatch):
 def test_the_defaults_are_the_programs_own(tmp_path):
     """One that runs without a stack behaves as one that a stack describes."""
     service = loaded(tmp_path)
-    for name, field in JobsSettings.model_fields.items():
-        key = name.removeprefix("jobs_")
-        if key in JobsSection.model_fields and key != "metrics_port":
-            assert getattr(service.jobs, key) == field.default
+    for key in set(JobsSection.model_fields) - {"enabled", "metrics_port"}:
+        assert getattr(service.jobs, key) == Settings.model_fields[f"jobs_{key}"].default
 
 
 def test_without_jobs_the_gateway_gets_no_setting_of_them(tmp_path):

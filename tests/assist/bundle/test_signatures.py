@@ -1,7 +1,6 @@
 """Signatures: both libraries, minisign's own program, and keys on disk."""
 
 import base64
-import shutil
 import stat
 import subprocess
 
@@ -10,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from assist.bundle import ed25519, signatures, signing_keys
 from assist.bundle.errors import BundleError
+from testing import needs
 
 CHECKS = {"cryptography": ed25519.is_valid, "the system's libcrypto": ed25519.by_libcrypto}
 MESSAGE = b"what is signed"
@@ -21,7 +21,7 @@ def is_valid(request):
         try:
             ed25519.by_libcrypto(bytes(32), bytes(64), b"")
         except BundleError as error:
-            pytest.skip(str(error))
+            needs.skip(str(error), needs.TOOLS)
     return CHECKS[request.param]
 
 
@@ -83,8 +83,7 @@ def test_what_is_no_signature_file_is_refused(pair, text):
 
 
 def test_minisign_accepts_what_we_sign_and_refuses_what_was_changed(tmp_path):
-    if shutil.which("minisign") is None:
-        pytest.skip("minisign is missing: apt-get install minisign")
+    needs.program("minisign")
     public = signing_keys.generate(tmp_path / "a.key")
     manifest = tmp_path / "manifest.json"
     manifest.write_bytes(MESSAGE)

@@ -1,7 +1,6 @@
 """A host that is cut off: from a bundle to a completion through NGINX, and proof that it asked nobody."""
 
 import json
-import os
 
 import pytest
 
@@ -11,9 +10,15 @@ from assist.bundle.paths import BundlePaths
 from assist.deployment import resolve
 from assist.paths import SOURCE, Paths
 from model_loader.progress import Silent
-from tests.integration.hosts import lab as labs
+from testing.lab import driver
 
-pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.triton, pytest.mark.timeout(1500)]
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.slow,
+    pytest.mark.root,
+    pytest.mark.triton,
+    pytest.mark.timeout(1500),
+]
 
 # On the lab's bridge: what a host begins itself, whoever it is for. Answers and ARP are no beginnings.
 COUNTERS = """
@@ -34,8 +39,6 @@ table bridge cut_off {
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     """Build the bundle of stack hosts and put it in place, beside the clone and not in it."""
-    if not os.environ.get("ASSIST_LONG"):
-        pytest.skip("takes minutes and 50 MB of Debian packages: ASSIST_LONG=1 runs it")
     folder = tmp_path_factory.mktemp("bundle")
     public = signing_keys.generate(folder / "a.key")
     deployment = resolve("hosts", Paths())
@@ -55,10 +58,10 @@ def bundle(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def lab(bundle):
-    if reason := labs.missing():
-        pytest.skip(f"no lab: {reason}")
-    labs.sweep()
-    lab = labs.Lab("B", offline=True)
+    if reason := driver.missing():
+        pytest.skip(f"no hosts can be booted: {reason}")
+    driver.sweep()
+    lab = driver.Lab("B", offline=True)
     try:
         lab.up("one:groups=gateway,gpu,queue")
         rules = lab.folder / "cut-off.nft"
