@@ -198,7 +198,9 @@ async def test_a_stopping_gateway_is_alive_not_ready_and_refuses_new_work() -> N
     async with client_of(app) as client:
         running = asyncio.create_task(client.post(f"{URL}?sleep=0.2"))
         await asyncio.sleep(0.05)
+        assert edge.metrics.registry.get_sample_value("assist_draining") == 0
         edge.drain.begin()
+        assert edge.metrics.registry.get_sample_value("assist_draining") == 1
         ready, served = await client.get("/ready"), await client.post(URL)
         assert (ready.status_code, served.status_code) == (503, 200)
         assert served.headers["connection"] == "close"
