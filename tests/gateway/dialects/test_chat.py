@@ -16,6 +16,7 @@ from gateway.text.chat import ChatTemplate, Message
 from gateway.text.model_files import ModelFiles
 from gateway.text.tokenizer import Tokenizer
 from stackfile.catalogue import ROOT
+from testing import needs
 from testing.servers.gateway import gateway
 from testing.servers.gateway_process import running_gateway
 from testing.servers.llama_server import running_llama
@@ -159,7 +160,7 @@ def test_the_real_triton_answers_a_chat_with_log_probabilities(triton, tmp_path)
 @pytest.fixture(scope="module")
 def chat_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of one GGUF file that carries tokenizer and template, as a published chat model does."""
-    pytest.importorskip("xllamacpp", reason="needs xllamacpp: install requirements/llamacpp.txt")
+    needs.package("xllamacpp")
     from testing import gguf_files
 
     def vocabulary(writer, checkpoint):

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import httpx
 import pytest
 
 from gateway.auth.keys import create_key
+from testing import needs
 from testing.servers.gateway import RunningGateway, gateway
 from testing.servers.gateway_process import MODEL_DIR, Gateway
 from testing.servers.redis_server import RedisServer
@@ -166,8 +166,7 @@ class Queue:
 
 
 def make_queue(folder: Path, triton: Triton) -> Queue:
-    if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not on PATH: apt-get install redis-server")
+    needs.program("redis-server")
     found = Queue(folder, triton)
     found.start_redis()
     return found

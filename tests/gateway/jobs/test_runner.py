@@ -1,7 +1,6 @@
 """One worker and one job: a real Redis, and a scripted engine."""
 
 import asyncio
-import shutil
 import time
 
 import pytest
@@ -14,6 +13,7 @@ from gateway.jobs.store import JobStore
 from gateway.settings import Settings
 from gateway.worker.metrics import WorkerMetrics
 from gateway.worker.runner import Runner
+from testing import needs
 from testing.doubles.instant_engine import InstantEngine
 from testing.servers.gateway_process import MODEL_DIR
 from testing.servers.redis_server import RedisServer
@@ -38,8 +38,7 @@ class ScriptedEngine(InstantEngine):
 
 @pytest.fixture(scope="module")
 def redis(tmp_path_factory):
-    if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not on PATH: apt-get install redis-server")
+    needs.program("redis-server")
     server = RedisServer(tmp_path_factory.mktemp("redis"))
     server.start()
     yield server

@@ -1,7 +1,8 @@
 """Constant load on a service behind NGINX, from inside a lab's network: run as a program there.
 
-``python -m tests.integration.hosts.load URL CERTIFICATE`` asks for completions, whole and streamed, each on a new connection,
-until its standard input closes; then it prints how each request ended. The key is the environment's ASSIST_KEY.
+``python -m testing.lab.load URL CERTIFICATE`` asks for completions, whole and streamed, each on a new
+connection, until its standard input closes, and prints how each request ended: one line of JSON, as soon as it has.
+The key is the environment's ASSIST_KEY.
 """
 
 import json
@@ -31,7 +32,7 @@ def ended(url: str, certificate: str, number: int) -> dict[str, Any]:
             json=body,
             headers=headers,
             verify=certificate,
-            timeout=120,
+            timeout=400,  # longer than a request may be held
             trust_env=False,
         )
     except httpx.HTTPError as error:
@@ -43,21 +44,24 @@ def ended(url: str, certificate: str, number: int) -> dict[str, Any]:
 
 def main(url: str, certificate: str) -> None:
     """Ask until standard input closes."""
-    stop, answers = threading.Event(), list[dict[str, Any]]()
+    stop, printing = threading.Event(), threading.Lock()
 
     def ask(client: int) -> None:
         number = client
         while not stop.is_set():
-            answers.append(ended(url, certificate, number))
+            answer = ended(url, certificate, number)
+            with printing:
+                sys.stdout.write(json.dumps(answer) + "\n")
+                sys.stdout.flush()
             number += 1
             stop.wait(PAUSE_S)
 
     with ThreadPoolExecutor(CLIENTS) as pool:
-        for client in range(CLIENTS):
-            pool.submit(ask, client)
+        running = [pool.submit(ask, client) for client in range(CLIENTS)]
         sys.stdin.read()
         stop.set()
-    json.dump(answers, sys.stdout)
+    for each in running:
+        each.result()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from tests.integration.hosts.lab import Lab
+from testing.lab.driver import Lab
 
 # Caches and logs are not what a host is; keys of apt, random seeds and identifiers differ from boot to boot.
 _SKIPPED = (

@@ -1,21 +1,22 @@
-"""What a host's gateways and workers are told: the Service's words, and what this host alone knows."""
+"""The variables of the units of a host's gateways and workers."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from assist.addresses import bracketed
 from assist.hosts.inventory import Inventory
 from stackfile import ResolvedStack
 from stackfile.environment import GatewayPaths, gateway_environment, worker_environment
 from stackfile.hosts import Hosts
 
-# The Tritons that a rolling update is taking away: gateways send them nothing new. Gone after a reboot.
+# Triton servers that a rolling update is draining: gateways send them no new requests. Lost at a reboot.
 DRAINED = "/run/ai-assist-drained"
 
 
 @dataclass(frozen=True)
-class Processes:
-    """The processes of one ``host`` that serve ``service`` from ``model_dir``; ``config`` is their folder."""
+class UnitVars:
+    """The gateways and workers of one ``host``, serving ``model_dir``; ``config`` is the settings' folder."""
 
     service: ResolvedStack
     inventory: Inventory
@@ -25,12 +26,12 @@ class Processes:
 
     @property
     def hosts(self) -> Hosts:
-        """The stack's section."""
+        """The stack's section ``hosts``."""
         return self.service.hosts or Hosts()
 
     @property
     def paths(self) -> GatewayPaths:
-        """Where both kinds of process find the model, and a gateway its keys."""
+        """The paths of the model and of the gateway's keys."""
         return GatewayPaths(Path(self.model_dir), Path(self.config) / "keys/keys.json")
 
     def ports(self) -> list[dict[str, int]]:
@@ -42,7 +43,7 @@ class Processes:
         ]
 
     def gateways(self) -> dict[str, Any]:
-        """Return what the role ``gateway`` takes."""
+        """Return the variables of the role ``gateway``."""
         environment = gateway_environment(self.service, self.paths)
         for name in ("API_EXTERNAL_PORT", "ASSIST_METRICS_PORT"):  # each instance has its own
             environment.pop(name)
@@ -63,7 +64,7 @@ class Processes:
         }
 
     def workers(self, count: int) -> dict[str, Any]:
-        """Return what the role ``queue_worker`` takes: ``count`` workers that use this host's own Triton."""
+        """Return the variables of the role ``queue_worker``: ``count`` workers of this host's own Triton."""
         environment = worker_environment(self.service, self.paths) | {
             "ASSIST_METRICS_HOST": self._metrics_host()
         }
@@ -82,24 +83,24 @@ class Processes:
         }
 
     def _gateway_file(self, port: int, metrics_port: int) -> dict[str, str]:
-        told = f"API_EXTERNAL_PORT={port}\nASSIST_METRICS_PORT={metrics_port}\n"
-        return {"path": f"{self.config}/gateway-{port}.env", "content": told}
+        content = f"API_EXTERNAL_PORT={port}\nASSIST_METRICS_PORT={metrics_port}\n"
+        return {"path": f"{self.config}/gateway-{port}.env", "content": content}
 
     def _metrics_host(self) -> str:
         return self.inventory.addresses[self.host] if self.hosts.firewall.monitoring else "127.0.0.1"
 
     def _engine(self, addresses: list[str]) -> dict[str, str]:
-        """Return where Tritons are found at ``addresses``: gRPC itself balances over a list."""
+        """Return the variable for Triton servers at ``addresses``; gRPC balances over several."""
         if self.service.engine.kind != "triton":
             return {}
         port = self.service.triton.grpc_port
-        bracketed = [f"[{one}]" if ":" in one else one for one in addresses]
-        if len(addresses) == 1:
-            return {"ASSIST_ENGINE_URL": f"{bracketed[0]}:{port}"}
+        servers = [f"{bracketed(address)}:{port}" for address in addresses]
+        if len(servers) == 1:
+            return {"ASSIST_ENGINE_URL": servers[0]}
         scheme = "ipv6" if ":" in addresses[0] else "ipv4"
-        return {"ASSIST_ENGINE_URL": f"{scheme}:{','.join(f'{one}:{port}' for one in bracketed)}"}
+        return {"ASSIST_ENGINE_URL": f"{scheme}:{','.join(servers)}"}
 
     def _redis(self, user: str, server: str) -> str:
-        """Return a Redis's address with ``PASSWORD`` where the secret goes."""
+        """Return a Redis's URL with the placeholder ``PASSWORD``."""
         address, port = self.inventory.reach("queue")[0], getattr(self.hosts.redis, f"{server}_port")
-        return f"redis://{user}:PASSWORD@{f'[{address}]' if ':' in address else address}:{port}/0"
+        return f"redis://{user}:PASSWORD@{bracketed(address)}:{port}/0"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from assist.pin import PinError, record
+from assist.catalogue_writer import CatalogueError, record
 from model_loader.plan import WantedFile
 from stackfile.catalogue import DIRECTORY, Models
 from stackfile.document import read
@@ -54,6 +54,6 @@ def test_pinning_twice_changes_nothing(catalogue):
 )
 def test_what_cannot_be_pinned_leaves_the_catalogue_as_it_was(catalogue, model, files, remedy):
     before = catalogue.read_bytes()
-    with pytest.raises(PinError, match=remedy):
+    with pytest.raises(CatalogueError, match=remedy):
         record(catalogue, model, "main", files)
     assert catalogue.read_bytes() == before

@@ -1,4 +1,4 @@
-"""The private key that signs bundles: made once, kept by whoever builds them, never part of a bundle."""
+"""The private key that signs bundles: made once, kept on the machine that builds, never part of a bundle."""
 
 import os
 from pathlib import Path
@@ -29,17 +29,17 @@ def generate(file: Path) -> PublicKey:
             stream.write(pem)
     except FileExistsError as error:
         raise BundleError(
-            f"{file} exists; a key is never overwritten. Name another, or move it away."
+            f"{file} exists, and a key is never overwritten. Name another file, or move the key away."
         ) from error
     except OSError as error:
-        raise BundleError(f"{file} can't be written: {error.strerror}. Name another place.") from error
+        raise BundleError(f"{file} can't be written: {error.strerror}. Name another file.") from error
     public = _public(private)
     public_file.write_text(public.text(), encoding="utf-8")
     return public
 
 
 def public_name(file: Path) -> Path:
-    """Return where the public key of a private key's file is."""
+    """Return the file of the public key that belongs to a private key's file."""
     return file.with_suffix(".pub")
 
 
@@ -50,12 +50,12 @@ def load(file: Path) -> Ed25519PrivateKey:
         key = serialization.load_pem_private_key(file.read_bytes(), phrase.encode() if phrase else None)
     except OSError as error:
         raise BundleError(
-            f"the key {file} can't be read ({error.strerror}). Make one: assist bundle key"
+            f"the key {file} can't be read ({error.strerror}). Make a key: assist bundle key"
         ) from error
     except (ValueError, TypeError) as error:
         raise BundleError(f"{file} can't be opened: {error}. An encrypted key needs {PASSPHRASE}.") from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise BundleError(f"{file} is no Ed25519 key. Make one: assist bundle key")
+        raise BundleError(f"{file} is not an Ed25519 key. Make a key: assist bundle key")
     return key
 
 
