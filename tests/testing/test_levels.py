@@ -164,9 +164,9 @@ def test_every_level_is_explained():
     assert all(LEVELS.values())
 
 
-@pytest.mark.parametrize("processes", PROCESSES)
+@pytest.mark.parametrize("processes", PROCESSES, ids=["one", "several"])
 def test_one_level_runs_alone_where_it_is_chosen(run, processes):
-    done = run(*processes, "--level=unit")
+    done = run(WRITTEN, *processes, "--level=unit")
     assert done.returncode == 0, done.stdout
     assert "unit           4        0" in done.stdout
     assert not re.search(r"^(engine|scenario) ", done.stdout, re.MULTILINE)
