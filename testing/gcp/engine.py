@@ -1,4 +1,4 @@
-"""The real Pulumi engine and the real Google provider on the Google half of the program."""
+"""The real Pulumi engine on the Google half of the program, with the double for a provider, or Google's own."""
 
 import json
 import os
@@ -16,10 +16,9 @@ from typing import Any
 import psutil
 
 from stackfile.catalogue import ROOT
-from testing.gcp.double import PROJECT, Double
+from testing.gcp.double import Google, limit_s
 
 PROGRAM = Path(__file__).parent / "program"
-TOKEN = "canary-oauth-token-7c1f"
 PROJECT_NAME = "ai-assist-gcp-test"
 
 
@@ -28,7 +27,7 @@ class Workspace:
     """A copy of the program in ``folder``, with a Pulumi backend, a home and a stack of its own."""
 
     folder: Path
-    double: Double
+    google: Google
     stack: str
     variables: dict[str, str] = field(default_factory=dict)
 
@@ -42,11 +41,10 @@ class Workspace:
 
     @property
     def environment(self) -> dict[str, str]:
-        path = os.pathsep.join([str(Path(sys.prefix) / "bin"), os.environ["PATH"]])
-        return self.double.environment | {
-            "PATH": path,
+        theirs = self.google.environment
+        return theirs | {
+            "PATH": os.pathsep.join([str(Path(sys.prefix) / "bin"), theirs["PATH"]]),
             "PYTHONPATH": str(ROOT),
-            "GOOGLE_OAUTH_ACCESS_TOKEN": TOKEN,
             "PULUMI_BACKEND_URL": f"file://{self.backend}",
             "PULUMI_HOME": str(self.folder / "home"),
             "PULUMI_CONFIG_PASSPHRASE": "test",
@@ -60,8 +58,9 @@ class Workspace:
         self.backend.mkdir()
         shutil.copytree(PROGRAM, self.folder / "program")
         self.expect(0, "stack", "init", self.stack)
-        for key, value in (("gcp:project", PROJECT), ("gcp:region", region), ("test:stack", str(stack_file))):
-            self.expect(0, "config", "set", key, value)
+        settings = {"gcp:project": self.google.project, "gcp:region": region, "test:stack": str(stack_file)}
+        plain = [part for key, value in settings.items() for part in ("--plaintext", f"{key}={value}")]
+        self.expect(0, "config", "set-all", *plain)
         self.expect(0, "config", "set", "--path", "pulumi:disable-default-providers[0]", "gcp")
 
     def command(self, *arguments: str) -> list[str]:
@@ -74,7 +73,7 @@ class Workspace:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=400,
+            timeout=limit_s(400),
             check=False,
         )
 
@@ -106,7 +105,7 @@ class Workspace:
 
     def wait_until(self, true: Callable[[], bool], process: subprocess.Popen[str]) -> None:
         """Return when it is true. Raises AssertionError when the process ends before, or after 200 s."""
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + limit_s(200)
         while not (reached := true()) and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)
         assert reached or true(), self.log

@@ -19,7 +19,7 @@ from testing.until import until
 # What a version is on a host: everything that its services run from, but for keys and certificates.
 _FILES = "/etc/systemd/system/ai-assist-*.service /etc/ai-assist/*.env /etc/ai-assist/nginx.conf"
 # A request is held for as long as a busy machine takes to replace a Triton, or to put one back.
-PATIENT = {"hold_s": 300.0, "deadline_s": 330.0}
+PATIENT = {"engine_wait_s": 300.0, "deadline_s": 330.0}
 # How many requests are answered before and after what happens under load, and how long that may take.
 AROUND, ANSWERED_S = 10, 400.0
 

@@ -1,7 +1,6 @@
 """A real redis-server on a free loopback port, to be stopped, paused, filled and locked."""
 
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from testing import needs
 from testing.ports import free_ports
 
 START_S = 60.0
@@ -69,8 +69,7 @@ class RedisServer:
 @pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
     """Run a server of the test's own."""
-    if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not on PATH: apt-get install redis-server")
+    needs.program("redis-server")
     server = RedisServer(tmp_path)
     server.start()
     yield server

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from testing import instruction_sets, needs
 from testing.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,6 +50,7 @@ class Triton:
             metrics_port=metrics_port, gpu=False, python=python,
         )  # fmt: skip
         with self.log.open("ab") as log:
+            environment |= instruction_sets.in_force()
             self._process = subprocess.Popen(
                 argv, env=environment, stdout=log, stderr=log, cwd=self.repository, start_new_session=True
             )
@@ -107,17 +109,17 @@ def require_triton() -> None:
     """Skip the calling test, with the remedy, where the server or its runtime is not installed."""
     from serving import tritonserver
 
-    pytest.importorskip("ctranslate2", reason="needs ctranslate2: install requirements/serving.txt")
+    needs.package("ctranslate2")
     try:
         tritonserver.prepare(Path(sys.executable))
     except tritonserver.TritonError as error:
-        pytest.skip(str(error))
+        needs.skip(str(error), needs.TOOLS)
 
 
 @pytest.fixture(scope="session")
 def tiny_int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Convert tiny-codegen for CTranslate2 once per session."""
-    pytest.importorskip("ctranslate2", reason="needs ctranslate2: install requirements/serving.txt")
+    needs.package("ctranslate2")
     from serving.convert import convert
 
     target = tmp_path_factory.mktemp("tiny-codegen-ctranslate2-int8")

@@ -6,6 +6,7 @@ from tritonclient.utils import InferenceServerException
 
 from serving.backend.requests import BadRequestError, SamplingParams
 from serving.model_repository import Repository, generate
+from testing import needs
 from testing.servers.triton import TINY
 from tests.serving import reference
 from tests.serving.client import STREAM, UNARY, Client, inputs, tensors
@@ -22,9 +23,7 @@ TEXT = "def hello(name):\n    print('hi', name)\n    return None\n"
 @pytest.fixture(scope="module", params=RUNTIMES, ids=lambda p: p[0])
 def engine(request, tmp_path_factory):
     name, precision = request.param
-    pytest.importorskip(
-        NEEDS[name], reason=f"needs {name}: install requirements/serving.txt, llamacpp.txt and onnx.txt"
-    )
+    needs.package(NEEDS[name])
     with bench(tmp_path_factory.mktemp("models"), name, precision) as found:
         found.tolerance = TOLERANCE[name]
         yield found
@@ -85,7 +84,9 @@ def test_a_runtime_that_cannot_score_says_so():
 
     engine = Bench(Generates())
     try:
-        with pytest.raises(BadRequestError, match="cannot score prompt tokens: serve the model with ctranslate2"):
+        with pytest.raises(
+            BadRequestError, match="cannot score prompt tokens: serve the model with ctranslate2"
+        ):
             engine.wait(scored(engine, [1, 2]))
     finally:
         engine.close()
@@ -98,7 +99,9 @@ def test_the_repository_tells_which_model_scores(tmp_path):
         model_dir=tmp_path / "model", runtime="ctranslate2", precision="int8", context_length=64
     )
     generate(tmp_path / "repository", described)
-    configs = {name: (tmp_path / "repository" / name / "config.pbtxt").read_text() for name in (UNARY, STREAM)}
+    configs = {
+        name: (tmp_path / "repository" / name / "config.pbtxt").read_text() for name in (UNARY, STREAM)
+    }
     assert 'key: "scores"' in configs[UNARY]
     assert 'key: "scores"' not in configs[STREAM]
 

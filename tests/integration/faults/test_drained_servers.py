@@ -37,7 +37,7 @@ def drained(tmp_path: Path) -> Path:
 def gateway(tritons: Two, drained: Path, start_gateway: StartGateway) -> Gateway:
     """Start a gateway in front of both engines and wait until each has served."""
     addresses = ",".join(each.address for each in tritons)
-    started = start_gateway(f"ipv4:{addresses}", drained_file=drained, hold_s=600, deadline_s=600)
+    started = start_gateway(f"ipv4:{addresses}", drained_file=drained, engine_wait_s=600, deadline_s=600)
     started.until_ready()
     until(lambda: started.complete().status_code == 200 and all(each.fake.served for each in tritons))
     return started

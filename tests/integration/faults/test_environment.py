@@ -1,7 +1,6 @@
 """G17, G18, G24: clocks that jump, disks that take nothing, keys that change under load."""
 
 import os
-import shutil
 import threading
 import time
 from datetime import timedelta
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gateway.auth.keys import create_key, revoke_key, rotate_key
+from testing import needs
 from testing.doubles.fake_triton import FakeTritonThread
 from testing.servers.gateway_process import Gateway
 from testing.until import until
@@ -25,7 +25,7 @@ def test_a_wall_clock_that_jumps_locks_nobody_out(
     tmp_path: Path, fake_triton: FakeTritonThread, step: str
 ) -> None:
     if not _FAKETIME.exists():
-        pytest.skip("libfaketime is not installed: apt-get install faketime")
+        needs.skip("libfaketime is not installed", needs.TOOLS)
     clock = tmp_path / "clock"
     clock.write_text("+0")
     gateway = Gateway(fake_triton.address, tmp_path / "gateway.log", default_rpm=RPM)
@@ -49,8 +49,7 @@ def test_a_wall_clock_that_jumps_locks_nobody_out(
 
 
 def test_it_serves_where_no_byte_can_be_written_to_a_file(fake_triton: FakeTritonThread) -> None:
-    if shutil.which("prlimit") is None:
-        pytest.skip("prlimit is not on PATH: apt-get install util-linux")
+    needs.program("prlimit")
     gateway = Gateway(fake_triton.address, Path(os.devnull), ("prlimit", "--fsize=0", "--"))
     gateway.start("/ready")
     try:

@@ -63,7 +63,7 @@ def whole(answer: httpx.Response) -> bool:
 def test_no_request_fails_while_triton_is_replaced_in_its_own_way(
     triton: Triton, start_gateway: StartGateway
 ) -> None:
-    gateway = start_gateway(triton.grpc, hold_s=100, deadline_s=110)
+    gateway = start_gateway(triton.grpc, engine_wait_s=100, deadline_s=110)
     gateway.until_ready()
     with constant_load(gateway) as answers:
         served(answers, 20)
@@ -78,7 +78,7 @@ def test_no_request_fails_while_triton_is_replaced_in_its_own_way(
 def test_a_held_request_is_refused_with_retry_after_once_the_hold_is_over(
     start_gateway: StartGateway,
 ) -> None:
-    gateway, _ = after_its_engine_went(start_gateway, hold_s=2)
+    gateway, _ = after_its_engine_went(start_gateway, engine_wait_s=2)
     started = time.monotonic()
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda _: gateway.complete(), range(4)))
@@ -89,13 +89,13 @@ def test_a_held_request_is_refused_with_retry_after_once_the_hold_is_over(
 
 
 def test_a_request_is_never_held_past_its_own_deadline(start_gateway: StartGateway) -> None:
-    gateway, _ = after_its_engine_went(start_gateway, hold_s=3600, deadline_s=1)
+    gateway, _ = after_its_engine_went(start_gateway, engine_wait_s=3600, deadline_s=1)
     answer = gateway.complete()
     assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
 
 
 def test_what_is_held_stays_within_the_bounds_of_admission(start_gateway: StartGateway) -> None:
-    patient = {"hold_s": 3600, "deadline_s": 3600, "queue_timeout_s": 3600}
+    patient = {"engine_wait_s": 3600, "deadline_s": 3600, "queue_timeout_s": 3600}
     gateway, address = after_its_engine_went(start_gateway, **patient, max_in_flight=2, max_queue=2)
     with ThreadPoolExecutor(4) as pool:
         held = [pool.submit(gateway.complete) for _ in range(4)]

@@ -103,7 +103,7 @@ def test_a_revoked_token_is_refused_within_the_cache_time(
         auth="gitlab",
         gitlab_api_url=gitlab.url,
         gitlab_timeout_s=30,
-        gitlab_cache_s=CACHE_S,
+        gitlab_cache_ttl_s=CACHE_S,
     )
     gateway.until_ready()
     assert gateway.complete(headers=GOOD).status_code == 200

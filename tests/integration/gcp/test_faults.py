@@ -6,13 +6,12 @@ from typing import Any
 
 import pytest
 
-from testing.gcp.double import CONTAINER
-from testing.gcp.engine import TOKEN, Workspace, processes
+from testing.gcp.double import limit_s
+from testing.gcp.engine import Workspace, processes
 
-pytestmark = [pytest.mark.gcp, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.gcp, pytest.mark.slow, pytest.mark.timeout(limit_s(900))]
 
 LOCATION = "us-central1-a"
-POOLS = f"{CONTAINER}/locations/{LOCATION}/clusters/gke-dev/nodePools"
 
 
 def test_a_second_writer_is_refused_and_the_first_finishes(workspace: Workspace):
@@ -22,8 +21,8 @@ def test_a_second_writer_is_refused_and_the_first_finishes(workspace: Workspace)
     second = workspace.pulumi("up", "--yes", "--skip-preview")
     assert second.returncode != 0
     assert "locked" in second.stdout + second.stderr
-    assert first.wait(timeout=400) == 0, workspace.log
-    assert len(workspace.double.pools("gke-dev", LOCATION)) == 2
+    assert first.wait(timeout=limit_s(400)) == 0, workspace.log
+    assert len(workspace.google.pools("gke-dev", LOCATION)) == 2
 
 
 def test_a_truncated_or_inconsistent_state_stops_everything_and_its_backup_restores_it(workspace: Workspace):
@@ -39,7 +38,7 @@ def test_a_truncated_or_inconsistent_state_stops_everything_and_its_backup_resto
         workspace.state.write_text(json.dumps(broken))
         refused = workspace.pulumi("up", "--yes", "--skip-preview")
         assert refused.returncode != 0, refused.stdout
-    assert len(workspace.double.pools("gke-dev", LOCATION)) == 2
+    assert len(workspace.google.pools("gke-dev", LOCATION)) == 2
     workspace.state.write_bytes(workspace.state.with_name("gke-dev.json.bak").read_bytes())
     workspace.expect(0, "refresh", "--yes", "--skip-preview")
     workspace.expect(0, "preview", "--expect-no-changes")
@@ -56,14 +55,14 @@ def without_the_network(state: dict[str, Any]) -> dict[str, Any]:
 def test_drift_is_found_and_named(workspace: Workspace):
     """I6. A plain preview is blind to it; the nightly one refreshes."""
     workspace.up()
-    (_, pool) = workspace.double.pools("gke-dev", LOCATION)
-    assert workspace.double.ask("DELETE", f"{POOLS}/{pool}").status_code == 200
+    (_, pool) = workspace.google.pools("gke-dev", LOCATION)
+    workspace.google.delete_pool("gke-dev", LOCATION, pool)
     workspace.expect(0, "preview", "--expect-no-changes")
     drifted = workspace.pulumi("preview", "--refresh", "--expect-no-changes")
     assert drifted.returncode != 0
     assert "gcp:container:NodePool gke-dev-gpu-g1 create" in drifted.stdout
     workspace.expect(0, "up", "--refresh", "--yes", "--skip-preview")
-    assert len(workspace.double.pools("gke-dev", LOCATION)) == 2
+    assert len(workspace.google.pools("gke-dev", LOCATION)) == 2
 
 
 def test_no_secret_reaches_state_history_diff_output_or_argv(workspace: Workspace):
@@ -79,7 +78,7 @@ def test_no_secret_reaches_state_history_diff_output_or_argv(workspace: Workspac
         # Pulumi hands the program its configuration that way, and no other process gets it.
         assert "pulumi-language-python-exec" in program or "canary-deploy-token" not in variables
         assert "canary-kubeconfig" not in variables
-    assert first.wait(timeout=400) == 0, workspace.log
+    assert first.wait(timeout=limit_s(400)) == 0, workspace.log
     seen += [
         workspace.log,
         workspace.expect(0, "preview", "--diff"),
@@ -90,7 +89,7 @@ def test_no_secret_reaches_state_history_diff_output_or_argv(workspace: Workspac
     seen += [(workspace.folder / "program/Pulumi.gke-dev.yaml").read_text()]
     text = "\n".join(seen)
     assert "gke-dev-nodes" in text
-    for canary in (TOKEN, "canary-kubeconfig-91ab", "canary-deploy-token-5d20"):
+    for canary in (workspace.google.token, "canary-kubeconfig-91ab", "canary-deploy-token-5d20"):
         assert canary not in text
 
 

@@ -8,7 +8,7 @@ in ``tests/integration/node``.
 import pytest
 
 from testing.cluster.engine import Workspace
-from testing.gcp.double import Double
+from testing.gcp.double import Google
 from testing.gcp.whole import STACK, on_google
 from tests.integration.k8s.conftest import kubeconfig, workspace
 
@@ -17,10 +17,10 @@ pytestmark = [pytest.mark.gcp, pytest.mark.kube, pytest.mark.slow, pytest.mark.t
 
 
 @pytest.fixture
-def gke(workspace: Workspace, double: Double) -> Workspace:
+def gke(workspace: Workspace, google: Google) -> Workspace:
     """Return the repository's own ``gke-dev`` on that API server; only project and kubeconfig are added."""
     workspace.stack(STACK)
-    on_google(workspace, double)
+    on_google(workspace, google)
     return workspace
 
 

@@ -8,17 +8,19 @@ from typing import Any
 
 import pytest
 
+from stackfile.version import VERSION
 from testing.gcp.double import Double
-from testing.gcp.whole import CLUSTER, on_google
 from testing.gcp.whole import STACK as GKE_DEV
-from tests.integration.gcp.conftest import double
+from testing.gcp.whole import cluster as cluster_of
+from testing.gcp.whole import on_google
+from tests.integration.gcp.conftest import double, google
 from tests.integration.node import images
 from tests.integration.node.cluster import Node, until
 from tests.integration.node.conftest import GPULESS
 from tests.integration.node.hub import CATALOGUE, MODEL, Hub
 from tests.integration.node.service import NAMESPACE, STACK, Deployed
 
-__all__ = ["double"]
+__all__ = ["double", "google"]
 pytestmark = [pytest.mark.kube, pytest.mark.slow, pytest.mark.timeout(2400)]
 
 T4 = {"cloud.google.com/gke-accelerator": "nvidia-tesla-t4"}
@@ -34,7 +36,7 @@ T4 = {"cloud.google.com/gke-accelerator": "nvidia-tesla-t4"}
 )
 def test_an_image_runs_as_its_own_user_and_lists_its_parts(references, name, module, part):
     with images.store() as store:
-        image = f"{images.REGISTRY}/{name}:0.1.0"
+        image = f"{images.REGISTRY}/{name}:{VERSION}"
         assert store.inside(image, "id", "-u") == "10001"
         store.inside(image, "python", "-c", f"import {module}; {images.ALL_COMPILED}")
         listed = json.loads(store.inside(image, "cat", "/opt/venv/sbom.cdx.json"))
@@ -199,14 +201,14 @@ def test_gke_dev_is_one_command_from_an_empty_project_to_an_answer_and_one_back(
     on_google(gke.workspace, double)
     try:
         gke.up()
-        assert double.exists(CLUSTER)
+        assert double.exists(cluster_of(double))
         gke.edit("google")
         got = gke.stop("google")
         assert got["failed"] == []
         assert got["texts"][0].strip()
         gke.pulumi("preview", "--refresh", "--expect-no-changes")
         gke.pulumi("destroy", "--yes", "--skip-preview")
-        assert not double.exists(CLUSTER)
+        assert not double.exists(cluster_of(double))
         assert gke.workspace.left() == []
     finally:
         gke.close()
