@@ -110,15 +110,15 @@ def test_a_connection_cut_in_the_middle_of_a_stream_never_looks_complete(
     gateway.until_ready()
     gateway.complete()
     first = threading.Event()
-    if cut == "limit":
-        proxied_triton.limit(PART)
-    else:
-        proxied_triton.hold(after=PART)  # or a quick model ends the stream before the reset
+    proxied_triton.pause(after=PART)  # or a quick model ends the stream before it is cut
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(events, gateway, first)
         until(lambda: first.is_set() or running.done())
         if cut == "reset":
             proxied_triton.reset()
+        else:
+            proxied_triton.limit(100)
+        proxied_triton.resume()
         found = running.result()
     assert "error" in json.loads(found[-2])
     assert found[-1] == "[DONE]"
