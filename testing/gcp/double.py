@@ -79,7 +79,9 @@ def plugin() -> Path:
 
 
 def on_path(environment: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """Return the variables by which Pulumi finds the double, with its cloud in ``folder``."""
+    """Return the variables by which Pulumi finds the double, with its cloud in ``folder``; none for Google itself."""
+    if is_real():
+        return {}
     return {
         "PATH": os.pathsep.join([str(BIN), environment.get("PATH", os.defpath)]),
         "ASSIST_GCP_PYTHON": sys.executable,

@@ -21,11 +21,12 @@ class UnusableError(Exception):
 
 @dataclass
 class RealGoogle:
-    """One project. ``client`` is what the calls go through."""
+    """One project. ``client``: what the calls go through; ``rest_s``: seconds between two looks."""
 
     project: str
     token: str
     client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=60))
+    rest_s: float = _REST_S
 
     @classmethod
     def of_environment(cls) -> "RealGoogle":
@@ -63,7 +64,7 @@ class RealGoogle:
         while self.exists(address):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{name} is still there")
-            time.sleep(_REST_S)
+            time.sleep(self.rest_s)
 
     def has_account(self, name: str) -> bool:
         """Return whether the project has a service account."""
