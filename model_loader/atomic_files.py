@@ -1,6 +1,6 @@
-"""The few file operations whose order decides what a power cut leaves.
+"""File operations whose order decides what a power loss leaves behind.
 
-POSIX promises nothing about unsynced data: a file is synced before its name is published, then its folder.
+POSIX guarantees nothing for unsynced data: a file is synced before its name is published, then its folder.
 """
 
 import contextlib
@@ -18,45 +18,45 @@ FILE_MODE = 0o444
 FOLDER_MODE = 0o755
 
 
-def store_error(error: OSError, doing: str) -> StoreError:
-    """Turn an operating-system error into one that names the remedy."""
+def store_error(error: OSError, action: str) -> StoreError:
+    """Return a StoreError that names the remedy; ``action`` is what failed, such as "cannot write X"."""
     if error.errno in _FULL:
         return StoreError(
-            f"{doing}: no space (or inodes, or quota) left. Free some, or prune the store.", full=True
+            f"{action}: no space, inodes or quota left. Free space, or run `model-loader prune`.", full=True
         )
     if error.errno == errno.EROFS:
-        return StoreError(f"{doing}: the store is mounted read-only. Mount it writable for the loader.")
+        return StoreError(f"{action}: the store is mounted read-only. Mount it writable for the loader.")
     if error.errno in {errno.EACCES, errno.EPERM}:
-        return StoreError(f"{doing}: permission denied. The loader's user must own the store.")
+        return StoreError(f"{action}: permission denied. The loader's user must own the store.")
     if error.errno in {errno.ELOOP, errno.ENOTDIR}:
-        return StoreError(f"{doing}: a symbolic link or a foreign file stands in the way; remove it.")
-    return StoreError(f"{doing}: {os.strerror(error.errno or 0)}. Check the disk (dmesg).")
+        return StoreError(f"{action}: a symbolic link or another file is at this path; remove it.")
+    return StoreError(f"{action}: {os.strerror(error.errno or 0)}. Check the disk (dmesg).")
 
 
 @contextlib.contextmanager
-def guarded(doing: str) -> Iterator[None]:
-    """Turn every OSError inside into a StoreError that says what was being done."""
+def guarded(action: str) -> Iterator[None]:
+    """Turn every OSError inside into a StoreError whose message begins with ``action``."""
     try:
         yield
     except OSError as error:
-        raise store_error(error, doing) from error
+        raise store_error(error, action) from error
 
 
 def make_folder(path: Path) -> None:
-    """Create ``path`` and its parents; an existing symbolic link there is refused. Raises StoreError."""
+    """Create ``path`` and its parents; an existing symbolic link is refused. Raises StoreError."""
     with guarded(f"cannot create {path.name}"):
         path.mkdir(parents=True, exist_ok=True, mode=FOLDER_MODE)
         if not stat.S_ISDIR(path.lstat().st_mode):
-            raise StoreError(f"{path} is a symbolic link, which the store never follows; remove it.")
+            raise StoreError(f"{path} is a symbolic link, which the store does not follow; remove it.")
 
 
 def open_file(path: Path, flags: int, mode: int = 0o644) -> int:
-    """Open without ever following a symbolic link at the last name."""
+    """Return a file descriptor; a symbolic link as the last component is not followed. Raises OSError."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
 
 
 def sync_folder(path: Path) -> None:
-    """Make the names inside ``path`` durable."""
+    """Make the entries of folder ``path`` durable. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -65,7 +65,7 @@ def sync_folder(path: Path) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Make a file's bytes durable. Raises StoreError."""
+    """Make the content of a file durable. Raises StoreError."""
     with guarded(f"cannot sync {path.name}"):
         descriptor = open_file(path, os.O_RDONLY)
         try:
@@ -75,7 +75,7 @@ def sync_file(path: Path) -> None:
 
 
 def write_file(path: Path, data: bytes, mode: int = FILE_MODE) -> None:
-    """Write a small file durably: temporary file beside it, synced, renamed. Raises StoreError."""
+    """Write a small file durably: a temporary file beside it is synced, then renamed. Raises StoreError."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     with guarded(f"cannot write {path.name}"):
         descriptor = open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
@@ -92,7 +92,10 @@ def write_file(path: Path, data: bytes, mode: int = FILE_MODE) -> None:
 
 
 def point(link: Path, target: str) -> None:
-    """Make ``link`` a symbolic link to ``target`` in one step: readers see the old or the new one."""
+    """Make ``link`` a symbolic link to ``target`` atomically: readers see the old or the new target.
+
+    Raises StoreError.
+    """
     temporary = link.with_name(f".{link.name}.{secrets.token_hex(4)}")
     with guarded(f"cannot switch {link.name}"):
         temporary.symlink_to(target)

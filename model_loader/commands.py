@@ -18,77 +18,91 @@ from model_loader.store.store import Store
 
 @dataclass
 class Setup:
-    """A command's options; ``knobs`` as of ``flags.knobs``."""
+    """The options of a command; ``tuning`` as ``options.tuning`` returns it."""
 
     store: Path
-    knobs: dict[str, float]
+    tuning: dict[str, float]
     allow_unpinned: bool
     formats: list[str] | None = field(default=None)
     deep: bool = False
 
     def run(self, reporter: Reporter) -> fetch.Run:
         """Return the run; its deadline counts from now."""
-        k = self.knobs
-        limits = Limits(int(k["connections"]), int(k["segment-kib"]) * 1024, k["min-rate"], k["stall"])
-        margin = int(k["margin-mib"]) * fetch.MIB
-        options = fetch.Options(self.allow_unpinned, frozenset(self.formats or ()), limits, margin, self.deep)
+        tuning = self.tuning
+        limits = Limits(
+            connections=int(tuning["connections"]),
+            segment=int(tuning["segment-kib"]) * 1024,
+            min_rate=tuning["min-rate"],
+            window_s=tuning["stall"],
+        )
+        options = fetch.Options(
+            allow_unpinned=self.allow_unpinned,
+            extra_formats=frozenset(self.formats or ()),
+            limits=limits,
+            margin=int(tuning["margin-mib"]) * fetch.MIB,
+            deep=self.deep,
+        )
 
-        def retry(message: str, delay: float) -> None:
+        def report_retry(message: str, delay: float) -> None:
             reporter.event("retry", reason=message, in_s=round(delay, 3))
 
-        end = time.monotonic() + k["deadline"]
-        patience = RetryPolicy(int(k["tries"]), cap_s=k["wait-cap"], deadline=end, on_retry=retry)
-        return fetch.Run(Store(self.store), options, patience, reporter)
+        end = time.monotonic() + tuning["deadline"]
+        retry = RetryPolicy(
+            int(tuning["tries"]), cap_s=tuning["wait-cap"], deadline=end, on_retry=report_retry
+        )
+        return fetch.Run(Store(self.store), options, retry, reporter)
 
 
-def wanted(model: str, revision: str | None, manifest: Path | None) -> Plan:
-    """Return the plan of a manifest file or of the catalogue. Raises PlanError."""
+def plan_for(model: str, revision: str | None, manifest: Path | None) -> Plan:
+    """Return the plan of a manifest file, or of the catalogue if None. Raises PlanError."""
     if manifest is None:
         return plans.from_catalogue(model, revision)
-    return _renamed(plans.read_manifest(manifest), model, revision)
-
-
-def _renamed(plan: Plan, model: str, revision: str | None) -> Plan:
+    plan = plans.read_manifest(manifest)
     if plan.model != model or revision not in (None, plan.revision):
-        asked = model if revision is None else f"{model}@{revision}"
+        expected = model if revision is None else f"{model}@{revision}"
         raise PlanError(
-            f"the manifest is of {plan.model}@{plan.revision}, not of {asked}; name the right one."
+            f"the manifest describes {plan.model}@{plan.revision}, not {expected}; pass that one's."
         )
     return plan
 
 
-def wanted_of_bundle(
-    model: str, revision: str | None, manifest: Path | None, bundle: Path, source: Source, *, trust: bool
+def plan_for_import(
+    model: str, revision: str | None, manifest: Path | None, path: Path, source: Source, *, trust: bool
 ) -> Plan:
-    """Return the plan of a manifest file, else the pinned catalogue's, else the bundle's own.
+    """Return the plan of a manifest file, else the pinned catalogue's, else that of the imported files.
 
-    The bundle's own checksums prove that it arrived whole, not who made it: they need ``trust``.
+    ``path`` is the folder or tar file that is imported and ``source`` reads it. Checksums from inside prove
+    that it is complete, not who made it: they need ``trust``. Raises PlanError without ``trust``, and when a
+    manifest is invalid.
     """
     if manifest is not None:
-        return wanted(model, revision, manifest)
+        return plan_for(model, revision, manifest)
     try:
-        known = plans.from_catalogue(model, revision)
+        plan = plans.from_catalogue(model, revision)
     except PlanError:
-        known = None
-    if known is not None and not known.unpinned:
-        return known
-    plan = archive.bundle_plan(bundle, source, model, revision or "imported")
+        plan = None
+    if plan is not None and not plan.unpinned:
+        return plan
+    plan = archive.import_plan(path, source, model, revision or "imported")
     plan = Plan(model, revision or plan.revision, plan.files)
     if not trust:
         raise PlanError(
-            f"nothing here vouches for {bundle.name}: pin {model!r} in the catalogue, pass --manifest"
-            " with checksums from somebody you trust, or --allow-unpinned."
+            f"{path.name} has no trusted checksums: pin {model!r} in the catalogue, pass --manifest with"
+            " checksums from a trusted source, or use --allow-unpinned."
         )
     return plan
 
 
-def carry_out(
+def run_fetch(
     plan: Plan, source: Source, run: fetch.Run, variant: tuple[str | None, str | None], *, dry_run: bool
 ) -> None:
-    """Fetch, convert where asked, and report the path to serve from."""
+    """Fetch ``plan``, convert it for ``variant`` (runtime, precision) and report the path to serve from.
+
+    A dry run reports what would be fetched. Raises a LoaderError; ``current`` is then as it was.
+    """
     runtime, precision = variant
     if dry_run:
-        _foretell(plan, source, run)
+        _dry_run(plan, source, run)
         return
     atomic_files.make_folder(run.store.root)
     folder = fetch.fetch(plan, source, run)
@@ -97,17 +111,14 @@ def carry_out(
     run.reporter.event("done", path=str(folder))
 
 
-def _foretell(plan: Plan, source: Source, run: fetch.Run) -> None:
+def _dry_run(plan: Plan, source: Source, run: fetch.Run) -> None:
     options = run.options
     plans.check(plan, allow_unpinned=options.allow_unpinned, extra_formats=options.extra_formats)
-    found = run.store.find(plan)
-    files = [f.path for f in plan.files]
-    size = sum(f.size or 0 for f in plan.files)
-    facts = {
-        "model": plan.model,
-        "revision": plan.revision,
-        "source": source.name,
-        "files": files,
-        "bytes": size,
-    }
-    run.reporter.event("would fetch" if found is None else "present", **facts)
+    run.reporter.event(
+        "would fetch" if run.store.find(plan) is None else "present",
+        model=plan.model,
+        revision=plan.revision,
+        source=source.name,
+        files=[f.path for f in plan.files],
+        bytes=sum(f.size or 0 for f in plan.files),
+    )

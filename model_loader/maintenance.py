@@ -5,56 +5,65 @@ from typing import Any
 
 from model_loader import fetch
 from model_loader.errors import PlanError
+from model_loader.plan import MANIFEST
 from model_loader.sources.protocols import Source
 from model_loader.store import staging
 from model_loader.store import store as stores
-from model_loader.store import verify as proofs
+from model_loader.store import verify as verification
 from model_loader.store.store import Store
 
-Origin = Callable[[str, str], Source]
+SourceFactory = Callable[[str, str], Source]
+"""Returns the source of a model id and a revision."""
 
 
-def chosen(store: Store, model: str | None) -> list[str]:
-    """Return the named model, or all of the store. Raises PlanError when there is none."""
-    known = store.models()
-    if model is not None and model not in known:
-        raise PlanError(f"{store.root} holds no model {model!r}; it holds: {', '.join(known) or 'nothing'}.")
-    return known if model is None else [model]
+def select(store: Store, model: str | None) -> list[str]:
+    """Return ``[model]``, or every model of the store if None. Raises PlanError if the store lacks it."""
+    models = store.models()
+    if model is not None and model not in models:
+        raise PlanError(
+            f"{store.root} does not contain model {model!r}; its models: {', '.join(models) or 'none'}."
+        )
+    return models if model is None else [model]
 
 
-def verify(model: str, run: fetch.Run, origin: Origin | None) -> bool:
-    """Re-hash every revision of ``model``, mend them when ``origin`` is given, and say whether all is well.
+def verify(model: str, run: fetch.Run, source_of: SourceFactory | None) -> bool:
+    """Re-hash every revision of ``model`` and return whether all of them are intact (then).
 
-    A converted variant is not downloadable, so its repair is a new conversion.
+    With ``source_of``, damaged files are downloaded again. A converted variant has no source; its remedy is
+    another conversion. Raises a LoaderError if a download fails.
     """
-    well = True
+    all_intact = True
     for folder in run.store.revisions(model):
         manifest = stores.read(folder)
         if manifest is None:
-            run.reporter.event(
-                "bad", model=model, revision=folder.name, file=stores.MANIFEST, kind="manifest"
-            )
-            well = False
+            run.reporter.event("bad", model=model, revision=folder.name, file=MANIFEST, kind="manifest")
+            all_intact = False
             continue
-        faults = proofs.check(folder, manifest)
+        faults = verification.check(folder, manifest)
         for fault in faults:
             facts = {"file": fault.path, "kind": fault.kind, "detail": fault.detail}
             run.reporter.event("bad", model=model, revision=folder.name, **facts)
-        if faults and origin is not None and not manifest.extra:
-            fetch.mend(folder, manifest, origin(model, manifest.revision), run)
-            faults = proofs.check(folder, manifest)
+        if faults and source_of is not None and not manifest.extra:
+            fetch.repair(folder, manifest, source_of(model, manifest.revision), run)
+            faults = verification.check(folder, manifest)
         elif faults and manifest.extra:
             run.reporter.event(
-                "remedy", model=model, revision=folder.name, do="prune or remove it, then fetch again"
+                "remedy",
+                model=model,
+                revision=folder.name,
+                do="remove this revision, then fetch the model again",
             )
         run.reporter.event("verified", model=model, revision=folder.name, well=not faults)
-        well = well and not faults
-    return well
+        all_intact = all_intact and not faults
+    return all_intact
 
 
 def rows(store: Store, model: str | None) -> Iterator[dict[str, Any]]:
-    """Yield one row per revision: size in bytes, digest, source and the links that name it."""
-    for name in chosen(store, model):
+    """Yield one row per revision: size in bytes, digest, source and the links that point to it.
+
+    Raises PlanError if the store does not contain ``model``.
+    """
+    for name in select(store, model):
         links = store.links(name)
         for folder in store.revisions(name):
             manifest = stores.read(folder)
@@ -64,7 +73,7 @@ def rows(store: Store, model: str | None) -> Iterator[dict[str, Any]]:
                 "bytes": sum(f.size or 0 for f in manifest.files) if manifest else None,
                 "digest": manifest.digest if manifest else None,
                 "source": manifest.source if manifest else None,
-                "whole": manifest is not None and stores.is_whole(folder, manifest),
+                "whole": manifest is not None and stores.is_complete(folder, manifest),
                 "named_by": sorted(link for link, target in links.items() if target == folder.name),
             }
 
@@ -72,10 +81,13 @@ def rows(store: Store, model: str | None) -> Iterator[dict[str, Any]]:
 def prune(
     store: Store, model: str | None, older_than_s: float, *, dry_run: bool
 ) -> Iterator[tuple[str, str]]:
-    """Remove unnamed revisions and dead staging; yield (model, revision) of each."""
+    """Remove unreferenced revisions and the staging folders of dead runs; yield (model, revision) of each.
+
+    Raises PlanError if the store does not contain ``model``, and StoreError if a folder cannot be removed.
+    """
     if not dry_run:
         for name in staging.sweep(store.root, older_than_s):
             yield ".staging", name
-    for name in chosen(store, model):
+    for name in select(store, model):
         for revision in store.prune(name, older_than_s=older_than_s, dry_run=dry_run):
             yield name, revision

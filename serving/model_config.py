@@ -1,9 +1,9 @@
-"""The text of a Triton model configuration with FasterTransformer's tensors."""
+"""Writes a Triton model configuration with FasterTransformer's tensors."""
 
 from dataclasses import dataclass
 
-# name, type, dims, flags: s = one number a row (no dimension of its own for the backend), o = optional,
-# r = requests with different lengths may share a batch.
+# name, type, dims, flags: s = one number per row (the backend receives no dimension for it), o = optional,
+# r = requests of different lengths may share a batch.
 _INPUTS = (
     ("input_ids", "UINT32", "-1", "r"),
     ("input_lengths", "UINT32", "1", "s"),
@@ -33,7 +33,7 @@ _STREAM_OUTPUTS = (("row_index", "INT32", "1"), ("row_final", "BOOL", "1"))
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
-    """What one ``config.pbtxt`` says. ``gpus`` 0 means the CPU; ``parameters`` go to the backend."""
+    """The content of one ``config.pbtxt``. ``gpus`` 0 means the CPU; the backend reads ``parameters``."""
 
     name: str
     decoupled: bool
@@ -45,7 +45,7 @@ class ModelConfig:
     parameters: dict[str, str]
 
     def text(self) -> str:
-        """Return the configuration in protobuf text format; equal input gives equal text."""
+        """Return the configuration in protobuf text format; equal configurations give equal text."""
         outputs = _OUTPUTS + (_STREAM_OUTPUTS if self.decoupled else ())
         lines = [
             f'name: "{self.name}"',
@@ -64,7 +64,7 @@ class ModelConfig:
         return "\n".join(lines) + "\n"
 
     def _batching(self) -> str:
-        """Bound the queue; a request that finds it full, or waits longer than it asked to, is refused."""
+        """Bound the queue: a request is refused when the queue is full, or when its own timeout passes."""
         policy = f"max_queue_size: {self.max_queue_size} timeout_action: REJECT allow_timeout_override: true"
         delay = f"max_queue_delay_microseconds: {self.max_queue_delay_us}"
         return f"dynamic_batching {{ {delay} default_queue_policy {{ {policy} }} }}"

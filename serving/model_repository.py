@@ -1,4 +1,4 @@
-"""Generate the Triton model repository: a unary model and its decoupled (streaming) twin."""
+"""Generates the Triton model repository: a unary model and its decoupled (streaming) twin."""
 
 import argparse
 import shutil
@@ -11,10 +11,10 @@ from serving.model_config import ModelConfig
 
 UNARY = "fastertransformer"
 STREAM = "fastertransformer_stream"
-# The runtimes that can tell the log probabilities of a given text.
+# The runtimes that can score prompt tokens.
 SCORING = frozenset({"ctranslate2", "llama_cpp", "onnxruntime"})
-# What a model directory of each runtime has.
-_WANTED = {"ctranslate2": "model.bin", "llama_cpp": "*.gguf", "onnxruntime": "model.onnx"}
+# The file that a model directory of each runtime must have.
+_MODEL_FILES = {"ctranslate2": "model.bin", "llama_cpp": "*.gguf", "onnxruntime": "model.onnx"}
 _BACKEND = Path(__file__).parent / "backend"
 _MODEL_PY = '''"""Loads the backend that was copied beside this file."""
 
@@ -25,12 +25,28 @@ __all__ = ["TritonPythonModel"]
 
 
 class RepositoryError(Exception):
-    """A repository that cannot be made; the message names the cause and the remedy."""
+    """The repository cannot be generated; the message names the cause and the remedy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repository:
-    """What to serve and how. ``gpus`` 0 means the CPU; ``streams`` is how many of them advance at once."""
+    """What to serve, and how.
+
+    Attributes:
+        model_dir: folder of a converted model, or the store's link to it.
+        runtime: ``ctranslate2``, ``llama_cpp`` or ``onnxruntime``.
+        precision: the precision that the model was converted to.
+        context_length: tokens of prompt and output together.
+        max_batch_size: rows per batch.
+        instances: model instances per device.
+        gpus: number of GPUs; 0 means the CPU.
+        split: GPUs that share one copy of the model; no runtime supports more than 1.
+        intra_threads: threads per batch; 0 uses all cores.
+        streams: streamed requests that advance at the same time.
+        max_queue_delay_us: microseconds that a request waits for others to share a batch.
+        max_queue_size: requests that may wait before Triton refuses more.
+
+    """
 
     model_dir: Path
     runtime: str
@@ -47,38 +63,48 @@ class Repository:
 
     @property
     def batches(self) -> int:
-        """How many batches of the unary model run at once; the others make one of them all."""
+        """Batches of the unary model that run at the same time; CTranslate2 runs one, of many rows."""
         return 1 if self.runtime == "ctranslate2" else min(self.max_batch_size, 8)
 
     def check(self) -> None:
-        """Raise ``RepositoryError`` for what no runtime can serve."""
+        """Raise ``RepositoryError`` for values that no runtime can serve."""
         for field in fields(self):
             value = getattr(self, field.name)
-            least = 0 if field.name in {"gpus", "intra_threads", "max_queue_delay_us"} else 1
-            if isinstance(value, int) and value < least:
-                raise RepositoryError(f"{field.name} is {value}: it must be at least {least}")
+            minimum = 0 if field.name in {"gpus", "intra_threads", "max_queue_delay_us"} else 1
+            if isinstance(value, int) and value < minimum:
+                raise RepositoryError(f"{field.name} is {value}: the value must be at least {minimum}")
         if self.split > 1:
             raise RepositoryError(
-                f"the model is to be split over {self.split} GPUs, which {self.runtime} cannot do here: "
-                "CTranslate2 needs an MPI launcher for it, which Triton's backend processes do not have. Use "
-                "one GPU with enough memory or a lower precision; several GPUs can each hold a whole copy"
+                f"splitting the model over {self.split} GPUs is not supported with {self.runtime}: "
+                "CTranslate2 needs an MPI launcher, which Triton's backend processes lack. Use one GPU "
+                "with enough memory or a lower precision; several GPUs can each hold a whole copy"
             )
-        wanted = _WANTED.get(self.runtime)
-        if wanted is None:
-            raise RepositoryError(f"no runtime {self.runtime!r}: choose one of {', '.join(_WANTED)}")
-        if not any(self.model_dir.glob(wanted)):
+        model_file = _MODEL_FILES.get(self.runtime)
+        if model_file is None:
             raise RepositoryError(
-                f"{self.model_dir} has no {wanted}: fetch and convert the model first (model-loader fetch "
-                f"MODEL --runtime {self.runtime} --precision {self.precision})"
+                f"unknown runtime {self.runtime!r}: choose one of {', '.join(_MODEL_FILES)}"
+            )
+        if not any(self.model_dir.glob(model_file)):
+            raise RepositoryError(
+                f"{self.model_dir} has no {model_file}: fetch and convert the model first (model-loader "
+                f"fetch MODEL --runtime {self.runtime} --precision {self.precision})"
             )
 
 
 def generate(target: Path, repository: Repository) -> bool:
     """Make ``target`` the model repository that ``repository`` describes; return whether anything changed.
 
-    It is built beside and swapped in, so a server that starts meanwhile sees the old one or the new one,
-    whole. The weights are reached by a symbolic link to the resolved model directory: a later switch of the
-    store's ``current`` link does not change a running server under its feet. Raises ``RepositoryError``.
+    The new repository is built beside the old one and then renamed, so a server that starts meanwhile sees
+    the old or the new one, complete. The weights are a symbolic link to the resolved model folder, so a later
+    switch of the store's ``current`` link does not affect a running server.
+
+    Args:
+        target: the folder to create or replace; its parent is created if needed.
+        repository: the model, its runtime and the limits (sizes in rows and tokens, delays in microseconds).
+
+    Raises:
+        RepositoryError: no runtime can serve these values, or the model's folder lacks its file.
+
     """
     repository.check()
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -112,14 +138,14 @@ def _config(name: str, repository: Repository, *, decoupled: bool) -> ModelConfi
         "context_length": str(repository.context_length),
         "intra_threads": str(repository.intra_threads),
         "parallel": str(repository.streams if decoupled else repository.batches),
-        # Two full batches keep the runtime busy; what comes on top waits in Triton's queue, which can refuse.
+        # Two full batches keep the runtime busy; further rows wait in Triton's queue, which can refuse them.
         "backlog": str(2 * repository.max_batch_size),
     }
     if decoupled:
-        # A client learns from this that it may send the request parameters withdrawable and withdraw.
+        # Tells clients that the request parameters withdrawable and withdraw are supported.
         parameters["withdraws"] = "true"
     elif repository.runtime in SCORING:
-        # A client learns from this that it may send the request parameter score_from.
+        # Tells clients that the request parameter score_from is supported.
         parameters["scores"] = "true"
     return ModelConfig(
         name=name,
@@ -134,7 +160,7 @@ def _config(name: str, repository: Repository, *, decoupled: bool) -> ModelConfi
 
 
 def _content(root: Path) -> dict[str, bytes | str]:
-    """Map every file and link below ``root`` to its content or target, but for what the server leaves."""
+    """Map every file and link below ``root`` to its content or target, except the server's bytecode."""
     content: dict[str, bytes | str] = {}
     for path in root.rglob("*"):
         if path.is_symlink():
@@ -145,14 +171,14 @@ def _content(root: Path) -> dict[str, bytes | str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return its exit status: 0 done, 1 refused."""
+    """Run the command line; return the exit status: 0 success, 1 invalid values."""
     parser = argparse.ArgumentParser(prog="python -m serving.model_repository", description=__doc__)
-    parser.add_argument("target", type=Path, help="the directory to make")
+    parser.add_argument("target", type=Path, help="folder to create or replace")
     for field in fields(Repository):
         flag = "--" + field.name.replace("_", "-")
         kind = {"model_dir": Path, "runtime": str, "precision": str}.get(field.name, int)
-        needed = field.name in {"model_dir", "runtime", "precision", "context_length"}
-        parser.add_argument(flag, type=kind, required=needed, default=None if needed else field.default)
+        required = field.name in {"model_dir", "runtime", "precision", "context_length"}
+        parser.add_argument(flag, type=kind, required=required, default=None if required else field.default)
     options = vars(parser.parse_args(arguments))
     try:
         changed = generate(options.pop("target"), Repository(**options))

@@ -58,7 +58,7 @@ def sentence_piece(writer: gguf.GGUFWriter, _: Checkpoint) -> None:
     sources = sorted(Path(__file__).parent.glob("*.py"))
     pieces.train_from_iterator([line for file in sources for line in file.read_text().split("\n")], trainer)
     known = pieces.get_vocab()
-    tokens = sorted(known, key=known.get)
+    tokens = sorted(known, key=known.__getitem__)
     tokens += [f"<extra_{index}>" for index in range(_SIZE - len(tokens))]
     kinds = dict.fromkeys(fallback, gguf.TokenType.BYTE)
     kinds |= {"<unk>": gguf.TokenType.UNKNOWN, "<s>": gguf.TokenType.CONTROL, "</s>": gguf.TokenType.CONTROL}

@@ -36,7 +36,7 @@ def _stored(wanted: plan.Plan, layout: Paths) -> Path | None:
 
 def _fetched(wanted: plan.Plan, reporter: Reporter) -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ai-assist" / "models"
-    run = commands.Setup(cache, options.knobs(None), allow_unpinned=False, deep=True).run(reporter)
+    run = commands.Setup(cache, options.tuning(None), allow_unpinned=False, deep=True).run(reporter)
     source = make_source(
         None, wanted.model, wanted.revision, HttpOptions(), None, run.options.limits.connections
     )

@@ -1,1 +1,1 @@
-"""One file from one source: segments, resume, retries, stall detection and checksums."""
+"""The download of one file from one source: segments, resume, retries, stall detection, checksums."""

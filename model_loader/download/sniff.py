@@ -1,11 +1,11 @@
-"""Tells weights from an error page by content: a 200 with HTML inside is the commonest broken download."""
+"""Detects error pages by content: a response 200 that contains HTML is the most common failed download."""
 
 import json
 from pathlib import PurePosixPath
 
 from model_loader.errors import IntegrityError
 
-HEAD = 512  # bytes that decide
+HEAD = 512  # bytes that are examined
 _LFS = b"version https://git-lfs.github.com/spec/"
 _MAX_SAFETENSORS_HEADER = 100_000_000  # the format's own limit
 
@@ -22,31 +22,32 @@ def _looks_like_error(head: bytes) -> bool:
     )
 
 
-def _wrong_magic(suffix: str, head: bytes) -> str | None:
+def _wrong_header(suffix: str, head: bytes) -> str | None:
     if suffix == ".gguf" and not head.startswith(b"GGUF"):
-        return "it does not start with GGUF"
+        return "a GGUF file must start with GGUF"
     if suffix == ".safetensors":
         length = int.from_bytes(head[:8], "little")
         if len(head) < 9 or head[8:9] != b"{" or not 2 <= length <= _MAX_SAFETENSORS_HEADER:
-            return "it has no safetensors header"
+            return "the safetensors header is invalid"
     return None
 
 
 def check(path: str, head: bytes) -> None:
-    """Refuse ``head``, the first bytes of file ``path``, when it is plainly something else.
+    """Check that ``head``, the first bytes of file ``path``, can be the start of such a file.
 
-    Raises IntegrityError for HTML, a Git LFS pointer, a JSON error, or a wrong magic number.
+    Raises IntegrityError for HTML, a Git LFS pointer, a JSON error message, and a wrong GGUF or safetensors
+    header.
     """
     suffix = PurePosixPath(path).suffix.lower()
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    why = None
+    reason = None
     if text.startswith((b"<!doctype html", b"<html", b"<?xml")):
-        why = "it is a web page (a login or error page answered instead)"
+        reason = "the content is a web page (a login or error page was returned)"
     elif head.startswith(_LFS):
-        why = "it is a Git LFS pointer, not the file; the mirror was copied without `git lfs pull`"
+        reason = "the content is a Git LFS pointer; run `git lfs pull` on the mirror"
     elif _looks_like_error(head):
-        why = "it is a JSON error message"
+        reason = "the content is a JSON error message"
     else:
-        why = _wrong_magic(suffix, head)
-    if why:
-        raise IntegrityError(f"{path}: refused by content: {why}.")
+        reason = _wrong_header(suffix, head)
+    if reason:
+        raise IntegrityError(f"{path}: unexpected content: {reason}.")

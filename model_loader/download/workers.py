@@ -1,4 +1,4 @@
-"""Runs jobs on threads; the first failure ends them all."""
+"""Runs tasks on threads; the first failure ends all of them."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -9,29 +9,30 @@ from model_loader.errors import Stopped
 T = TypeVar("T")
 
 
-def run_all(jobs: Sequence[Callable[[], T]], workers: int, stop: Callable[[], None]) -> list[T]:
-    """Run ``jobs`` on threads and return their results in order.
+def run_all(tasks: Sequence[Callable[[], T]], workers: int, stop: Callable[[], None]) -> list[T]:
+    """Run ``tasks`` on ``workers`` threads and return their results in order.
 
-    The first failure calls ``stop``, which must make the others end soon, and is raised when they have.
+    The first failure calls ``stop``, which must make the other tasks end soon; it is raised when they have
+    ended.
     """
 
-    def guarded(job: Callable[[], T]) -> T:
+    def guarded(task: Callable[[], T]) -> T:
         try:
-            return job()
+            return task()
         except BaseException:
-            stop()  # from the failing thread itself: it would else take the next job first
+            stop()  # from the failing thread itself: otherwise it would take the next task first
             raise
 
     with ThreadPoolExecutor(workers, thread_name_prefix="fetch") as pool:
-        futures = [pool.submit(guarded, job) for job in jobs]
+        futures = [pool.submit(guarded, task) for task in tasks]
         try:
             done, _ = wait(futures, return_when=FIRST_EXCEPTION)
         except BaseException:
             stop()
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-        failed = [e for f in done if (e := f.exception()) is not None]
-        if failed:
+        failures = [e for f in done if (e := f.exception()) is not None]
+        if failures:
             pool.shutdown(wait=True, cancel_futures=True)
-            raise next((e for e in failed if not isinstance(e, Stopped)), failed[0])
+            raise next((e for e in failures if not isinstance(e, Stopped)), failures[0])
         return [future.result() for future in futures]

@@ -1,1 +1,1 @@
-"""Where model files come from: the hub, an HTTP mirror, a folder, an archive."""
+"""The sources of model files: a hub, an HTTP mirror, a folder, a tar file."""

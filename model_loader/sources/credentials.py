@@ -1,4 +1,4 @@
-"""The hub token: from the environment or a file, never from an argument (arguments are public in /proc)."""
+"""Reads the hub token from the environment or a file, not from arguments, which are public in /proc."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,9 +7,10 @@ from model_loader.errors import SourceError
 
 
 def token_from(environment: Mapping[str, str], token_file: Path | None) -> str | None:
-    """Return the hub token from ``token_file`` or HF_TOKEN / HF_TOKEN_PATH, or None. Never from an argument.
+    """Return the hub token from ``token_file``, HF_TOKEN_PATH or HF_TOKEN, in this order, or None.
 
-    Raises SourceError when the named file cannot be read or holds no single line.
+    Raises SourceError when the file cannot be read, and when the token contains other characters than
+    printable ASCII.
     """
     path = token_file or (Path(environment["HF_TOKEN_PATH"]) if environment.get("HF_TOKEN_PATH") else None)
     token = environment.get("HF_TOKEN", "")
@@ -18,9 +19,9 @@ def token_from(environment: Mapping[str, str], token_file: Path | None) -> str |
             token = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise SourceError(
-                f"token file {path} cannot be read: {getattr(error, 'strerror', None) or 'no text'}."
+                f"cannot read token file {path}: {getattr(error, 'strerror', None) or 'not a text file'}."
             ) from None
     token = token.strip()
     if token and not (token.isascii() and token.isprintable() and " " not in token):
-        raise SourceError("the token holds characters that no token has; check HF_TOKEN or the token file.")
+        raise SourceError("the token contains invalid characters; check HF_TOKEN or the token file.")
     return token or None

@@ -1,4 +1,4 @@
-"""Where files come from. Every source answers ``open`` with a ``Body``."""
+"""The protocols ``Source`` and ``Body``, and the sources: hub, HTTP mirror, folder."""
 
 import contextlib
 import json
@@ -17,15 +17,21 @@ from model_loader.errors import RangesError, SourceError, TransientError
 from model_loader.plan import WantedFile
 from model_loader.sources.transport import Transport, safe
 
+DEFAULT_ENDPOINT = "https://huggingface.co"
 READ = 1024 * 1024
-MAX_LISTING = 64 * 1024 * 1024  # bytes of one API answer: about 200 000 files
+MAX_LISTING = 64 * 1024 * 1024  # bytes of one API response: about 200 000 files
 _CONTENT_RANGE = re.compile(r"^bytes (\d+)-(\d+)/(\d+)$")
 
 
 class Body(Protocol):
-    """Bytes of one file from ``start`` on; ``total`` is the whole file's size and ``etag`` names its version.
+    """The bytes of one file from offset ``start``.
 
-    ``whole`` says that the source sends the whole file, whatever was asked.
+    Attributes:
+        whole: the source sends the whole file, not the requested range.
+        start: offset of the first byte.
+        total: size of the whole file in bytes, or None if unknown.
+        etag: strong validator of the file's version, or None if the source has none.
+
     """
 
     whole: bool
@@ -34,25 +40,33 @@ class Body(Protocol):
     etag: str | None
 
     def read(self) -> bytes:
-        """Return the next bytes as they arrive, empty at the end. Raises TransientError."""
+        """Return the next bytes as they arrive; empty at the end.
+
+        Raises TransientError when the connection fails, SourceError when a medium cannot be read.
+        """
 
     def close(self) -> None:
         """Release the connection."""
 
 
 class Source(Protocol):
-    """A place that holds a model's files."""
+    """A place with a model's files; ``name`` names it in messages and manifests."""
 
     name: str
 
     def open(self, path: str, start: int, end: int | None, etag: str | None) -> Body:
-        """Open ``path`` at bytes [start, end); ``end`` None means the whole file, ``etag`` the version."""
+        """Open bytes [start, end) of ``path``, or the whole file when ``end`` is None.
+
+        ``etag`` is the version of the bytes that are present already, or None; where the file has another
+        version now, a source may send it whole. Raises TransientError, RangesError or SourceError.
+        """
 
 
 class HttpBody:
     """The body of a 200 or 206 response."""
 
     def __init__(self, response: BaseHTTPResponse, url: str) -> None:
+        """Take an unread response. Raises RangesError for a 206 without a usable Content-Range."""
         self._response = response
         self._host = safe(url)
         self.whole = response.status == 200
@@ -60,14 +74,16 @@ class HttpBody:
         self.start, self.total = _extent(response, url)
 
     def read(self) -> bytes:
-        """Return up to 1 MiB as soon as any of it is there."""
+        """Return up to 1 MiB as soon as any bytes arrive. Raises TransientError when the connection fails."""
         try:
             return self._response.read1(READ, decode_content=False)
         except (HTTPError, OSError) as error:
-            raise TransientError(f"{self._host}: cut while reading ({type(error).__name__})") from None
+            raise TransientError(
+                f"{self._host}: connection lost while reading ({type(error).__name__})"
+            ) from None
 
     def close(self) -> None:
-        """Give a finished connection back to the pool and shut an unfinished one at once."""
+        """Return a connection that is read to its end to the pool; close any other immediately."""
         if self._response.length_remaining == 0:
             self._response.release_conn()
         else:
@@ -93,7 +109,7 @@ def _extent(response: BaseHTTPResponse, url: str) -> tuple[int, int | None]:
 
 
 class HttpSource:
-    """Files under a plain base address: ``<base>/<path>``. A mirror for an air-gap is one of these."""
+    """Files at ``<base>/<path>``, such as a mirror inside a network without internet access."""
 
     def __init__(self, base: str, transport: Transport) -> None:
         self._base = base.rstrip("/")
@@ -105,7 +121,10 @@ class HttpSource:
         return f"{self._base}/{quote(path)}"
 
     def open(self, path: str, start: int, end: int | None, etag: str | None) -> HttpBody:
-        """Ask for a range, conditional on the version once it is known."""
+        """Request a range, with If-Range once the version is known.
+
+        Raises TransientError, RangesError, SourceError or RedirectError.
+        """
         headers = {}
         if end is not None:
             headers["Range"] = f"bytes={start}-{end - 1}"
@@ -114,12 +133,14 @@ class HttpSource:
         return HttpBody(self.transport.get(self.url(path), headers), self.url(path))
 
     def json(self, url: str) -> Any:  # noqa: ANN401  -- any JSON document may arrive here
-        """Return a parsed API answer. Raises SourceError when it is no JSON or unreasonably long."""
+        """Return a parsed API response. Raises SourceError when it is not JSON or exceeds 64 MiB."""
         response = self.transport.get(url)
         try:
             text = response.read(MAX_LISTING + 1)
         except (HTTPError, OSError) as error:
-            raise TransientError(f"{safe(url)}: cut while reading ({type(error).__name__})") from None
+            raise TransientError(
+                f"{safe(url)}: connection lost while reading ({type(error).__name__})"
+            ) from None
         finally:
             response.close()
         if len(text) > MAX_LISTING:
@@ -127,7 +148,9 @@ class HttpSource:
         try:
             return json.loads(text)
         except ValueError:
-            raise SourceError(f"{safe(url)}: answered no JSON; is this a Hugging Face endpoint?") from None
+            raise SourceError(
+                f"{safe(url)}: the response is not JSON; check that this is a Hugging Face endpoint."
+            ) from None
 
 
 class HubSource(HttpSource):
@@ -142,23 +165,23 @@ class HubSource(HttpSource):
         self._revision = revision
 
     def at(self, commit: str) -> "HubSource":
-        """Return the same repository at one commit."""
+        """Return the source of the same repository at ``commit``."""
         return HubSource(self._endpoint, self._repository, commit, self.transport)
 
     def listing(self) -> tuple[str, dict[str, WantedFile]]:
-        """Return the commit the revision points to, and what the hub says of each file (never an authority).
+        """Return the commit of the revision, and the hub's size and SHA-256 of each file (not authoritative).
 
-        Raises SourceError when the hub answers another commit than the one asked for.
+        Raises SourceError when the response is invalid or is for another commit than requested.
         """
         document = self.json(self._api)
         try:
             commit = str(document["sha"])
             files = {row["rfilename"]: _hub_file(row) for row in document["siblings"]}
         except (KeyError, TypeError) as error:
-            raise SourceError(f"{self.name}: the hub's answer lacks {error}.") from None
+            raise SourceError(f"{self.name}: the hub's response lacks {error}.") from None
         if re.fullmatch(r"[0-9a-f]{40}", self._revision) and commit != self._revision:
             raise SourceError(
-                f"{self.name}: asked for commit {self._revision}, the hub answered {commit[:40]}."
+                f"{self.name}: requested commit {self._revision}, but the hub returned commit {commit[:40]}."
             )
         return commit, files
 
@@ -171,7 +194,7 @@ def _hub_file(row: dict[str, Any]) -> WantedFile:
 
 @dataclass
 class FileBody:
-    """Bytes of a local file, or of one member inside an uncompressed archive."""
+    """The bytes of a local file, or of one member of an uncompressed tar file."""
 
     descriptor: int
     start: int
@@ -182,11 +205,11 @@ class FileBody:
     whole: bool = False
 
     def read(self) -> bytes:
-        """Return up to 1 MiB. Raises SourceError on a read error of the medium."""
+        """Return up to 1 MiB; empty at the end. Raises SourceError when the medium cannot be read."""
         try:
             data = os.pread(self.descriptor, min(READ, self.end - self.position), self.position)
         except OSError as error:
-            raise SourceError(f"the source cannot be read: {error.strerror}.") from error
+            raise SourceError(f"cannot read the source: {error.strerror}.") from error
         self.position += len(data)
         return data
 
@@ -196,7 +219,7 @@ class FileBody:
 
 
 class FolderSource:
-    """A local folder or mounted share, ``file://`` included."""
+    """A local folder or a mounted share. Raises SourceError when the folder does not exist."""
 
     def __init__(self, folder: Path) -> None:
         if not folder.is_dir():
@@ -205,15 +228,15 @@ class FolderSource:
         self.name = f"folder:{folder.name}"
 
     def open(self, path: str, start: int, end: int | None, etag: str | None) -> FileBody:  # noqa: ARG002  -- Source
-        """Open a regular file; a device or a pipe in its place is refused. Raises SourceError."""
+        """Open a regular file. Raises SourceError when it is missing, a device or a pipe."""
         try:
             descriptor = os.open(self._folder / path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             raise SourceError(f"{self.name}: {path}: {error.strerror}.") from error
-        facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             os.close(descriptor)
-            raise SourceError(f"{self.name}: {path} is no regular file.")
-        version = f'"{facts.st_ino}-{facts.st_size}-{facts.st_mtime_ns}"'
-        last = facts.st_size if end is None else min(end, facts.st_size)
-        return FileBody(descriptor, start, facts.st_size, version, start, last)
+            raise SourceError(f"{self.name}: {path} is not a regular file.")
+        version = f'"{status.st_ino}-{status.st_size}-{status.st_mtime_ns}"'
+        last = status.st_size if end is None else min(end, status.st_size)
+        return FileBody(descriptor, start, status.st_size, version, start, last)

@@ -1,7 +1,7 @@
-"""HTTP with a redirect policy of its own, over urllib3.
+"""HTTP over urllib3, with a redirect policy of its own.
 
-urllib3 rather than httpx: its ``read1`` hands large socket reads on unparsed, where h11 walks every 64 KiB in
-Python; on a fast network that alone decides the rate (``benchmarks/bench_loader.py``).
+urllib3 rather than httpx: its ``read1`` returns large socket reads unparsed, whereas h11 parses every 64 KiB
+in Python; on a fast network this difference limits the rate (``benchmarks/bench_loader.py``).
 """
 
 import ipaddress
@@ -32,9 +32,16 @@ Origin = tuple[str, str, int]
 
 @dataclass(frozen=True)
 class HttpOptions:
-    """``ca``: file of extra trusted certificates; ``hosts``: allowed redirect targets (None = any).
+    """How to connect.
 
-    Times in seconds. ``stall_s`` is the longest silence of a connection.
+    Attributes:
+        allow_http: allow unencrypted http to hosts other than loopback.
+        ca: PEM file of additional certificate authorities.
+        connect_s: timeout of a connection attempt in seconds.
+        stall_s: seconds without data after which a connection is closed.
+        hosts: allowed redirect targets besides the source itself; None allows any.
+        headers: headers of every request.
+
     """
 
     allow_http: bool = False
@@ -46,17 +53,17 @@ class HttpOptions:
 
 
 def safe(url: str) -> str:
-    """Return ``url`` fit for a message: no user, no query (signed links carry credentials there)."""
+    """Return ``url`` without user and query, for messages: signed links carry credentials in the query."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def origin_of(parts: SplitResult) -> Origin:
-    """Return scheme, host and port, the three a token is bound to."""
+    """Return scheme, host and port, to which a token is bound. Raises SourceError for an invalid port."""
     try:
         return parts.scheme, (parts.hostname or "").lower(), parts.port or _PORTS.get(parts.scheme, 0)
     except ValueError as error:
-        raise SourceError(f"the address has no valid port ({error}).") from error
+        raise SourceError(f"invalid port in the address ({error}).") from error
 
 
 def _is_loopback(host: str) -> bool:
@@ -68,37 +75,38 @@ def _is_loopback(host: str) -> bool:
 
 def _addresses(host: str) -> list[ipaddress.IPv4Address | ipaddress.IPv6Address]:
     try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        entries = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        return []  # the connection attempt says it better, and may go through a proxy that can resolve it
-    return [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
+        return []  # the connection attempt reports the cause, and a proxy may resolve the name
+    return [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in entries]
 
 
 def _ssl_context(ca: Path | None) -> ssl.SSLContext:
-    # create_default_context reads SSL_CERT_FILE and SSL_CERT_DIR by way of OpenSSL's default paths.
+    # create_default_context reads SSL_CERT_FILE and SSL_CERT_DIR through OpenSSL's default paths.
     context = ssl.create_default_context()
     if ca is not None:
         try:
             context.load_verify_locations(cafile=ca)
         except OSError as error:
-            raise SourceError(f"--ca {ca}: no readable PEM certificates ({error}).") from error
+            raise SourceError(f"--ca {ca}: cannot read PEM certificates ({error}).") from error
     return context
 
 
 class Transport:
-    """Reads from one configured origin; the token goes to that scheme, host and port and nowhere else."""
+    """Reads from one origin; the token is sent to its scheme, host and port only."""
 
     def __init__(self, base: str, token: str | None, options: HttpOptions, connections: int = 8) -> None:
+        """Prepare the connection pools. Raises SourceError for an invalid or insecure address."""
         parts = urlsplit(base)
         if parts.scheme not in _PORTS or not parts.hostname:
-            raise SourceError(f"source {safe(base)!r} is no http(s) address.")
+            raise SourceError(f"source {safe(base)!r} is not an http(s) address.")
         if parts.username or parts.password:
-            raise SourceError("credentials in an address end up in logs; use HF_TOKEN or --token-file.")
+            raise SourceError("credentials in an address can leak into logs; use HF_TOKEN or --token-file.")
         self.origin = origin_of(parts)
         self._loopback = _is_loopback(self.origin[1])
         if parts.scheme == "http" and not (self._loopback or options.allow_http):
             raise SourceError(
-                f"{safe(base)}: plain http is refused; use https, or --allow-http for a trusted network."
+                f"{safe(base)}: unencrypted http is refused; use https, or --allow-http on a trusted network."
             )
         self._token = token
         self._options = options
@@ -114,16 +122,16 @@ class Transport:
         return pools
 
     def _pool(self, parts: SplitResult) -> urllib3.PoolManager:
-        # urllib.request.proxy_bypass reads NO_PROXY as curl does.
+        # urllib.request.proxy_bypass interprets NO_PROXY as curl does.
         bypass = urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]) or _is_loopback(
             parts.hostname or ""
         )
         return self._pools[""] if bypass else self._pools.get(parts.scheme, self._pools[""])
 
     def get(self, url: str, headers: dict[str, str] | None = None) -> BaseHTTPResponse:
-        """Return an unread 200 or 206 response, redirects followed by our policy.
+        """Return an unread 200 or 206 response; redirects are followed as far as the policy allows.
 
-        Raises TransientError (try again), RangesError (416), SourceError or RedirectError (do not).
+        Raises TransientError (another try may succeed), RangesError (416), SourceError or RedirectError.
         """
         for hop in range(MAX_REDIRECTS + 1):
             response = self._request(url, headers or {})
@@ -135,23 +143,25 @@ class Transport:
                 break
             self._check_redirect(url, target)
             url = target
-        raise RedirectError(f"{safe(url)}: more than {MAX_REDIRECTS} redirects; the source loops.")
+        raise RedirectError(
+            f"{safe(url)}: more than {MAX_REDIRECTS} redirects; check the source for a redirect loop."
+        )
 
     def _request(self, url: str, headers: dict[str, str]) -> BaseHTTPResponse:
         parts = urlsplit(url)
-        sent = {**self._options.headers, "Accept-Encoding": "identity", **headers}
+        sent_headers = {**self._options.headers, "Accept-Encoding": "identity", **headers}
         if self._token and origin_of(parts) == self.origin:
-            sent["Authorization"] = f"Bearer {self._token}"
+            sent_headers["Authorization"] = f"Bearer {self._token}"
         timeout = urllib3.Timeout(connect=self._options.connect_s, read=self._options.stall_s)
         try:
             return self._pool(parts).request(
-                "GET", url, headers=sent, redirect=False, retries=False, preload_content=False,
+                "GET", url, headers=sent_headers, redirect=False, retries=False, preload_content=False,
                 decode_content=False, timeout=timeout,
             )  # fmt: skip
         except SSLError as error:
             raise _tls_fault(error, parts.hostname or "") from None
         except LocationValueError as error:
-            raise SourceError(f"{safe(url)}: not a usable address.") from error
+            raise SourceError(f"{safe(url)} is not a valid address.") from error
         except (HTTPError, OSError) as error:
             raise TransientError(f"{parts.hostname}: {_reason(error)}") from None
 
@@ -159,13 +169,11 @@ class Transport:
         was, now = urlsplit(source), urlsplit(target)
         scheme, host, _ = origin_of(now)
         if scheme not in _PORTS or not host:
-            raise RedirectError(
-                f"{safe(source)}: redirect to something that is no http(s) address is refused."
-            )
+            raise RedirectError(f"{safe(source)}: redirect to an address that is not http(s) is refused.")
         if now.username is not None or now.password is not None:
             raise RedirectError(f"{safe(source)}: redirect to an address with a user name is refused.")
         if scheme == "http" and (was.scheme == "https" or not (self._loopback or self._options.allow_http)):
-            raise RedirectError(f"{safe(source)}: redirect to plain http ({safe(target)}) is refused.")
+            raise RedirectError(f"{safe(source)}: redirect to unencrypted http ({safe(target)}) is refused.")
         if self._options.hosts is not None and host not in self._options.hosts and host != self.origin[1]:
             raise RedirectError(
                 f"{safe(source)}: redirect to {host} is refused; allow it with --redirect-host {host}."
@@ -181,9 +189,7 @@ class Transport:
                 f"{safe(source)}: redirect to a link-local or metadata address ({host}) is refused."
             )
         if any(a.is_loopback for a in addresses) and not self._loopback:
-            raise RedirectError(
-                f"{safe(source)}: redirect to this machine's own loopback ({host}) is refused."
-            )
+            raise RedirectError(f"{safe(source)}: redirect to a loopback address ({host}) is refused.")
 
     def _accepted(self, response: BaseHTTPResponse, url: str) -> BaseHTTPResponse:
         encoding = response.headers.get("Content-Encoding", "identity").lower()
@@ -193,31 +199,31 @@ class Transport:
         response.close()
         if response.status in {200, 206}:
             raise SourceError(
-                f"{safe(url)}: sent {encoding}-encoded though identity was asked; fix the server or proxy."
+                f"{safe(url)}: the response is {encoding}-encoded, not identity; fix the server or proxy."
             )
         raise self._refusal(response.status, url, wait)
 
     def _refusal(self, status: int, url: str, wait: float | None) -> Exception:
         at_origin = origin_of(urlsplit(url)) == self.origin
-        # A signed link that expired answers 403 at the CDN; the origin hands out a fresh one.
+        # The CDN responds 403 to an expired signed link; the origin issues a new one.
         if status in TRANSIENT or (status in {401, 403} and not at_origin):
-            return TransientError(f"{safe(url)}: answered {status}", wait)
+            return TransientError(f"{safe(url)}: HTTP status {status}", wait)
         if status == 416:
-            return RangesError(f"{safe(url)}: answered 416")
+            return RangesError(f"{safe(url)}: HTTP status 416 (range not satisfiable)")
         if status in {401, 403}:
             return SourceError(
-                f"{safe(url)}: access refused ({status}). Set HF_TOKEN or --token-file to a token that may"
-                " read it, and accept the model's licence on the hub if it is gated."
+                f"{safe(url)}: access denied (HTTP status {status}). Set HF_TOKEN or --token-file to a token"
+                " with read access, and accept the model's licence on the hub if the model is gated."
             )
         if status in {404, 410}:
             return SourceError(
-                f"{safe(url)}: does not exist ({status}). Check repository, revision and file name."
+                f"{safe(url)}: not found (HTTP status {status}). Check repository, revision and file name."
             )
-        return SourceError(f"{safe(url)}: answered {status}.")
+        return SourceError(f"{safe(url)}: unexpected HTTP status {status}.")
 
 
 def _finish(response: BaseHTTPResponse) -> None:
-    # A redirect's short body is read so that its connection can be used again; a long one is not worth it.
+    # Reading a short body makes the connection reusable; a long body costs more than a new connection.
     if (response.length_remaining or 0) <= MAX_DRAIN:
         response.drain_conn()
     else:
@@ -228,15 +234,15 @@ def _tls_fault(error: SSLError, host: str) -> Exception:
     cause = error.args[0] if error.args else error
     if not isinstance(cause, ssl.SSLCertVerificationError):
         return TransientError(f"{host}: TLS failed ({_reason(error)})")
-    why = cause.verify_message or "verification failed"
-    hint = "if a private authority signed it, pass --ca or set SSL_CERT_FILE"
-    if "expired" in why or "not yet valid" in why:
+    reason = cause.verify_message or "verification failed"
+    hint = "for a private certificate authority pass --ca or set SSL_CERT_FILE"
+    if "expired" in reason or "not yet valid" in reason:
         hint = "check this machine's clock first (`date`)"
-    return SourceError(f"{host}: the server's certificate is refused: {why}; {hint}.")
+    return SourceError(f"{host}: the server's certificate is not trusted: {reason}; {hint}.")
 
 
 def _reason(error: BaseException) -> str:
-    # Some urllib3 messages repeat the whole address, query and all; the class name never does.
+    # Some urllib3 messages contain the whole address with its query; the class name does not.
     cause = error.__cause__ or (error.args[1] if len(error.args) > 1 else None)
     detail = cause.strerror if isinstance(cause, OSError) and cause.strerror else ""
     name = type(error).__name__.removesuffix("Error")

@@ -1,1 +1,1 @@
-"""The model store: staging, publishing by rename, verification, pruning."""
+"""The model store: staging, publication by rename, verification, pruning."""

@@ -1,6 +1,7 @@
-"""Who owns a staging folder: its name *is* the owner file.
+"""Determines whether the run that owns a staging folder is alive; the folder's name identifies its owner.
 
-It holds boot, process namespace, process, its start time and a random part: a rename changes owner.
+The name consists of boot id, process namespace, process id, start time of the process and a random part, so a
+rename transfers the ownership atomically.
 """
 
 import contextlib
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from model_loader.download.part_file import UNKNOWN, boot_id
 
-DEAD_AFTER_S = 120.0  # silence after which an owner on another machine counts as dead
+DEAD_AFTER_S = 120.0  # without a heartbeat for this long, an owner on another machine counts as dead
 
 
 def _namespace() -> str:
@@ -34,16 +35,17 @@ def _started(pid: int) -> str | None:
 
 
 def owner_name() -> str:
-    """Return a fresh folder name that says who owns it."""
+    """Return a new folder name that identifies this process as the owner."""
     pid = os.getpid()
     return ".".join((boot_id()[:8], _namespace(), str(pid), _started(pid) or "0", secrets.token_hex(4)))
 
 
 def is_alive(folder: Path, *, locked: bool = False) -> bool:
-    """Say whether the run that owns ``folder`` may still be working in it.
+    """Return whether the run that owns ``folder`` may still be working in it.
 
-    ``locked``: the caller holds the lock that the owner would hold if it lived under this kernel. That alone
-    tells of another container's process: a killed pod's successor comes long before silence would.
+    ``locked``: the caller holds the lock that a live owner under this kernel would hold. This decides for a
+    process of another container, whose id cannot be checked: the successor of a killed pod starts long before
+    the heartbeat is overdue.
     """
     fields = folder.name.split(".")
     if len(fields) != 5 or fields[0] == "free":

@@ -1,8 +1,8 @@
-"""Each run works in a folder of its own, ``<store>/.staging/<plan-digest>/<owner>/``.
+"""The folder in which a run works, ``<store>/.staging/<plan-digest>/<owner>/``.
 
-Taking over a dead run's bytes is one rename, which only one taker can win; the flock merely keeps two live
-runs from doing the work twice, because it is a silent no-op on some NFS and Lustre (huggingface_hub#4306).
-Between the processes of one kernel it is to be believed even there.
+A run takes over the bytes of a dead run with one rename, which only one run can win. The flock only keeps two
+live runs from doing the same work, because it has no effect on some NFS and Lustre mounts
+(huggingface_hub#4306). Between the processes of one kernel flock works even there.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from model_loader.errors import Stopped, StoreError
 from model_loader.retry import RetryPolicy
 from model_loader.store.liveness import is_alive, owner_name
 
-BEAT_S = 10.0
+HEARTBEAT_S = 10.0
 POLL_S = 0.1
 STAGING = ".staging"
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS}
@@ -30,7 +30,7 @@ _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS}
 
 @dataclass
 class Workspace:
-    """A run's own folder: ``parts`` while bytes arrive, ``tree`` the model about to be published."""
+    """The folder of one run: ``parts`` holds downloads in progress, ``tree`` the revision to be published."""
 
     folder: Path
 
@@ -45,14 +45,20 @@ class Workspace:
         return self.folder / "tree"
 
     def prepare(self) -> None:
-        """Make the folders; a tree that an earlier run began is begun anew (its files are still parts)."""
+        """Create the folders; the tree of an earlier run is emptied (its files are still in ``parts``).
+
+        Raises StoreError.
+        """
         atomic_files.make_folder(self.parts)
         for part in self.parts.iterdir():
-            part.chmod(0o644)  # sealing may have made it read-only through its second name
+            part.chmod(0o644)  # sealing the tree made the file read-only if it was linked already
         self.empty_tree()
 
     def place(self, part: Path, path: str) -> None:
-        """Give a finished part its name in the tree; it stays a part too, so a crash loses nothing."""
+        """Link a complete part file into the tree; it stays in ``parts`` too, so a crash loses nothing.
+
+        Raises StoreError.
+        """
         target = self.tree / path
         with atomic_files.guarded(f"cannot place {path}"):
             target.parent.mkdir(parents=True, exist_ok=True, mode=atomic_files.FOLDER_MODE)
@@ -64,7 +70,7 @@ class Workspace:
                 part.replace(target)
 
     def empty_tree(self) -> None:
-        """Start the tree afresh."""
+        """Remove and recreate the tree. Raises StoreError."""
         with atomic_files.guarded("cannot clear staging"):
             if self.tree.exists():
                 _unlock_tree(self.tree)
@@ -72,14 +78,14 @@ class Workspace:
         atomic_files.make_folder(self.tree)
 
     def check_owned(self) -> None:
-        """Raise Stopped when another run took this folder over (this one was silent for too long)."""
+        """Raise Stopped when another run has taken over this folder, because the heartbeat was overdue."""
         if not self.folder.is_dir():
             raise Stopped(
-                "another loader took over after this one was silent for too long; it finishes the work."
+                "another loader took over this download, because this process did not respond for too long."
             )
 
     def remove(self) -> None:
-        """Delete everything in it."""
+        """Remove the folder with all its content."""
         remove_tree(self.folder)
 
 
@@ -89,7 +95,7 @@ def _unlock_tree(tree: Path) -> None:
 
 
 def remove_tree(folder: Path) -> None:
-    """Delete a folder of the store, its read-only folders included; a missing one is fine."""
+    """Remove a folder of the store, including read-only subfolders; a missing folder is ignored."""
     if folder.is_symlink() or not folder.is_dir():
         folder.unlink(missing_ok=True)
         return
@@ -98,101 +104,101 @@ def remove_tree(folder: Path) -> None:
 
 
 def _adopt_or_create(home: Path, *, locked: bool) -> Workspace:
-    mine = home / owner_name()
+    own = home / owner_name()
     for other in sorted(home.iterdir()):
         if other.is_symlink() or not other.is_dir() or is_alive(other, locked=locked):
             continue
         with contextlib.suppress(OSError):
-            other.rename(mine)
-            return Workspace(mine)
-    atomic_files.make_folder(mine)
-    return Workspace(mine)
+            other.rename(own)
+            return Workspace(own)
+    atomic_files.make_folder(own)
+    return Workspace(own)
 
 
 @contextlib.contextmanager
-def workspace(store: Path, digest: str, patience: RetryPolicy) -> Iterator[Workspace]:
-    """Own the staging folder of ``digest``: a dead run's if there is one, else a new one.
+def workspace(store: Path, digest: str, retry: RetryPolicy) -> Iterator[Workspace]:
+    """Take over the staging folder of a dead run for ``digest``, or create one.
 
-    On a failure the folder stays, free for the next run, unless the disk is full: then it is swept. Raises
-    StoreError, or Stopped when another run holds the lock until the deadline.
+    After an error the folder is kept for the next run, unless the disk is full: then it is removed. Raises
+    StoreError, and Stopped when another run holds the lock until the deadline.
     """
     home = store / STAGING / digest
-    with _locked(home, patience) as locked:
+    with _locked(home, retry) as locked:
         with atomic_files.guarded("cannot use the staging folder"):
-            mine = _adopt_or_create(home, locked=locked)
+            own = _adopt_or_create(home, locked=locked)
         done = threading.Event()
-        threading.Thread(target=_beat, args=(mine.folder, done), daemon=True).start()
+        threading.Thread(target=_heartbeat, args=(own.folder, done), daemon=True).start()
         try:
-            mine.prepare()
-            yield mine
-            mine.remove()
+            own.prepare()
+            yield own
+            own.remove()
         except StoreError as error:
-            _leave(mine, keep=not error.full)
+            _release(own, keep=not error.full)
             raise
         except BaseException:
-            _leave(mine, keep=True)
+            _release(own, keep=True)
             raise
         finally:
             done.set()
 
 
-def _leave(mine: Workspace, *, keep: bool) -> None:
+def _release(own: Workspace, *, keep: bool) -> None:
     if not keep:
-        mine.remove()
+        own.remove()
         return
     with contextlib.suppress(OSError):
-        remove_tree(mine.tree)
-        for rejected in mine.parts.glob("*.rejected"):
+        remove_tree(own.tree)
+        for rejected in own.parts.glob("*.rejected"):
             rejected.unlink()
-        mine.folder.rename(mine.folder.with_name(f"free.{secrets.token_hex(4)}"))
+        own.folder.rename(own.folder.with_name(f"free.{secrets.token_hex(4)}"))
 
 
-def _beat(folder: Path, done: threading.Event) -> None:
-    while not done.wait(BEAT_S):
+def _heartbeat(folder: Path, done: threading.Event) -> None:
+    while not done.wait(HEARTBEAT_S):
         with contextlib.suppress(OSError):
             os.utime(folder)
 
 
 @contextlib.contextmanager
-def _locked(home: Path, patience: RetryPolicy) -> Iterator[bool]:
-    """Hold the lock, and say whether the file system has any."""
-    descriptor, real = _lock(home, patience)
+def _locked(home: Path, retry: RetryPolicy) -> Iterator[bool]:
+    """Hold the lock; yield whether the file system supports locks."""
+    descriptor, supported = _lock(home, retry)
     try:
-        yield real
+        yield supported
     finally:
         with contextlib.suppress(OSError):
             (home / "lock").unlink()
-            home.rmdir()  # fails, as it should, while another run's bytes are in it
+            home.rmdir()  # fails, as intended, while the folder of another run is in it
         os.close(descriptor)
 
 
-def _lock(home: Path, patience: RetryPolicy) -> tuple[int, bool]:
-    path, told = home / "lock", False
+def _lock(home: Path, retry: RetryPolicy) -> tuple[int, bool]:
+    path, reported = home / "lock", False
     while True:
-        patience.check()
+        retry.check()
         atomic_files.make_folder(home)
         try:
             descriptor = atomic_files.open_file(path, os.O_RDWR | os.O_CREAT)
         except FileNotFoundError:
-            continue  # the holder just removed the folder
+            continue  # the previous holder has just removed the folder
         except OSError as error:
             raise atomic_files.store_error(error, "cannot lock the staging folder") from error
         held = _flock(descriptor)
         if held is not False and _same(descriptor, path):
             return descriptor, bool(held)
         os.close(descriptor)
-        if not told:
-            patience.on_retry("another loader works on this model; waiting for it", POLL_S)
-            told = True
-        patience.stop.wait(POLL_S)
+        if not reported:
+            retry.on_retry("another loader is downloading this model; waiting for it", POLL_S)
+            reported = True
+        retry.stop.wait(POLL_S)
 
 
 def _flock(descriptor: int) -> bool | None:
-    """Say whether the lock is ours; None where the file system has no locks."""
+    """Return whether this process now holds the lock; None if the file system does not support locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        # Without locks it goes on: correctness does not depend on them.
+        # Unsupported locks are not an error: correctness does not depend on them.
         return None if error.errno in {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS} else False
     return True
 
@@ -205,24 +211,27 @@ def _same(descriptor: int, path: Path) -> bool:
 
 
 def sweep(store: Path, older_than_s: float) -> list[str]:
-    """Remove staging folders whose owner is dead and that nothing touched for ``older_than_s`` seconds."""
+    """Remove staging folders of dead runs that have not changed for ``older_than_s`` seconds.
+
+    Returns the names of the removed folders.
+    """
     removed = []
     for home in sorted((store / STAGING).glob("*")):
         if home.name.startswith("trash."):
             remove_tree(home)
             removed.append(home.name)
         else:
-            removed += forget(home, older_than_s)
+            removed += remove_leftovers(home, older_than_s)
     return removed
 
 
-def forget(home: Path, older_than_s: float = 0.0) -> list[str]:
-    """Remove what dead runs left in the staging folder ``home`` of one plan; return the names removed."""
+def remove_leftovers(home: Path, older_than_s: float = 0.0) -> list[str]:
+    """Remove the folders of dead runs from ``home``, the staging folder of one plan; return their names."""
     removed, busy = [], False
     for folder in sorted(home.glob("*")):
         if folder.name == "lock":
             continue
-        if is_alive(folder) or time.time() - _touched(folder) < older_than_s:
+        if is_alive(folder) or time.time() - _last_change(folder) < older_than_s:
             busy = True
             continue
         remove_tree(folder)
@@ -234,7 +243,7 @@ def forget(home: Path, older_than_s: float = 0.0) -> list[str]:
     return removed
 
 
-def _touched(folder: Path) -> float:
+def _last_change(folder: Path) -> float:
     times = [0.0]
     with contextlib.suppress(OSError):
         times.append(folder.lstat().st_mtime)

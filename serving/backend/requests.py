@@ -1,4 +1,4 @@
-"""What is generated: a request is a job, a job has rows, a row is one sequence to continue."""
+"""The requests of clients: a request has rows, and a row is one sequence that is generated or scored."""
 
 import math
 import threading
@@ -11,12 +11,12 @@ Words = tuple[tuple[int, ...], ...]
 
 
 class BadRequestError(ValueError):
-    """A request that can never be served; the client gets INVALID_ARGUMENT and this message."""
+    """A request that can never be served; the client receives INVALID_ARGUMENT and this message."""
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingParams:
-    """How the next token is chosen. Rows with equal settings share batches. ``top_k`` 0 is no limit."""
+    """How the next token is chosen. Rows with equal parameters share batches. ``top_k`` 0 is unlimited."""
 
     top_k: int = 1
     top_p: float = 1.0
@@ -29,78 +29,78 @@ class SamplingParams:
 
     @property
     def greedy(self) -> bool:
-        """Say whether the most likely token is always taken, so that no random number is drawn."""
+        """Return whether the most likely token is always chosen, so that no random number is drawn."""
         return self.top_k == 1
 
     @property
-    def looks_back(self) -> bool:
-        """Say whether what was generated changes what may come next."""
+    def depends_on_context(self) -> bool:
+        """Return whether earlier tokens change the probabilities beyond what the model computes."""
         return self.repetition_penalty != 1.0 or bool(self.bad_words)
 
 
 class Reply(Protocol):
-    """The way back to one client."""
+    """The response to one client."""
 
     def tokens(self, row: "OutputRow", start: int, stop: int, *, final: bool) -> None:
-        """Tell of the new tokens ``start`` to ``stop`` of a row; ``final`` if it will have no more."""
+        """Send the new tokens ``start`` to ``stop`` of a row; ``final`` if they are its last."""
 
-    def done(self, _job: "Request", /) -> None:
-        """Tell that every row is finished. Called once, and never together with ``failed``."""
+    def done(self, _request: "Request", /) -> None:
+        """Finish the response: every row is finished. Called once, and never together with ``failed``."""
 
     def failed(self, error: Exception) -> None:
-        """Tell that there will be no result. Called at most once."""
+        """Send ``error`` instead of a result. Called at most once."""
 
     def cancelled(self) -> bool:
-        """Say whether the client has gone."""
+        """Return whether the client has cancelled the request or disconnected."""
 
 
 @dataclass(eq=False, slots=True)
 class OutputRow:
-    """One sequence: its prompt, its limits and what has been generated so far."""
+    """One sequence: its prompt, its limits and the tokens that have been generated."""
 
-    job: "Request"
+    request: "Request"
     index: int
     prompt: Sequence[int]
     limit: int
-    settings: SamplingParams
+    params: SamplingParams
     seed: int | None = None
     stop: Words = ()
     score_from: int = 1
-    """Where ``settings.score``: the first prompt token that is scored; nothing stands before token 0."""
+    """With ``params.score``: the first prompt token that is scored; token 0 has no context."""
     ids: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
     progress: tuple[int, bool] = (0, False)
-    """How many tokens there are and whether it is finished: one value, because another thread reads both."""
-    told: tuple[int, bool] = (0, False)
-    """The progress that its client knows of."""
+    """The number of tokens, and whether the row is finished: one value, because another thread reads both."""
+    sent: tuple[int, bool] = (0, False)
+    """The progress that was sent to the client."""
 
     @property
     def finished(self) -> bool:
-        """Say whether the row needs no more tokens."""
+        """Return whether the row needs no more tokens."""
         return self.progress[1]
 
     def push(self, token: int, log_prob: float) -> bool:
-        """Take the next token; return whether the row needs no more."""
-        if self.finished or self.job.stopped:
+        """Append the next token; return whether the row needs no more."""
+        if self.finished or self.request.stopped:
             return True
         self.ids.append(token)
         self.log_probs.append(log_prob if math.isfinite(log_prob) else 0.0)
-        finished = token == self.settings.end_id or len(self.ids) >= self.limit or self._at_stop_word()
+        finished = token == self.params.end_id or len(self.ids) >= self.limit or self._at_stop_word()
         self.progress = (len(self.ids), finished)
-        self.job.progressed(self)
+        self.request.progressed(self)
         return finished
 
     def scored(self, log_probs: Sequence[float]) -> None:
-        """Take the log probabilities of the prompt's tokens from ``score_from`` on, and end the row."""
+        """Store the log probabilities of the prompt's tokens from ``score_from`` on, and finish the row."""
         if not self.finished:
             self.log_probs = [value if math.isfinite(value) else 0.0 for value in log_probs]
             self.finish()
 
     def finish(self) -> None:
-        """End the row where it is."""
+        """Finish the row with the tokens that it has."""
         if not self.finished:
             self.progress = (len(self.ids), True)
-            self.job.progressed(self)
+            self.request.progressed(self)
 
     def _at_stop_word(self) -> bool:
         return any(tuple(self.ids[-len(word) :]) == word for word in self.stop)
@@ -110,7 +110,11 @@ class Request:
     """One client's request: rows that share a reply and a deadline."""
 
     def __init__(self, reply: Reply, notify: Callable[[OutputRow], None], timeout_s: float = 0.0) -> None:
-        """Make a job without rows. ``timeout_s`` counts from now; 0 means none."""
+        """Create a request without rows.
+
+        ``notify`` is called with each row that has grown or finished. ``timeout_s`` counts from now; 0 means
+        no timeout.
+        """
         self.reply = reply
         self.rows: list[OutputRow] = []
         self.stopped = False
@@ -121,27 +125,27 @@ class Request:
 
     @property
     def finished(self) -> bool:
-        """Say whether every row is finished."""
+        """Return whether every row is finished."""
         return all(row.finished for row in self.rows)
 
     def progressed(self, row: OutputRow) -> None:
-        """Pass on that a row has grown or ended."""
+        """Notify that ``row`` has grown or finished."""
         self._notify(row)
 
     def complete(self) -> None:
-        """Send the final answer, once."""
+        """Send the final response, once."""
         if self._claim():
             self.reply.done(self)
 
     def fail(self, error: Exception) -> None:
-        """Stop the work and send an error, unless the final answer has gone out."""
+        """Stop the work and send an error, unless the final response has been sent."""
         self.stopped = True
         if self._claim():
             self.reply.failed(error)
 
     @property
     def answered(self) -> bool:
-        """Say whether the final answer or an error has gone out."""
+        """Return whether the final response or an error has been sent."""
         return self._answered
 
     def _claim(self) -> bool:

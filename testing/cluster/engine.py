@@ -1,13 +1,11 @@
 """The real Pulumi engine on a copy of the project, with a state, a home and a kubeconfig of its own."""
 
-import fcntl
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +16,10 @@ from typing import Any
 import yaml
 
 from stackfile.catalogue import ROOT
+from testing import tools
 
-PARTS = ("infra", "spec", "serving", "catalogue", "stacks", "Pulumi.yaml")
+PARTS = ("infra", "stackfile", "serving", "catalogue", "stacks", "Pulumi.yaml")
+KITS = ("pulumi", "pulumi-kubernetes", "kubernetes")
 LABEL = "app.kubernetes.io/part-of=ai-assist"
 KINDS = (
     "namespaces,persistentvolumes,priorityclasses,deployments,jobs,services,secrets,persistentvolumeclaims,"
@@ -27,11 +27,9 @@ KINDS = (
 )
 
 
-def kube(program: Path, *arguments: str, environment: dict[str, str], timeout_s: float) -> None:
-    """Run ``cluster/kube``, one at a time: it rewrites the scripts that it and every other run is made of."""
-    with (Path(tempfile.gettempdir()) / f"assist-kube-{os.geteuid()}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        subprocess.run([program, *arguments], env=environment, check=True, timeout=timeout_s)
+def missing() -> str | None:
+    """Return why the engine can't run against a cluster here, with the remedy; None where it can."""
+    return tools.missing(*KITS, "openssl")
 
 
 @dataclass
@@ -67,7 +65,7 @@ class Workspace:
 
     @property
     def environment(self) -> dict[str, str]:
-        return os.environ | {
+        return tools.environment() | {
             "KUBECONFIG": str(self.kubeconfig),
             "PULUMI_BACKEND_URL": f"file://{self.backend}",
             "PULUMI_HOME": str(self.folder / "home"),

@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+from numpy.typing import NDArray
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from gateway.engine.model_metadata import INPUTS
@@ -20,7 +21,7 @@ UNARY, STREAM = "fastertransformer", "fastertransformer_stream"
 _TOKEN = 64
 
 
-class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
+class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore[misc]  # gRPC ships no types
     """Set ``latency_s``, ``model_ready`` or ``fault`` at any time.
 
     Faults: garbage, shape, nan, huge, ids, empty, error, hang, and held, which waits until it is taken away.
@@ -104,7 +105,7 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
             self.running -= 1
 
 
-def _asked(request: Any) -> tuple[np.ndarray, int]:
+def _asked(request: Any) -> tuple[NDArray[np.uint32], int]:
     raw = {
         tensor.name: (tensor, data)
         for tensor, data in zip(request.inputs, request.raw_input_contents, strict=True)
@@ -114,7 +115,7 @@ def _asked(request: Any) -> tuple[np.ndarray, int]:
     return ids, int(np.frombuffer(raw["request_output_len"][1], np.uint32)[0])
 
 
-def _add(answer: Any, name: str, kind: str, array: np.ndarray) -> None:
+def _add(answer: Any, name: str, kind: str, array: NDArray[Any]) -> None:
     answer.outputs.add(name=name, datatype=kind, shape=array.shape)
     answer.raw_output_contents.append(array.tobytes())
 

@@ -56,19 +56,20 @@ class Hub:
     def __init__(
         self, files: dict[str, bytes], host: str = "127.0.0.1", tls: SSLContext | None = None
     ) -> None:
-        self.files, self.seen, self.sent = files, [], 0
+        self.files, self.sent = files, 0
+        self.seen: list[Seen] = []
         self.script: Script = lambda _seen: None
         self.etag: Callable[[str], str | None] = lambda p: f'"{sha256(self.files[p]).hexdigest()}"'
         self._lock = threading.Lock()
         self.closing = threading.Event()
         handler = type("Handler", (_Handler,), {"hub": self})
         self._server = ThreadingHTTPServer((host, 0), handler)
-        self._server.handle_error = lambda *_: None
+        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]
         if tls:
             self._server.socket = tls.wrap_socket(
                 self._server.socket, server_side=True, do_handshake_on_connect=False
             )
-        self.host, self.port = self._server.server_address[:2]
+        self.host, self.port = host, int(self._server.server_address[1])
         self.url = f"{'https' if tls else 'http'}://{self.host}:{self.port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
@@ -103,7 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
     hub: Hub
     protocol_version = "HTTP/1.1"
 
-    def log_message(self, *_args) -> None:
+    def log_message(self, *_args: object) -> None:
         pass
 
     def do_GET(self) -> None:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from gateway.app import create_app
 from gateway.http.server import DrainingServer, server
@@ -28,9 +29,15 @@ class RunningGateway:
 
 
 @contextlib.contextmanager
-def gateway(model_dir: Path, grpc: str, **changes: object) -> Iterator[RunningGateway]:
+def gateway(model_dir: Path, grpc: str, **changes: Any) -> Iterator[RunningGateway]:
     """Run a gateway in front of a Triton at ``grpc``; no metrics port, no authentication unless asked for."""
-    given = {"auth": "none", "metrics_port": None, "model_dir": model_dir, "engine_url": grpc, "grace_s": 1.0}
+    given: dict[str, Any] = {
+        "auth": "none",
+        "metrics_port": None,
+        "model_dir": model_dir,
+        "engine_url": grpc,
+        "grace_s": 1.0,
+    }
     settings = Settings(**{**given, **changes})
     running = server(create_app(settings), settings, host="127.0.0.1", port=0)
     thread = threading.Thread(target=running.run, daemon=True)

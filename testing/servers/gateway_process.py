@@ -135,9 +135,7 @@ def read_all(connection: socket.socket) -> bytes:
 
 
 @contextlib.contextmanager
-def running_gateway(
-    grpc: str, folder: Path, wait_for: str = "/health", **settings: object
-) -> Iterator[Gateway]:
+def running_gateway(grpc: str, folder: Path, wait_for: str = "/health", **settings: Any) -> Iterator[Gateway]:
     """Run a gateway for as long as the block lasts; its log is in ``folder``."""
     gateway = Gateway(grpc, folder / "gateway.log", **settings)
     gateway.start(wait_for)

@@ -1,4 +1,4 @@
-"""A store that serves v1 and a hub that offers v2."""
+"""Fixtures: a store that serves v1 and a hub that offers v2."""
 
 from collections.abc import Iterator
 from pathlib import Path

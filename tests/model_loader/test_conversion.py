@@ -1,4 +1,4 @@
-"""Conversion through the store: published like a model, done once, or not at all."""
+"""Conversion through the store: a variant is published like a model, made once, and absent after an error."""
 
 from hashlib import sha256
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Fault matrix rows L17, L19, L20: killed at any point, several at once, locks that do nothing."""
+"""Fault matrix rows L17, L19, L20 (README.md): killed at any point, several loaders at once, locks without effect."""
 
 import json
 import os

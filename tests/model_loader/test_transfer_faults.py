@@ -1,4 +1,4 @@
-"""Fault matrix rows L1-L9: cut, ranges, change, flips, sizes, encodings, error pages."""
+"""Fault matrix rows L01-L09 (README.md): cuts, ranges, changed files, bit flips, sizes, encodings, error pages."""
 
 import gzip
 

@@ -139,7 +139,7 @@ def test_a_head_wider_than_the_tokenizer_has_a_name_for_every_id(tmp_path):
         ({"architectures": ["LlamaForCausalLM"]}, "ready GGUF file"),
         ({"activation_function": "relu"}, "activation_function"),
         ({"n_layer": 5}, "no tensor transformer.h.4"),
-        ({"n_head": 7}, "no multiple of n_head"),
+        ({"n_head": 7}, "not a multiple of n_head"),
         ({"vocab_size": 100}, "belongs to another model"),
         ({"eos_token_id": None}, "no eos_token_id"),
     ],

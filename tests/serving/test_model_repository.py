@@ -105,7 +105,7 @@ def test_the_backend_in_the_repository_needs_nothing_of_the_project(tmp_path, mo
     ("changes", "message"),
     [
         ({"split": 2}, "MPI launcher"),
-        ({"max_batch_size": 0}, "max_batch_size is 0: it must be at least 1"),
+        ({"max_batch_size": 0}, "max_batch_size is 0: the value must be at least 1"),
         ({"gpus": -1}, "gpus is -1"),
         ({"runtime": "onnx"}, "choose one of ctranslate2, llama_cpp"),
         ({"runtime": "llama_cpp"}, "model-loader fetch"),

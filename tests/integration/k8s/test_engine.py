@@ -1,17 +1,16 @@
 """The real engine and the real provider against a real API server: admission, scheduling, state."""
 
 import json
-import os
 import time
-from pathlib import Path
 
 import pytest
 
 from stackfile.catalogue import ROOT
-from testing.cluster.engine import Workspace, kube
-from tests.integration.k8s.conftest import SHARED
+from testing import tools
+from testing.cluster.engine import Workspace
+from testing.cluster.simulated import Simulated
 
-pytestmark = [pytest.mark.kube, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.kube, pytest.mark.slow, pytest.mark.timeout(1200)]
 
 UP = ("up", "--yes", "--skip-preview", "--stack")
 CANARIES = {
@@ -68,10 +67,11 @@ def test_triton_lands_on_the_t4_pool_and_nothing_else_does(workspace: Workspace)
 
 
 @pytest.fixture
-def autoscaled(kubeconfig: Path) -> None:
+def autoscaled(cluster: Simulated) -> None:
     """Let Karpenter make T4 nodes for pods that find none: not GKE's autoscaler, but the same contract."""
-    state = {"KUBE_STATE": str(kubeconfig.parents[2])}
-    kube(SHARED / "cluster/kube", "karpenter", "1", environment=os.environ | state, timeout_s=120)
+    if reason := tools.missing("gpu-nodes"):
+        pytest.skip(reason)
+    cluster.start_karpenter()
 
 
 def test_the_gpu_pool_grows_from_0_to_5_with_the_pods_and_back_to_0(workspace: Workspace, autoscaled: None):
@@ -93,7 +93,7 @@ def test_the_gpu_pool_grows_from_0_to_5_with_the_pods_and_back_to_0(workspace: W
     done(workspace.pulumi(*UP, "pool"))
     assert size() == 5
     done(workspace.pulumi("destroy", "--yes", "--skip-preview", "--stack", "pool"))
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 300
     while size() and time.monotonic() < deadline:
         time.sleep(0.5)
     assert size() == 0

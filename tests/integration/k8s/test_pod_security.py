@@ -28,7 +28,7 @@ def apply(kubeconfig: Path, *arguments: str, given: str | None = None) -> subpro
         input=given,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 
@@ -40,7 +40,7 @@ def namespace(kubeconfig: Path) -> Iterator[Path]:
     assert apply(kubeconfig, "-f", str(made)).returncode == 0
     yield kubeconfig
     delete = ["kubectl", "--kubeconfig", kubeconfig, "delete", "-f", made]
-    subprocess.run(delete, check=True, timeout=120)
+    subprocess.run(delete, check=True, timeout=300)
 
 
 @pytest.mark.parametrize("folder", sorted(render.VARIANTS))

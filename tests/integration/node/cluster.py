@@ -1,22 +1,19 @@
 """A real node: kubelet, containerd, CNI, kube-proxy, DNS, metrics, a private registry, enforced policies."""
 
 import json
-import os
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from testing.cluster.engine import kube
+from testing.cluster.control_plane import program
+from testing.cluster.images import PYTHON_IMAGE
+from testing.cluster.policies import TABLE
+from testing.cluster.real import Real
 
 T = TypeVar("T")
-REGISTRY = "registry.test:5000"
-# The test registry's only account; cluster/node.sh makes it.
-USER, PASSWORD = "puller", "s3cret"
-# It holds a Python and is on the node already.
-PYTHON_IMAGE = "local.test/py:1"
 _RESTRICTED = {
     "allowPrivilegeEscalation": False,
     "runAsNonRoot": True,
@@ -37,37 +34,20 @@ def until(what: str, ask: Callable[[], T], patience_s: float = 180) -> T:
 
 @dataclass
 class Node:
-    """One cluster of ``cluster/kube up 2`` in ``state``."""
+    """The cluster of one real node, whose registry answers on the loopback's ``registry_port``."""
 
-    program: Path
-    state: Path
+    cluster: Real
     registry_port: int
-    environment: dict[str, str] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.environment = os.environ | self.environment | {"KUBE_STATE": str(self.state)}
 
     @property
     def kubeconfig(self) -> Path:
-        return self.state / "l2/kubeconfig/admin"
+        return self.cluster.kubeconfig
 
-    def kube(self, *arguments: str, timeout_s: float = 120) -> None:
-        kube(self.program, *arguments, environment=self.environment, timeout_s=timeout_s)
-
-    def kubectl(self, *arguments: str, given: object = None, timeout_s: float = 120) -> str:
-        done = subprocess.run(
-            ["kubectl", "--kubeconfig", self.kubeconfig, *arguments],
-            input=None if given is None else json.dumps(given),
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
-        assert done.returncode == 0, f"kubectl {arguments}: {done.stderr}"
-        return done.stdout
+    def kubectl(self, *arguments: str, given: object = None, timeout_s: float = 300) -> str:
+        return self.cluster.kubectl(*arguments, given=given, timeout_s=timeout_s)
 
     def get(self, *arguments: str) -> list[dict[str, Any]]:
-        return json.loads(self.kubectl("get", *arguments, "-o", "json"))["items"]
+        return self.cluster.get(*arguments)
 
     def namespace(self, name: str) -> None:
         labels = {"kubernetes.io/metadata.name": name}
@@ -102,7 +82,7 @@ class Node:
         labels = {"app": name}
         pod = _object("Pod", {"name": name, "namespace": namespace, "labels": labels}, spec=spec)
         self.kubectl("apply", "-f", "-", given=pod)
-        self.kubectl("-n", namespace, "wait", "--for=condition=Ready", f"pod/{name}", "--timeout=90s")
+        self.kubectl("-n", namespace, "wait", "--for=condition=Ready", f"pod/{name}", "--timeout=280s")
 
     def service(self, namespace: str, name: str, port: int) -> None:
         """Give the pod of that name a Service of the same name."""
@@ -114,21 +94,25 @@ class Node:
         """Copy a file into a pod, where it appears whole."""
         receive = "import os, sys; d = sys.stdin.buffer.read(); f = open(sys.argv[1] + '.part', 'wb')"
         receive += "; f.write(d); f.close(); os.rename(f.name, sys.argv[1])"
-        command = ["kubectl", "--kubeconfig", self.kubeconfig, "-n", namespace, "exec", "-i", pod, "--"]
-        subprocess.run(
-            [*command, "python3", "-c", receive, path], input=file.read_bytes(), check=True, timeout=60
-        )
+        command = [*self._exec(namespace, "-i", pod), "python3", "-c", receive, path]
+        subprocess.run(command, input=file.read_bytes(), check=True, timeout=300)
 
-    def reaches(self, namespace: str, pod: str, host: str, port: int) -> bool:
-        """Return whether a connection from that pod comes about within 3 s."""
-        ask = f"import socket; socket.create_connection(({host!r}, {port}), 3)"
-        command = ["kubectl", "--kubeconfig", self.kubeconfig, "-n", namespace, "exec", pod, "--"]
-        done = subprocess.run(
-            [*command, "python3", "-c", ask], capture_output=True, text=True, timeout=60, check=False
-        )
+    def _exec(self, namespace: str, *options: str) -> list[str | Path]:
+        return [program("kubectl"), "--kubeconfig", self.kubeconfig, "-n", namespace, "exec", *options, "--"]
+
+    def reaches(self, namespace: str, pod: str, host: str, port: int, within_s: int) -> bool:
+        """Return whether a connection from that pod comes about in time."""
+        ask = f"import socket; socket.create_connection(({host!r}, {port}), {within_s})"
+        command = [*self._exec(namespace, pod), "python3", "-c", ask]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         known = ("TimeoutError", "ConnectionRefusedError", "timed out")
         assert done.returncode == 0 or any(word in done.stderr for word in known), done.stderr
         return done.returncode == 0
+
+    def enforces(self, namespace: str, pod: str) -> bool:
+        """Return whether policies are enforced on that pod already, which takes a moment from its start."""
+        address = self.kubectl("-n", namespace, "get", "pod", pod, "-o", "jsonpath={.status.podIP}")
+        return f" {address} jump " in self.cluster.run("nft", "list", "table", "inet", TABLE)
 
 
 def _object(kind: str, metadata: dict[str, Any], **more: Any) -> dict[str, Any]:

@@ -1,14 +1,15 @@
 """One real node for this folder's tests, our real images in its registry, and the service on it."""
 
-import shutil
 from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.k8s.conftest import SHARED, free_ports
-from tests.integration.k8s.conftest import missing as no_cluster
+from testing import tools
+from testing.cluster.engine import missing as no_engine
+from testing.cluster.node_programs import PASSWORD, REGISTRY, USER
+from testing.cluster.real import KITS, PROGRAMS, Real
 from tests.integration.node import images
-from tests.integration.node.cluster import PASSWORD, REGISTRY, USER, Node
+from tests.integration.node.cluster import Node
 from tests.integration.node.service import Deployed
 
 # Our Triton for a node whose GPU is only a number.
@@ -16,9 +17,7 @@ GPULESS = "triton-without-gpu"
 
 
 def _missing() -> str | None:
-    # The node's pause image is compiled on the spot.
-    compiler = None if shutil.which("gcc") else "not on PATH: gcc; apt-get install gcc libc6-dev"
-    return no_cluster() or images.missing() or compiler
+    return no_engine() or tools.missing(*KITS, *PROGRAMS) or images.missing()
 
 
 @pytest.fixture(scope="session")
@@ -26,19 +25,12 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """Start a node with a registry, policies enforced, and take it down at the end."""
     if reason := _missing():
         pytest.skip(reason)
-    api, registry, _ = free_ports()
-    ports = {"KUBE_API_PORT": api, "KUBE_REGISTRY_PORT": registry}
-    made = Node(SHARED / "cluster/kube", tmp_path_factory.mktemp("node"), int(registry), ports)
-    try:
-        # The first time, Debian's containerd and the images of the cluster itself are fetched.
-        made.kube("up", "2", timeout_s=900)
-        made.kube("netpol")
-        made.kube("registry")
+    with Real(tmp_path_factory.mktemp("node")) as cluster:
+        cluster.enforce_policies()
+        made = Node(cluster, cluster.start_registry())
         for name in ("editors", "monitoring"):
             made.namespace(name)
         yield made
-    finally:
-        made.kube("down", "2")
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,9 @@ import yaml
 from serving.convert.checkpoint import Checkpoint
 from stackfile.catalogue import ROOT
 from testing import gguf_files
+from testing.cluster.node_programs import PASSWORD, REGISTRY, USER
 from tests.integration.node import images
-from tests.integration.node.cluster import PASSWORD, REGISTRY, USER, Node
+from tests.integration.node.cluster import Node
 from tests.model_loader.test_tls import certificate
 
 MODEL = "tiny-gguf"

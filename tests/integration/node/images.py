@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stackfile.catalogue import ROOT
+from testing import tools
 
 BASE = "localhost/python-debian:12"
 REGISTRY = "localhost/ai-assist-test"
@@ -35,9 +35,8 @@ ALL_COMPILED = (
 
 def missing() -> str | None:
     """Return why no image can be built here, with the remedy."""
-    absent = [tool for tool in ("buildah", "mmdebstrap") if shutil.which(tool) is None]
-    if absent:
-        return f"not on PATH: {', '.join(absent)}; apt-get install {' '.join(absent)}"
+    if reason := tools.missing("buildah", "mmdebstrap"):
+        return reason
     return None if os.geteuid() == 0 else "images are built as root, which this user is not"
 
 
@@ -47,7 +46,7 @@ class Images:
 
     folder: Path
 
-    def buildah(self, *arguments: str | Path, timeout_s: float = 60) -> str:
+    def buildah(self, *arguments: str | Path, timeout_s: float = 300) -> str:
         return self.run("buildah", *arguments, timeout_s=timeout_s)
 
     def run(self, *command: str | Path, timeout_s: float, **variables: str) -> str:
@@ -73,15 +72,15 @@ class Images:
         debian = ["mmdebstrap", "--quiet", "--variant=extract", "--mode=root", f"--include={_PACKAGES}"]
         self.run(*debian, *_STRIPPED, "bookworm", archive, timeout_s=600)
         container = self.buildah("from", "scratch")
-        self.buildah("add", "--quiet", container, archive, "/", timeout_s=300)
+        self.buildah("add", "--quiet", container, archive, "/", timeout_s=900)
         self.buildah("run", container, "--", "sh", "-c", _CONFIGURE)
-        self.buildah("commit", "--quiet", "--rm", "--timestamp", "0", container, BASE, timeout_s=300)
+        self.buildah("commit", "--quiet", "--rm", "--timestamp", "0", container, BASE, timeout_s=900)
         archive.unlink()
 
     def build(self, *parts: str, **variables: str) -> None:
         """Run ``images/build`` as a user does, on our base and under the tests' own names."""
         settings = {"BASE": BASE, "REGISTRY": REGISTRY} | variables
-        self.run("images/build", *parts, timeout_s=900, **settings)
+        self.run("images/build", *parts, timeout_s=1800, **settings)
 
     def with_pip(self, name: str) -> None:
         """Make an image of the base that has pip for its own Python."""
@@ -92,7 +91,7 @@ class Images:
             "mv /opt/pip/lib/python3*/site-packages/pip* /usr/lib/python3/dist-packages/ && rm -r /opt/pip"
         )
         self.buildah("run", container, "--", "sh", "-c", f"python3 -m venv /opt/pip && {moved}")
-        self.buildah("commit", "--quiet", "--rm", "--timestamp", "0", container, name, timeout_s=300)
+        self.buildah("commit", "--quiet", "--rm", "--timestamp", "0", container, name, timeout_s=900)
 
     def without_gpu(self, image: str, name: str) -> None:
         """Make an image of ``image`` that runs with a GPU that is none."""
@@ -105,13 +104,16 @@ class Images:
             self.buildah("copy", "--chmod", "0644", container, file, place)
         for key, value in variables.items():
             self.buildah("config", "--env", f"{key}={value}", container)
-        self.buildah("commit", "--quiet", "--rm", "--timestamp", "0", container, name, timeout_s=300)
+        self.buildah("commit", "--quiet", "--rm", "--timestamp", "0", container, name, timeout_s=900)
 
     def inside(self, image: str, *command: str) -> str:
         """Return what a command prints in a container of ``image``, as the image's own user."""
         container = self.buildah("from", "--pull-never", image)
         try:
-            return self.buildah("run", container, "--", *command, timeout_s=120)
+            # Under `chroot`, buildah 1.28 loses what a command prints in one run of 40 on a busy machine: a file keeps it.
+            kept = ("sh", "-c", 'exec "$@" >/tmp/printed', "sh")
+            self.buildah("run", container, "--", *kept, *command, timeout_s=600)
+            return (Path(self.buildah("mount", container)) / "tmp/printed").read_text().strip()
         finally:
             self.buildah("rm", container)
 
@@ -120,7 +122,7 @@ class Images:
         digest = self.folder / "digest"
         # Compression costs more here than the bytes do.
         options = ["--disable-compression", "--tls-verify=false", "--creds", credentials]
-        self.buildah("push", *options, "--digestfile", digest, image, f"docker://{to}", timeout_s=600)
+        self.buildah("push", *options, "--digestfile", digest, image, f"docker://{to}", timeout_s=1200)
         return digest.read_text().strip()
 
 

@@ -9,7 +9,8 @@ import yaml
 
 from gateway.auth.keys import create_key
 from testing.cluster.engine import Workspace
-from tests.integration.node.cluster import PASSWORD, REGISTRY, USER, Node, until
+from testing.cluster.node_programs import PASSWORD, REGISTRY, USER
+from tests.integration.node.cluster import Node, until
 
 STACK = "kube-local"
 NAMESPACE = "ai-assist"
@@ -71,7 +72,7 @@ class Deployed:
             "wait",
             "--for=jsonpath={.status.phase}=Succeeded",
             f"pod/{name}",
-            "--timeout=90s",
+            "--timeout=280s",
         )
         lines = self.node.kubectl("-n", "editors", "logs", name).splitlines()
         self.node.kubectl("-n", "editors", "delete", "pod", name, "--wait=false")

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from testing.gcp.double import Double
+from testing.gcp.whole import STACK as GKE_DEV
 from testing.gcp.whole import cluster as cluster_of
 from testing.gcp.whole import on_google
-from testing.gcp.whole import STACK as GKE_DEV
 from tests.integration.gcp.conftest import double, google
 from tests.integration.node import images
 from tests.integration.node.cluster import Node, until
@@ -20,7 +20,7 @@ from tests.integration.node.hub import CATALOGUE, MODEL, Hub
 from tests.integration.node.service import NAMESPACE, STACK, Deployed
 
 __all__ = ["double", "google"]
-pytestmark = [pytest.mark.kube, pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.kube, pytest.mark.slow, pytest.mark.timeout(2400)]
 
 T4 = {"cloud.google.com/gke-accelerator": "nvidia-tesla-t4"}
 
@@ -57,7 +57,7 @@ def test_a_second_up_changes_nothing_and_takes_a_restart_by_hand_for_no_drift(de
     deployed.node.kubectl(*rollout, "restart", "deployment/gateway")
     deployed.up("--expect-no-changes")
     # A Deployment in the middle of its roll would be reported as unhealthy.
-    deployed.node.kubectl(*rollout, "status", "deployment/gateway", "--timeout=100s")
+    deployed.node.kubectl(*rollout, "status", "deployment/gateway", "--timeout=280s")
     deployed.pulumi("preview", "--refresh", "--expect-no-changes")
     until("the old pods' end", lambda: not set(old) & set(deployed.pods("gateway")))
 
@@ -68,6 +68,7 @@ def asked(deployed: Deployed, node: Node) -> Deployed:
     node.python("editors", "outsider")
     node.python("monitoring", "prometheus")
     node.python(NAMESPACE, "stranger")
+    until("the stranger's rules", lambda: node.enforces(NAMESPACE, "stranger"))
     return deployed
 
 
@@ -90,7 +91,9 @@ def asked(deployed: Deployed, node: Node) -> Deployed:
 )
 def test_only_listed_connections_come_about(asked: Deployed, namespace, pod, host, port, expected):
     name = host if "." in host else f"{host}.{NAMESPACE}"
-    assert asked.node.reaches(namespace, pod, f"{name}.svc", port) is expected
+    # On a busy machine an allowed connection may take long; a forbidden one never comes about.
+    within_s = 60 if expected else 3
+    assert asked.node.reaches(namespace, pod, f"{name}.svc", port, within_s) is expected
 
 
 def test_a_new_model_rolls_in_under_constant_requests_though_its_loader_is_killed(deployed: Deployed):
@@ -172,9 +175,7 @@ def test_with_one_gpu_a_roll_ends_instead_of_waiting_for_a_second(deployed: Depl
     second = deployed.only_pod("triton")
     assert second["metadata"]["name"] != first["metadata"]["name"]
     # They were not ready while nothing could answer, and learn of it at their next probe.
-    deployed.node.kubectl(
-        "-n", NAMESPACE, "rollout", "status", "deployment/gateway", "--timeout=180s", timeout_s=200
-    )
+    deployed.node.kubectl("-n", NAMESPACE, "rollout", "status", "deployment/gateway", "--timeout=280s")
     deployed.edit("gpu")
     assert deployed.stop("gpu")["failed"] == []
 

@@ -25,7 +25,13 @@ def cluster(tmp_path):
 
 @pytest.mark.parametrize(
     ("used", "by"),
-    [("Network", "Subnetwork"), ("Network", "Router"), ("Network", "Cluster"), ("Subnetwork", "Cluster"), ("Network", "Instance")],
+    [
+        ("Network", "Subnetwork"),
+        ("Network", "Router"),
+        ("Network", "Cluster"),
+        ("Subnetwork", "Cluster"),
+        ("Network", "Instance"),
+    ],
 )
 def test_what_is_in_use_cannot_be_deleted(tmp_path, used, by):
     world = World(tmp_path).before(by)
@@ -147,7 +153,8 @@ def test_a_cluster_takes_its_pools_with_it(cluster):
 
 
 @pytest.mark.parametrize(
-    ("first", "then", "fault"), [("1.34", "1.33", "downgraded"), ("1.32", "1.34", "one minor version at a time")]
+    ("first", "then", "fault"),
+    [("1.34", "1.33", "downgraded"), ("1.32", "1.34", "one minor version at a time")],
 )
 def test_a_control_plane_goes_up_by_one_minor_version_and_never_down(tmp_path, first, then, fault):
     world = World(tmp_path).before("Cluster")
@@ -187,7 +194,9 @@ def test_a_cluster_does_one_operation_at_a_time_and_the_second_pool_waits(cluste
         until(lambda: any(call["reason"] == "failedPrecondition" for call in calls(cluster, "second")))
         assert "second" not in names(cluster)
         open_gate(cluster.cloud.folder, "g")
-        assert (first.result(), second.result()) == tuple(f"{CLUSTER_ID}/nodePools/{one}" for one in ("first", "second"))
+        assert (first.result(), second.result()) == tuple(
+            f"{CLUSTER_ID}/nodePools/{one}" for one in ("first", "second")
+        )
     assert calls(cluster, "second")[-1]["status"] == 200
 
 
@@ -238,7 +247,10 @@ def test_a_grant_that_another_one_overtakes_is_made_again_on_what_that_left(tmp_
     with world.cloud.transaction() as state:
         member = [f"serviceAccount:{NODES}"]
         assert policy_of(state, PROJECT)["bindings"] == {"roles/a": member, "roles/b": member}
-    assert [call["status"] for call in calls(world, "roles/a") if call["method"] == "SetIamPolicy"] == [409, 200]
+    assert [call["status"] for call in calls(world, "roles/a") if call["method"] == "SetIamPolicy"] == [
+        409,
+        200,
+    ]
 
 
 def held(world):

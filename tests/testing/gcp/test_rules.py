@@ -20,7 +20,11 @@ CASES = {
     "an unknown property": ("NodePool", {"autoscalling": {}}, "autoscalling: NodePool has no property"),
     "an unknown property deep inside": ("NodePool", {"autoscaling__maxNodes": 5}, "autoscaling.maxNodes"),
     "a wrong type": ("Cluster", {"enableShieldedNodes": "yes"}, "enableShieldedNodes: expected a boolean"),
-    "a wrong type in a list": ("Subnetwork", {"secondaryIpRanges": ["x"]}, "secondaryIpRanges[0]: expected an object"),
+    "a wrong type in a list": (
+        "Subnetwork",
+        {"secondaryIpRanges": ["x"]},
+        "secondaryIpRanges[0]: expected an object",
+    ),
     "a number for a string": ("Cluster", {"location": 1}, "location: expected a string"),
     "a boolean for a number": ("NodePool", {"nodeCount": True}, "nodeCount: expected an integer"),
     "a string for a list": ("NodePool", {"nodeLocations": "us-central1-a"}, "nodeLocations: expected a list"),
@@ -53,10 +57,18 @@ CASES = {
     "a repository's name with an underscore": ("Repository", {"repositoryId": "my_images"}, "repositoryId"),
     "a store's name in capitals": ("Instance", {"name": "Store"}, "name: expected a match"),
     # networks
-    "a routing mode that does not exist": ("Network", {"routingMode": "LOCAL"}, "routingMode: expected one of"),
+    "a routing mode that does not exist": (
+        "Network",
+        {"routingMode": "LOCAL"},
+        "routingMode: expected one of",
+    ),
     "an MTU that is too small": ("Network", {"mtu": 100}, "mtu: expected 1300 to 8896"),
     "a subnetwork without its network": ("Subnetwork", {"network": "other"}, "Error 404"),
-    "a subnetwork in a region that does not exist": ("Subnetwork", {"region": "us-central"}, "Unknown region"),
+    "a subnetwork in a region that does not exist": (
+        "Subnetwork",
+        {"region": "us-central"},
+        "Unknown region",
+    ),
     "a range with bits beside its mask": ("Subnetwork", {"ipCidrRange": "10.80.0.1/20"}, "ipCidrRange"),
     "a range smaller than /29": ("Subnetwork", {"ipCidrRange": "10.80.0.0/30"}, "smaller than /29"),
     "ranges that overlap": ("Subnetwork", {"ipCidrRange": "10.84.0.0/20"}, "conflicts with pods"),
@@ -89,7 +101,11 @@ CASES = {
     ),
     # clusters
     "a cluster without its network": ("Cluster", {"network": "other"}, 'other" does not exist'),
-    "a cluster without its subnetwork": ("Cluster", {"subnetwork": "other"}, 'other" does not exist in network'),
+    "a cluster without its subnetwork": (
+        "Cluster",
+        {"subnetwork": "other"},
+        'other" does not exist in network',
+    ),
     "a cluster in a place that does not exist": ("Cluster", {"location": "us-central1-d"}, "does not exist"),
     "nodes in another region": ("Cluster", {"nodeLocations": ["us-east1-b"]}, "not a zone of us-central1"),
     "nodes in the cluster's own zone, listed": ("Cluster", {"nodeLocations": ["us-central1-a"]}, "own zone"),
@@ -133,7 +149,11 @@ CASES = {
         {"workloadIdentityConfig": {"workloadPool": "other.svc.id.goog"}},
         "Workload pool",
     ),
-    "a release channel that does not exist": ("Cluster", {"releaseChannel": {"channel": "SLOW"}}, "expected one of"),
+    "a release channel that does not exist": (
+        "Cluster",
+        {"releaseChannel": {"channel": "SLOW"}},
+        "expected one of",
+    ),
     "version 1.24": ("Cluster", {"minMasterVersion": "1.24"}, '"1.24" is unsupported'),
     "a version that is a word": ("Cluster", {"minMasterVersion": "newest"}, '"newest" is unsupported'),
     "a node version beside a removed default pool": (
@@ -157,7 +177,11 @@ CASES = {
         {"datapathProvider": "ADVANCED_DATAPATH", "networkingMode": "ROUTES"},
         "VPC-native",
     ),
-    "a maintenance time without a zone": ("Cluster", window(startTime="2026-01-03T02:00:00"), "startTime: expected"),
+    "a maintenance time without a zone": (
+        "Cluster",
+        window(startTime="2026-01-03T02:00:00"),
+        "startTime: expected",
+    ),
     "a maintenance window of three hours": ("Cluster", window(endTime="2026-01-03T05:00:00Z"), "4 hours"),
     "maintenance once a week": ("Cluster", window(recurrence="FREQ=WEEKLY"), "48 hours"),
     "a recurrence by the year": ("Cluster", window(recurrence="FREQ=YEARLY"), "is not FREQ=DAILY"),
@@ -188,8 +212,16 @@ CASES = {
         "enableShieldedNodes conflicts with enableAutopilot",
     ),
     # node pools
-    "a pool without its cluster": ("NodePool", {"cluster": "other", "location": "us-central1-a"}, "Error 404"),
-    "fewer nodes at most than at least": ("NodePool", {"autoscaling__totalMinNodeCount": 6}, "is greater than"),
+    "a pool without its cluster": (
+        "NodePool",
+        {"cluster": "other", "location": "us-central1-a"},
+        "Error 404",
+    ),
+    "fewer nodes at most than at least": (
+        "NodePool",
+        {"autoscaling__totalMinNodeCount": 6},
+        "is greater than",
+    ),
     "no node at most": ("NodePool", {"autoscaling__totalMaxNodeCount": 0}, "must be at least 1"),
     "more nodes than GKE makes": ("NodePool", {"autoscaling__totalMaxNodeCount": 1001}, "greater than 1000"),
     "less than no node": ("NodePool", {"autoscaling__totalMinNodeCount": -1}, "expected at least 0"),
@@ -206,7 +238,11 @@ CASES = {
         {"management": {"autoUpgrade": False, "autoRepair": True}},
         "Auto_upgrade must be true when release channel REGULAR is set",
     ),
-    "a pool that is not repaired in a channel": ("NodePool", {"management": {"autoRepair": False}}, "Auto_repair"),
+    "a pool that is not repaired in a channel": (
+        "NodePool",
+        {"management": {"autoRepair": False}},
+        "Auto_repair",
+    ),
     "an upgrade that can move no node": (
         "NodePool",
         {"upgradeSettings": {"strategy": "SURGE", "maxSurge": 0, "maxUnavailable": 0}},
@@ -227,13 +263,25 @@ CASES = {
     ),
     "a driver that does not exist": (
         "NodePool",
-        {"nodeConfig__guestAccelerators": [T4 | {"gpuDriverInstallationConfig": {"gpuDriverVersion": "NEWEST"}}]},
+        {
+            "nodeConfig__guestAccelerators": [
+                T4 | {"gpuDriverInstallationConfig": {"gpuDriverVersion": "NEWEST"}}
+            ]
+        },
         "gpuDriverVersion: expected one of",
     ),
     "a machine that does not exist": ("NodePool", {"nodeConfig__machineType": "huge"}, "does not exist"),
     "a disk of 9 GB": ("NodePool", {"nodeConfig__diskSizeGb": 9}, "diskSizeGb: expected at least 10"),
-    "a disk that does not exist": ("NodePool", {"nodeConfig__diskType": "floppy"}, "diskType: expected one of"),
-    "an image that does not exist": ("NodePool", {"nodeConfig__imageType": "DOS"}, "imageType: expected one of"),
+    "a disk that does not exist": (
+        "NodePool",
+        {"nodeConfig__diskType": "floppy"},
+        "diskType: expected one of",
+    ),
+    "an image that does not exist": (
+        "NodePool",
+        {"nodeConfig__imageType": "DOS"},
+        "imageType: expected one of",
+    ),
     "a taint's effect that does not exist": (
         "NodePool",
         {"nodeConfig__taints": [{"key": "a", "value": "b", "effect": "NoSchedule"}]},
@@ -251,7 +299,11 @@ CASES = {
         "does not exist",
     ),
     # what keeps data
-    "a storage class that does not exist": ("Bucket", {"storageClass": "WARM"}, "storageClass: expected one of"),
+    "a storage class that does not exist": (
+        "Bucket",
+        {"storageClass": "WARM"},
+        "storageClass: expected one of",
+    ),
     "an object without its bucket": ("BucketObject", {"bucket": "other"}, "Error 404"),
     "an object with no content": ("BucketObject", {"content": ABSENT}, "one of content and source"),
     "a secret that is kept nowhere": ("Secret", {"replication": {}}, "one of auto and userManaged"),
@@ -287,7 +339,9 @@ def test_the_double_refuses(tmp_path, title, changes, named):
     assert named in refusal
 
 
-@pytest.mark.parametrize("token", [one for one in VALID if one.rpartition(":")[2] not in {"Service", "IAMMember", "SecretVersion"}])
+@pytest.mark.parametrize(
+    "token", [one for one in VALID if one.rpartition(":")[2] not in {"Service", "IAMMember", "SecretVersion"}]
+)
 def test_what_exists_cannot_be_made_again(tmp_path, token):
     """Enabling an API and granting a role are the same done twice; a secret's versions are numbered."""
     title = token.rpartition(":")[2]

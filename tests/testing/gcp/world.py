@@ -63,7 +63,11 @@ VALID: dict[str, Inputs] = {
         "nodeConfig": {"machineType": "n1-standard-4", "serviceAccount": NODES},
     },
     "gcp:storage/bucket:Bucket": {"name": "models-of-demo", "location": "us-central1"},
-    "gcp:storage/bucketObject:BucketObject": {"bucket": "models-of-demo", "name": "model", "content": "weights"},
+    "gcp:storage/bucketObject:BucketObject": {
+        "bucket": "models-of-demo",
+        "name": "model",
+        "content": "weights",
+    },
     "gcp:secretmanager/secret:Secret": {"secretId": "keys", "replication": {"auto": {}}},
     "gcp:secretmanager/secretVersion:SecretVersion": {
         "secret": f"projects/{PROJECT}/secrets/keys",
@@ -135,7 +139,9 @@ class World:
 
     def delete(self, title: str, **last: Any) -> None:
         """Delete what was made last of a type; ``last`` changes its outputs in Pulumi's state."""
-        self.provider.delete(Call(kind(title), "it", patience_s=20), self.ids[title], self.outputs[title] | last)
+        self.provider.delete(
+            Call(kind(title), "it", patience_s=20), self.ids[title], self.outputs[title] | last
+        )
 
     def update(self, title: str, **changes: Any) -> None:
         """Change what was made last of a type."""

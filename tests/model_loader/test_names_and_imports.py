@@ -1,4 +1,4 @@
-"""Fault matrix rows L21, L29 and the formats allow-list; bundles for a site without network."""
+"""Fault matrix rows L21 and L29 (README.md), the allow-list of formats, and imports for sites without a network."""
 
 import gzip
 import io
@@ -117,7 +117,7 @@ def _special(kind: bytes, link: str = "") -> tarfile.TarInfo:
 def test_L21_a_dangerous_archive_member_is_refused_before_any_byte(lab: Lab, tmp_path: Path, member) -> None:
     path = _tar(tmp_path / "b.tar", ("config.json", lab.files["config.json"]), member)
     with pytest.raises(LoaderError):
-        archive.open_bundle(path)
+        archive.open_import(path)
     lab.verdict("v1", staging=False)
 
 
@@ -125,7 +125,7 @@ def test_L21_a_compressed_archive_is_refused_so_that_no_bomb_unpacks(tmp_path: P
     bomb = tmp_path / "bomb.tar.gz"
     bomb.write_bytes(gzip.compress(bytes(50_000_000)))
     with pytest.raises(SourceError, match="Decompress"):
-        archive.open_bundle(bomb)
+        archive.open_import(bomb)
     lab.verdict("v1", staging=False)
 
 
@@ -133,29 +133,29 @@ def test_L21_a_truncated_archive_is_refused(tmp_path: Path, lab: Lab) -> None:
     path = _tar(tmp_path / "b.tar", *lab.files.items())
     path.write_bytes(path.read_bytes()[:1_000_000])
     with pytest.raises(SourceError):
-        archive.open_bundle(path)
+        archive.open_import(path)
     lab.verdict("v1", staging=False)
 
 
 @pytest.mark.parametrize("top", ["", "./", "demo/"])
-def test_a_tar_bundle_is_imported_in_place(lab: Lab, tmp_path: Path, top: str) -> None:
+def test_a_tar_file_is_imported_in_place(lab: Lab, tmp_path: Path, top: str) -> None:
     path = _tar(tmp_path / "b.tar", *((top + name, data) for name, data in lab.files.items()))
-    lab.fetch(source=archive.open_bundle(path))
+    lab.fetch(source=archive.open_import(path))
     lab.verdict("v2", staging=False)
 
 
-def test_a_folder_with_a_link_is_no_bundle(tmp_path: Path) -> None:
+def test_a_folder_with_a_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.json").symlink_to("/etc/passwd")
     with pytest.raises(PlanError, match="link"):
-        archive.open_bundle(tmp_path)
+        archive.open_import(tmp_path)
 
 
-def test_a_bundle_vouches_for_itself_only_with_the_flag(lab: Lab, tmp_path: Path) -> None:
+def test_checksums_inside_an_import_are_trusted_only_with_the_flag(lab: Lab, tmp_path: Path) -> None:
     path = _tar(tmp_path / "b.tar", *lab.files.items())
-    source = archive.open_bundle(path)
-    with pytest.raises(PlanError, match="vouches"):
-        commands.wanted_of_bundle(MODEL, None, None, path, source, trust=False)
-    plan = commands.wanted_of_bundle(MODEL, "v2", None, path, source, trust=True)
+    source = archive.open_import(path)
+    with pytest.raises(PlanError, match="no trusted checksums"):
+        commands.plan_for_import(MODEL, None, None, path, source, trust=False)
+    plan = commands.plan_for_import(MODEL, "v2", None, path, source, trust=True)
     lab.fetch(plan, source, allow_unpinned=True)
     lab.verdict("v2", staging=False)
 
@@ -208,7 +208,7 @@ def test_L29_a_repository_of_many_files_arrives_as_exactly_the_manifests_set(
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(data)
     plan = plan_of(files, "v2")
-    found = lab.fetch(plan, FolderSource(folder), deadline_s=120)
-    present = {str(p.relative_to(found)) for p in found.rglob("*") if p.is_file()}
+    published = lab.fetch(plan, FolderSource(folder), deadline_s=120)
+    present = {str(p.relative_to(published)) for p in published.rglob("*") if p.is_file()}
     assert present == set(files) | {"manifest.json"}
     lab.verdict("v2", staging=False)
