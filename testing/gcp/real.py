@@ -8,6 +8,8 @@ from typing import Any
 
 import httpx
 
+from testing import tools
+
 _IAM = "https://iam.googleapis.com/v1/projects"
 _RESOURCES = "https://cloudresourcemanager.googleapis.com/v1/projects"
 _CONTAINER = "https://container.googleapis.com/v1/projects"
@@ -40,7 +42,7 @@ class RealGoogle:
     @property
     def environment(self) -> dict[str, str]:
         """Return the environment in which Pulumi reaches the project."""
-        return dict(os.environ) | {"GOOGLE_OAUTH_ACCESS_TOKEN": self.token}
+        return tools.environment(GOOGLE_OAUTH_ACCESS_TOKEN=self.token)
 
     def exists(self, link: str) -> bool:
         """Return whether there is something at Google's address."""

@@ -72,7 +72,9 @@ def test_a_zone_without_machines_fails_the_update_and_the_next_one_mends_the_poo
     workspace: Workspace, double: Double
 ):
     """I3. Google keeps the pool that it could not fill, so Pulumi must know it, and make no second one."""
-    faults.write(double.cloud, {"method": "Create", "name": "gke-dev-cpu", "fail": "ZONE_RESOURCE_POOL_EXHAUSTED"})
+    faults.write(
+        double.cloud, {"method": "Create", "name": "gke-dev-cpu", "fail": "ZONE_RESOURCE_POOL_EXHAUSTED"}
+    )
     failed = workspace.pulumi("up", "--yes", "--skip-preview")
     assert failed.returncode != 0
     assert "ZONE_RESOURCE_POOL_EXHAUSTED" in failed.stdout
@@ -93,7 +95,9 @@ def test_pools_that_are_made_beside_each_other_wait_for_their_cluster(
     first_gpu = {"method": "Create", "name": "gke-dev-gpu-*", "nth": 1}
     faults.write(double.cloud, first_gpu | {"hold": "operation", "gate": "first"})
     process = workspace.start_up()
-    workspace.wait_until(lambda: any(call["reason"] == "failedPrecondition" for call in double.calls), process)
+    workspace.wait_until(
+        lambda: any(call["reason"] == "failedPrecondition" for call in double.calls), process
+    )
     open_gate(double.cloud.folder, "first")
     assert process.wait(timeout=400) == 0, workspace.log
     assert len(double.pools("gke-dev", LOCATION)) == 3

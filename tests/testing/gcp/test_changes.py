@@ -10,7 +10,10 @@ from tests.testing.gcp.world import ABSENT, World, changed, kind
 
 LABELS = {"app": "ai-assist"}
 T4 = [{"type": "nvidia-tesla-t4", "count": 1}]
-WIDER = [{"rangeName": "pods", "ipCidrRange": "10.84.0.0/14"}, {"rangeName": "services", "ipCidrRange": "10.88.0.0/20"}]
+WIDER = [
+    {"rangeName": "pods", "ipCidrRange": "10.84.0.0/14"},
+    {"rangeName": "services", "ipCidrRange": "10.88.0.0/20"},
+]
 
 
 def compare(world, title, before, after, ignored=()):
@@ -37,7 +40,10 @@ NEW = {
     "a grant's role": ("IAMMember", {"role": "roles/viewer"}),
     "a cluster's place": ("Cluster", {"location": "us-central1"}),
     "a cluster's network": ("Cluster", {"network": "other"}),
-    "a control plane's range": ("Cluster", {"privateClusterConfig": {"masterIpv4CidrBlock": "172.16.0.0/28"}}),
+    "a control plane's range": (
+        "Cluster",
+        {"privateClusterConfig": {"masterIpv4CidrBlock": "172.16.0.0/28"}},
+    ),
     "a cluster's ranges for pods": ("Cluster", {"ipAllocationPolicy__clusterSecondaryRangeName": "other"}),
     "Autopilot": ("Cluster", {"enableAutopilot": True}),
     "a cluster's dataplane": ("Cluster", {"datapathProvider": "ADVANCED_DATAPATH"}),
@@ -53,7 +59,10 @@ NEW = {
 IN_PLACE = {
     "a network's routing": ("Network", {"routingMode": "GLOBAL"}),
     "a larger range that holds the old one": ("Subnetwork", {"ipCidrRange": "10.80.0.0/19"}),
-    "a range more": ("Subnetwork", {"secondaryIpRanges": [*WIDER, {"rangeName": "more", "ipCidrRange": "10.96.0.0/20"}]}),
+    "a range more": (
+        "Subnetwork",
+        {"secondaryIpRanges": [*WIDER, {"rangeName": "more", "ipCidrRange": "10.96.0.0/20"}]},
+    ),
     "a NAT's log": ("RouterNat", {"logConfig": {"enable": True, "filter": "ALL"}}),
     "an account's title": ("Account", {"displayName": "Nodes"}),
     "a cluster's channel": ("Cluster", {"releaseChannel": {"channel": "RAPID"}}),
@@ -87,7 +96,9 @@ def test_what_can_change_is_changed_in_place(tmp_path, title, after):
         assert world.outputs[title][key] == value
 
 
-@pytest.mark.parametrize("title", ["Network", "Subnetwork", "Router", "Account", "Cluster", "NodePool", "Bucket", "Instance"])
+@pytest.mark.parametrize(
+    "title", ["Network", "Subnetwork", "Router", "Account", "Cluster", "NodePool", "Bucket", "Instance"]
+)
 def test_what_nobody_changed_differs_in_nothing(tmp_path, title):
     assert compare(World(tmp_path, labels=LABELS).before(title), title, {}, {}).changes == ()
 
@@ -95,13 +106,27 @@ def test_what_nobody_changed_differs_in_nothing(tmp_path, title):
 @pytest.mark.parametrize(
     ("title", "before", "after"),
     [
-        ("Subnetwork", {}, {"network": "https://www.googleapis.com/compute/v1/projects/demo-project/global/networks/net"}),
-        ("Cluster", {"nodeLocations": ["us-central1-b", "us-central1-c"]}, {"nodeLocations": ["us-central1-c", "us-central1-b"]}),
+        (
+            "Subnetwork",
+            {},
+            {"network": "https://www.googleapis.com/compute/v1/projects/demo-project/global/networks/net"},
+        ),
+        (
+            "Cluster",
+            {"nodeLocations": ["us-central1-b", "us-central1-c"]},
+            {"nodeLocations": ["us-central1-c", "us-central1-b"]},
+        ),
         ("NodePool", {"nodeConfig__oauthScopes": ["a", "b"]}, {"nodeConfig__oauthScopes": ["b", "a"]}),
         ("NodePool", {}, {"management": {"autoUpgrade": True, "autoRepair": True}}),
         ("Network", {}, {"mtu": 0}),
     ],
-    ids=["an address for a name", "zones in another order", "scopes in another order", "a default, said", "zero for nothing"],
+    ids=[
+        "an address for a name",
+        "zones in another order",
+        "scopes in another order",
+        "a default, said",
+        "zero for nothing",
+    ],
 )
 def test_the_same_said_in_another_way_differs_in_nothing(tmp_path, title, before, after):
     world = World(tmp_path).before(title)
@@ -111,7 +136,12 @@ def test_the_same_said_in_another_way_differs_in_nothing(tmp_path, title, before
 
 
 def test_a_setting_that_is_taken_back_is_a_change(tmp_path):
-    found = compare(World(tmp_path).before("NodePool"), "NodePool", {"nodeConfig__labels": LABELS}, {"nodeConfig__labels": ABSENT})
+    found = compare(
+        World(tmp_path).before("NodePool"),
+        "NodePool",
+        {"nodeConfig__labels": LABELS},
+        {"nodeConfig__labels": ABSENT},
+    )
     assert [(one.path, one.verb) for one in found.changes] == [("nodeConfig.labels.app", "delete")]
 
 

@@ -28,7 +28,7 @@ def test_a_name_with_no_room_for_the_suffix_is_refused(tmp_path):
 
 
 def test_a_type_that_the_double_does_not_know_is_refused_with_the_place_to_add_it(tmp_path):
-    with pytest.raises(ProviderError, match="does not know gcp:sql/databaseInstance.*testing/gcp/kinds"):
+    with pytest.raises(ProviderError, match=r"does not know gcp:sql/databaseInstance.*testing/gcp/kinds"):
         World(tmp_path).provider.check(Call("gcp:sql/databaseInstance:DatabaseInstance", "db"), {}, {})
 
 
@@ -58,7 +58,9 @@ def test_a_refresh_sees_the_same_where_nothing_happened(tmp_path):
     world = World(tmp_path).before("Bucket")
     for title in ("Network", "Subnetwork", "Router", "RouterNat", "Account", "IAMMember", "Service"):
         inputs = changed(title)
-        outputs, read = world.provider.read(Call(kind(title), "it"), world.ids[title], world.outputs[title], inputs)
+        outputs, read = world.provider.read(
+            Call(kind(title), "it"), world.ids[title], world.outputs[title], inputs
+        )
         assert read == inputs
         # A policy's etag changes with every grant of anybody.
         assert outputs | {"etag": 0} == world.outputs[title] | {"etag": 0}
@@ -101,7 +103,10 @@ def test_every_call_is_in_the_log_with_its_answer(tmp_path):
     world.make("Service")
     world.make("Network", name="net")
     assert "409" in world.refusal("Network", name="net")
-    found = [(one["method"], one["type"].rpartition(":")[2], one["name"], one["status"]) for one in world.cloud.calls()]
+    found = [
+        (one["method"], one["type"].rpartition(":")[2], one["name"], one["status"])
+        for one in world.cloud.calls()
+    ]
     assert found == [
         ("Create", "Service", "it", 200),
         ("Create", "Network", "net", 200),

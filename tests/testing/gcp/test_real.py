@@ -3,6 +3,7 @@
 import httpx
 import pytest
 
+from testing import tools
 from testing.gcp import double
 from testing.gcp.real import RealGoogle, UnusableError
 
@@ -25,8 +26,14 @@ def test_it_is_asked_at_its_own_addresses():
         {
             f"GET {POOLS}": (200, {"nodePools": [{"name": "b"}, {"name": "a"}]}),
             "GET https://container.googleapis.com/v1/projects/p/locations/z/clusters/c": (200, {}),
-            "GET https://iam.googleapis.com/v1/projects/p/serviceAccounts/n@p.iam.gserviceaccount.com": (200, {}),
-            "POST https://cloudresourcemanager.googleapis.com/v1/projects/p:getIamPolicy": (200, {"etag": "x"}),
+            "GET https://iam.googleapis.com/v1/projects/p/serviceAccounts/n@p.iam.gserviceaccount.com": (
+                200,
+                {},
+            ),
+            "POST https://cloudresourcemanager.googleapis.com/v1/projects/p:getIamPolicy": (
+                200,
+                {"etag": "x"},
+            ),
         }
     )
     assert asked.pools("c", "us-central1-a") == ["a", "b"]
@@ -44,7 +51,9 @@ def test_a_pool_that_is_deleted_is_waited_for():
         status, body = there.pop(0) if request.method == "GET" else (200, {})
         return httpx.Response(status, json=body)
 
-    RealGoogle("p", "t", httpx.Client(transport=httpx.MockTransport(answer)), rest_s=0).delete_pool("c", "z", "n")
+    RealGoogle("p", "t", httpx.Client(transport=httpx.MockTransport(answer)), rest_s=0).delete_pool(
+        "c", "z", "n"
+    )
     assert there == []
 
 
@@ -65,13 +74,11 @@ def test_googles_own_provider_is_used_and_needed(monkeypatch, tmp_path):
     monkeypatch.setenv("GOOGLE_PROJECT", "p")
     monkeypatch.setenv("GOOGLE_OAUTH_ACCESS_TOKEN", "t")
     assert str(double.BIN) not in RealGoogle.of_environment().environment["PATH"]
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert double.PLUGIN in (double.missing() or "")
+    monkeypatch.setattr(double.tools, "search_path", lambda: str(tmp_path))
+    assert double.PLUGIN in (tools.missing(double.PLUGIN) or "")
     with pytest.raises(FileNotFoundError, match="pulumi plugin install resource gcp"):
         double.plugin()
-    for tool in (*double.TOOLS, double.PLUGIN):
-        (tmp_path / tool).touch(mode=0o755)
-    assert double.missing() is None
+    (tmp_path / double.PLUGIN).touch(mode=0o755)
     assert double.plugin() == tmp_path / double.PLUGIN
     assert double.limit_s(60) > 3600
 

@@ -28,7 +28,9 @@ VARIANTS = [
 
 def loaded(file, name):
     folder = importlib.import_module(f"pulumi_gcp.{file.partition('/')[0]}")
-    assert folder.__all__ if hasattr(folder, "__all__") else dir(folder)  # the SDK loads a folder when it is looked into
+    assert (
+        folder.__all__ if hasattr(folder, "__all__") else dir(folder)
+    )  # the SDK loads a folder when it is looked into
     return getattr(importlib.import_module(f"pulumi_gcp.{file.replace('/', '.')}"), name)
 
 

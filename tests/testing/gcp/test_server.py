@@ -65,7 +65,9 @@ def empty():
 def test_it_starts_without_the_rest_of_pulumis_sdk(environment):
     """Importing all of it takes longer than the engine should wait for a provider."""
     asked = "import sys, testing.gcp.server; print('pulumi' in sys.modules, 'pulumi_gcp' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", asked], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", asked], env=environment, capture_output=True, text=True, check=True
+    )
     assert done.stdout.split() == ["False", "False"]
 
 
@@ -88,7 +90,11 @@ def test_it_ends_with_the_process_that_started_it(environment):
 
 
 def test_a_secret_comes_back_as_a_secret_and_reaches_google_in_plain(stub):
-    checked = decode(stub.Check(check(kind("Account"), {"accountId": "node-account", "displayName": Secret("hush")})).inputs)
+    checked = decode(
+        stub.Check(
+            check(kind("Account"), {"accountId": "node-account", "displayName": Secret("hush")})
+        ).inputs
+    )
     assert checked["displayName"] == Secret("hush")
     made = decode(stub.Create(creation(kind("Account"), checked)).properties)
     assert made["displayName"] == Secret("hush")
@@ -152,7 +158,11 @@ def test_googles_refusal_is_the_error_of_the_call(stub):
     ("method", "request_", "said"),
     [
         ("Check", lambda: check("gcp:sql/user:User", {}), "does not know gcp:sql/user:User"),
-        ("Invoke", lambda: provider_pb2.InvokeRequest(tok="gcp:dns/getKeys:getKeys"), "lookup gcp:dns/getKeys"),
+        (
+            "Invoke",
+            lambda: provider_pb2.InvokeRequest(tok="gcp:dns/getKeys:getKeys"),
+            "lookup gcp:dns/getKeys",
+        ),
         ("Configure", lambda: configuration(project=""), "pulumi config set gcp:project"),
     ],
 )
@@ -170,8 +180,8 @@ def test_an_unknown_setting_of_the_provider_is_refused(stub):
 def test_without_credentials_it_says_how_to_get_some(environment):
     del environment["GOOGLE_OAUTH_ACCESS_TOKEN"]
     with subprocess.Popen([BIN / PLUGIN], env=environment, stdout=subprocess.PIPE, text=True) as process:
-        with grpc.insecure_channel(f"127.0.0.1:{process.stdout.readline().strip()}") as channel:
-            with pytest.raises(grpc.RpcError) as refused:
-                provider_pb2_grpc.ResourceProviderStub(channel).Configure(configuration())
+        channel = grpc.insecure_channel(f"127.0.0.1:{process.stdout.readline().strip()}")
+        with channel, pytest.raises(grpc.RpcError) as refused:
+            provider_pb2_grpc.ResourceProviderStub(channel).Configure(configuration())
         process.terminate()
     assert "gcloud auth application-default login" in refused.value.details()
