@@ -12,10 +12,11 @@ import pytest
 
 from policies.rules import RULES, STACK_RULES
 from stackfile.catalogue import ROOT
+from testing.gcp.double import on_path
 from tests.policies.examples import FAILING, PASSING, Example
 
 PACK_PYTHON = ROOT / ".run/venvs/policies/bin/python"
-MISSING = [t for t in ("pulumi", "pulumi-resource-kubernetes", "pulumi-resource-gcp") if not shutil.which(t)]
+MISSING = [t for t in ("pulumi", "pulumi-resource-kubernetes") if not shutil.which(t)]
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(bool(MISSING), reason=f"not on PATH: {', '.join(MISSING)}; install Pulumi"),
@@ -41,8 +42,9 @@ def preview(
         "PULUMI_HOME": str(folder / "home"),
         "PULUMI_CONFIG_PASSPHRASE": "test",
         "PULUMI_SKIP_UPDATE_CHECK": "true",
-        # The provider wants a credential to start; a preview of new resources asks Google nothing.
+        # Google's provider wants a credential to start; a preview of new resources asks Google nothing.
         "GOOGLE_OAUTH_ACCESS_TOKEN": "none",
+        **on_path(os.environ, folder / "google"),
     }
 
     def pulumi(*words: str) -> subprocess.CompletedProcess[str]:
