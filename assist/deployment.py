@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from assist.addresses import local_url
 from assist.layout import Layout
 from spec import Service, load_service
 from spec.render import Paths, gateway_environment
@@ -70,9 +71,7 @@ class Deployment:
     @property
     def url(self) -> str:
         """Where a client on this machine finds the gateway."""
-        host = self.service.gateway.host
-        reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  -- compared, not bound
-        return f"http://{f'[{reachable}]' if ':' in reachable else reachable}:{self.service.gateway.port}"
+        return local_url(self.service.gateway.host, self.service.gateway.port)
 
     @property
     def ports(self) -> dict[str, tuple[str, int]]:

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from assist import processes
+from assist.addresses import local_url
 from assist.client import client_env
 from assist.deployment import Deployment
 from assist.layout import Layout
@@ -66,9 +67,7 @@ def wait_until_ready(deployment: Deployment, timeout_s: float) -> None:
 
 def usage(deployment: Deployment) -> dict[str, dict[str, Any]]:
     """Return what each caller used since the gateway started, by the key's id. Raises NotServingError."""
-    host, port = deployment.ports["gateway metrics"]
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  -- compared, not bound
-    address = f"http://{f'[{reachable}]' if ':' in reachable else reachable}:{port}/usage"
+    address = f"{local_url(*deployment.ports['gateway metrics'])}/usage"
     try:
         with _client() as client:
             callers: dict[str, dict[str, Any]] = client.get(address).raise_for_status().json()["callers"]

@@ -10,7 +10,7 @@ from assist.deployment import Deployment
 from assist.findings import Finding
 
 PHASES = (
-    "bootstrap", "preflight", "environments", "model", "triton", "gateway", "supervisor", "completion",
+    "bootstrap", "preflight", "environments", "model", "triton", "gateway", "supervisor", "verify",
 )  # fmt: skip
 _MARKS = {
     "ok": "[green]ok[/]",

@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from assist.addresses import url_host
 from assist.deployment import needed_locks
 from assist.hosts.driver import driver_facts
 from assist.hosts.inventory import Inventory
@@ -20,13 +21,13 @@ USERS = {
     "gpu": ("assist-loader", "assist-triton", "assist-worker"),
     "queue": (),
 }
-# scripts/bootstrap and Triton's stub need these; the rest is what the services themselves are.
+# For scripts/bootstrap, Triton's stub and the playbooks; PACKAGES are those of the services themselves.
 EVERYWHERE = (
     "acl", "ca-certificates", "iproute2", "logrotate", "nftables", "openssl", "python3", "python3-venv",
 )  # fmt: skip
 PACKAGES = {"gateway": ("nginx",), "gpu": (), "queue": ("redis-server",)}
 EXPORTER = "prometheus-node-exporter"
-# Debian starts these as they are installed, before our settings are there.
+# Debian starts these on installation, before they are configured.
 MASKED = {name: f"{name}.service" for name in ("nginx", "redis-server", EXPORTER)}
 
 
@@ -47,12 +48,12 @@ class HostFacts:
 
     @cached_property
     def groups(self) -> list[str]:
-        """What this host does."""
+        """The groups of the host."""
         return [group for group, hosts in self.inventory.groups.items() if self.host in hosts]
 
     @property
     def needs_triton(self) -> bool:
-        """Say whether Triton generates, or some other server at ``engine.url``."""
+        """Whether Triton generates, and not another server at ``engine.url``."""
         return self.service.engine.kind == "triton"
 
     @cached_property
@@ -76,7 +77,7 @@ class HostFacts:
 
     @cached_property
     def markers(self) -> dict[str, str]:
-        """What each step of a run leaves when it is complete, and is not taken again while that is there."""
+        """The file that each step creates when it is complete; a later run skips the step if it exists."""
         folders = self.folders
         return {
             "release": f"{folders['release']}/.complete",
@@ -90,17 +91,17 @@ class HostFacts:
 
     @cached_property
     def processes(self) -> Processes:
-        """What the host's gateways and workers are told."""
+        """The settings of the host's gateways and workers."""
         folder = self.folders["config"]
         return Processes(self.service, self.inventory, self.host, folder, self.model_dir)
 
     def facts(self) -> dict[str, Any]:
         """Return what each role needs, as plain data."""
-        front = self.hosts.front.model_dump() | {
+        nginx = self.hosts.front.model_dump() | {
             "max_body_bytes": self.service.limits.max_body_bytes,
             "deadline_s": self.service.limits.deadline_s,
             "upstreams": [
-                f"{address}:{port['port']}"
+                f"{url_host(address)}:{port['port']}"
                 for address in self.inventory.reach("gateway")
                 for port in self.processes.ports()
             ],
@@ -110,7 +111,7 @@ class HostFacts:
             "groups": self.groups,
             "needs_triton": self.needs_triton,
             "folders": self.folders,
-            "preflight_host": self._preflight(),
+            "preflight": self._preflight(),
             "markers": self.markers,
             "base": self._base(),
             "firewall": self._firewall(),
@@ -120,11 +121,11 @@ class HostFacts:
             "triton_server": self._triton(),
             "gateway_server": self.processes.gateways(),
             "queue_worker": self.processes.workers(workers(self.service)),
-            "front": front,
+            "nginx": nginx,
             "driver": driver_facts(self.service, self._gpus),
             "monitoring": monitoring_facts(self.service, self.inventory, self.host, self._gpus),
             "drained": DRAINED,
-            "verify": {"url": self._url(), "auth": self.service.auth.mode},
+            "verify": self._verify(),
         }
 
     @cached_property
@@ -195,6 +196,7 @@ class HostFacts:
         split = service.accelerator.count if service.accelerator.split == "tensor" else 1
         return settings | {
             "listen": self.inventory.listen(self.host),
+            "url_host": url_host(self.inventory.listen(self.host)),
             "clients": [*self.inventory.of("gateway", "gpu"), *self.hosts.firewall.monitoring],
             "ports": service.triton.model_dump(exclude={"host"}),
             "runtime": service.runtime,
@@ -205,9 +207,15 @@ class HostFacts:
             "split": split,
         }
 
-    def _url(self) -> str:
-        address = self.inventory.of("gateway")[0]
-        return f"https://{f'[{address}]' if ':' in address else address}:{self.hosts.front.https_port}"
+    def _verify(self) -> dict[str, Any]:
+        return {
+            "url": self._nginx_url(self.inventory.of("gateway")[0]),
+            "host_url": self._nginx_url(self.inventory.addresses[self.host]),
+            "auth": self.service.auth.mode,
+        }
+
+    def _nginx_url(self, address: str) -> str:
+        return f"https://{url_host(address)}:{self.hosts.front.https_port}"
 
 
 def resolve(stack: str, inventory: Inventory, host: str, release: str) -> HostFacts:

@@ -1,7 +1,8 @@
-"""What the exporters' role is told."""
+"""The part of the resolved stack for the role ``monitoring``."""
 
 from typing import Any
 
+from assist.addresses import url_host
 from assist.hosts.inventory import Inventory
 from spec import Service
 from spec.hosts import Hosts
@@ -10,5 +11,5 @@ from spec.hosts import Hosts
 def monitoring_facts(service: Service, inventory: Inventory, host: str, gpus: int) -> dict[str, Any]:
     """Return the exporters' part for ``host`` with ``gpus`` GPUs; they listen on the hosts' network."""
     settings, address = (service.hosts or Hosts()).monitoring, inventory.addresses[host]
-    bracketed = f"[{address}]" if ":" in address else address
-    return {"enabled": settings.enabled, "listen": f"{bracketed}:{settings.node_port}", "gpus": gpus}
+    listen = f"{url_host(address)}:{settings.node_port}"
+    return {"enabled": settings.enabled, "listen": listen, "gpus": gpus}

@@ -1,15 +1,17 @@
-"""What a host's gateways and workers are told: the Service's words, and what this host alone knows."""
+"""The settings of a host's gateways and workers: those of the stack, and those of this host alone."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from assist.addresses import url_host
 from assist.hosts.inventory import Inventory
 from spec import Service
 from spec.hosts import Hosts
 from spec.render import Paths, gateway_environment, worker_environment
 
-# The Tritons that a rolling update is taking away: gateways send them nothing new. Gone after a reboot.
+# The Tritons that a rolling update has drained: gateways send them no new requests. A reboot removes the
+# file.
 DRAINED = "/run/ai-assist-drained"
 
 
@@ -58,6 +60,7 @@ class Processes:
             "auth": self.service.auth.mode,
             "keys_file": str(self.paths.keys_file),
             "grace_s": self.service.limits.grace_s,
+            "url_host": url_host(self.inventory.listen(self.host)),
             "redis_cache": self._redis("gateway", "cache") if self.service.cache.kind == "redis" else "",
             "redis_jobs": self._redis("jobs", "queue") if self.service.jobs.enabled else "",
         }
@@ -82,8 +85,8 @@ class Processes:
         }
 
     def _gateway_file(self, port: int, metrics_port: int) -> dict[str, str]:
-        told = f"API_EXTERNAL_PORT={port}\nASSIST_METRICS_PORT={metrics_port}\n"
-        return {"path": f"{self.config}/gateway-{port}.env", "content": told}
+        content = f"API_EXTERNAL_PORT={port}\nASSIST_METRICS_PORT={metrics_port}\n"
+        return {"path": f"{self.config}/gateway-{port}.env", "content": content}
 
     def _metrics_host(self) -> str:
         return self.inventory.addresses[self.host] if self.hosts.firewall.monitoring else "127.0.0.1"
@@ -93,13 +96,13 @@ class Processes:
         if self.service.engine.kind != "triton":
             return {}
         port = self.service.triton.grpc_port
-        bracketed = [f"[{one}]" if ":" in one else one for one in addresses]
+        hosts = [url_host(address) for address in addresses]
         if len(addresses) == 1:
-            return {"ASSIST_ENGINE_URL": f"{bracketed[0]}:{port}"}
+            return {"ASSIST_ENGINE_URL": f"{hosts[0]}:{port}"}
         scheme = "ipv6" if ":" in addresses[0] else "ipv4"
-        return {"ASSIST_ENGINE_URL": f"{scheme}:{','.join(f'{one}:{port}' for one in bracketed)}"}
+        return {"ASSIST_ENGINE_URL": f"{scheme}:{','.join(f'{host}:{port}' for host in hosts)}"}
 
     def _redis(self, user: str, server: str) -> str:
         """Return a Redis's address with ``PASSWORD`` where the secret goes."""
         address, port = self.inventory.reach("queue")[0], getattr(self.hosts.redis, f"{server}_port")
-        return f"redis://{user}:PASSWORD@{f'[{address}]' if ':' in address else address}:{port}/0"
+        return f"redis://{user}:PASSWORD@{url_host(address)}:{port}/0"

@@ -145,7 +145,7 @@ class Lab:
 
     @property
     def home(self) -> Path:
-        """Where the playbooks keep this lab's keys and its client's address, on the machine that drives."""
+        """Where the playbooks keep this lab's keys and its client's address, on the control node."""
         return self.folder / "assist"
 
     def play(
