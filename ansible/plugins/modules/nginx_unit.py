@@ -190,6 +190,7 @@ def main() -> None:
         "port": {"type": "int", "required": True},
         "revision": {"type": "str"},
         "restart": {"type": "bool", "default": False},
+        "grace_s": {"type": "int", "default": 130},
     }
     module = AnsibleModule(argument_spec=options, supports_check_mode=True)
     nginx = Nginx(module)
