@@ -9,10 +9,10 @@ DEV := .venv
 WORKERS ?= 3
 export PORT HOST STACK ALLOW_UNPINNED
 
-.PHONY: help up down status clean test lint fmt bench lock
+.PHONY: help up down status clean test test-tools lint fmt bench lock
 
 help:  ## Say what each target does
-	@awk -F ':.*##' '/^[a-z]+:.*##/ { printf "  make %-8s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  make %-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 up:  ## Start the service on this machine and make a real completion (STACK=local PORT=5000 HOST=127.0.0.1 ALLOW_UNPINNED=)
 	@started=$$(date +%s.%N) && scripts/bootstrap $(CONTROL) requirements/control.txt && ASSIST_STARTED=$$started $(ASSIST) up
@@ -29,6 +29,9 @@ clean: down  ## Stop the service and remove everything that was made here
 
 test: dev tests/npm/node_modules/.package-lock.json .run/venvs/checkov .run/venvs/policies  ## Run every test whose tools are here; skipped ones say what they lack
 	$(DEV)/bin/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
+test-tools:  ## Get what the tests need and this machine lacks (ARGS=--help)
+	@python3 -m testing.tools $(ARGS)
 
 lint: dev  ## Check style and types, without changing anything
 	$(DEV)/bin/ruff check

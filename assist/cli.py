@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from assist.deployment import Deployment, Overrides, current, resolve
-from assist.layout import Layout
+from assist.gke.options import Answers, Project
 from assist.lazy import LazyGroup
-from assist.plan_gke.options import Answers, Project
+from assist.paths import Paths
 from assist.terminal import err, fail, out
-from spec import SpecError
+from stackfile import StackFileError
 
 if TYPE_CHECKING:
     from assist.findings import Finding
@@ -71,7 +71,7 @@ def plan(
 ) -> None:
     """Say what `up` would change, and change nothing. For target gke: what stops it, and what it costs."""
     if _resolve(stack, host, port).service.target == "gke":
-        from assist.plan_gke.cli import plan as plan_gke
+        from assist.gke.cli import plan as plan_gke
 
         plan_gke(stack, project, recorded, as_json)
     if recorded:
@@ -98,7 +98,7 @@ def down() -> None:
     """Stop the service: the gateway first, once it has answered what it accepted, then Triton."""
     from assist.processes import own, stop
 
-    layout = Layout()
+    layout = Paths()
     if not own(layout):
         out.print("Nothing runs; nothing to stop.")
         return
@@ -112,7 +112,7 @@ def doctor_(as_json: Json = False) -> None:
     """Say what is up, what is not, why, what to do. Exit 0: well, 1: something wrong, 2: could not tell."""
     from assist import doctor
 
-    _finish(doctor.examine(Layout()), as_json)
+    _finish(doctor.examine(Paths()), as_json)
 
 
 @app.command()
@@ -144,7 +144,7 @@ def logs(
     lines: Annotated[int, typer.Option("--lines", "-n", min=0)] = 50,
 ) -> None:
     """Show the logs."""
-    known = {path.stem: path for path in sorted(Layout().log.glob("*.log"))}
+    known = {path.stem: path for path in sorted(Paths().log.glob("*.log"))}
     if not known:
         fail("There are no logs yet. Start the service with: make up")
     if program and program not in known:
@@ -177,15 +177,15 @@ def _finish(found: "list[Finding]", as_json: bool) -> None:
 
 def _resolve(stack: str, host: str, port: str) -> Deployment:
     try:
-        return resolve(stack, Layout(), Overrides.of(host, port))
-    except (SpecError, ValueError) as error:
+        return resolve(stack, Paths(), Overrides.of(host, port))
+    except (StackFileError, ValueError) as error:
         fail(str(error), 2)
 
 
 def _current() -> Deployment:
     try:
-        deployment = current(Layout())
-    except (SpecError, ValueError) as error:
+        deployment = current(Paths())
+    except (StackFileError, ValueError) as error:
         fail(str(error), 2)
     return deployment or fail("Nothing has been started here. Start it with: make up")
 
@@ -194,11 +194,11 @@ def _version() -> str:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
-        return version("assist-infra")
+        return version("ai-assist")
     except PackageNotFoundError:  # a clone on sys.path has no package metadata
         import tomllib
 
-        project = tomllib.loads((Layout().source / "pyproject.toml").read_text(encoding="utf-8"))
+        project = tomllib.loads((Paths().source / "pyproject.toml").read_text(encoding="utf-8"))
         return str(project["project"]["version"])
 
 

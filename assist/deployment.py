@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from assist.addresses import local_url
-from assist.layout import Layout
-from spec import Service, load_service
-from spec.render import Paths, gateway_environment
+from assist.paths import Paths
+from stackfile import ResolvedStack, load_stack
+from stackfile.environment import GatewayPaths, gateway_environment
 
 # What each process imports from the project: a change of it is a reason to restart that process.
-CODE = {"gateway": ("api", "jobs"), "triton": ("serving",), "worker": ("api", "jobs")}
+CODE = {"gateway": ("gateway",), "triton": ("serving",), "worker": ("gateway",)}
 # Secrets and the way out, which no stack file holds: from the environment of `make up`, kept with mode 0600.
 PASSED = (
     "ASSIST_REDIS_URL", "ASSIST_JOBS_REDIS_URL", "ASSIST_ENGINE_KEY", "ASSIST_CACHE_SALT",
@@ -44,8 +44,8 @@ class Deployment:
     """A resolved stack in its place. ``passed`` is what no stack file holds (``PASSED``)."""
 
     stack: Path
-    service: Service
-    layout: Layout
+    service: ResolvedStack
+    layout: Paths
     passed: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -143,7 +143,7 @@ class Deployment:
 
         The stack and the overrides come back from here when the deployment is looked at later (``current``).
         """
-        environment = gateway_environment(self.service, Paths(self.model_dir, self.layout.keys))
+        environment = gateway_environment(self.service, GatewayPaths(self.model_dir, self.layout.keys))
         if not self.needs_triton:
             environment.pop("ASSIST_MODEL_DIR")
         return {**self.passed, **environment, "ASSIST_STACK": str(self.stack)}
@@ -158,7 +158,7 @@ class Deployment:
         return total.hexdigest()[:16]
 
 
-def needed_locks(service: Service) -> dict[str, list[str]]:
+def needed_locks(service: ResolvedStack) -> dict[str, list[str]]:
     """Return the lock files of each virtual environment that ``service`` takes."""
     extra = {"llama_cpp": ["llamacpp.txt"], "onnxruntime": ["onnx.txt"]}
     accelerator, runtime = service.accelerator, extra.get(service.runtime, [])
@@ -170,24 +170,24 @@ def needed_locks(service: Service) -> dict[str, list[str]]:
     return {"gateway": ["gateway.txt"], **serving}
 
 
-def resolve(stack: str, layout: Layout, overrides: Overrides = Overrides()) -> Deployment:
-    """Resolve a stack by name or by path. Raises SpecError with every problem of the file."""
+def resolve(stack: str, layout: Paths, overrides: Overrides = Overrides()) -> Deployment:
+    """Resolve a stack by name or by path. Raises StackFileError with every problem of the file."""
     return _resolved(stack, layout, overrides, os.environ)
 
 
-def _resolved(stack: str, layout: Layout, overrides: Overrides, known: Mapping[str, str]) -> Deployment:
+def _resolved(stack: str, layout: Paths, overrides: Overrides, known: Mapping[str, str]) -> Deployment:
     file = Path(stack) if stack.endswith((".yaml", ".yml")) else layout.source / "stacks" / f"{stack}.yaml"
-    service = load_service(file)
+    service = load_stack(file)
     changes = {name: value for name, value in vars(overrides).items() if value is not None}
     gateway = service.gateway.model_copy(update=changes)
     passed = {name: known[name] for name in PASSED if known.get(name)}
     return Deployment(file, service.model_copy(update={"gateway": gateway}), layout, passed)
 
 
-def current(layout: Layout) -> Deployment | None:
+def current(layout: Paths) -> Deployment | None:
     """Return the deployment that the gateway here was last told to be; ``None`` when there is none.
 
-    Raises SpecError when its stack has gone wrong since.
+    Raises StackFileError when its stack has gone wrong since.
     """
     file = layout.gateway_env
     if not file.exists():

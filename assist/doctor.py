@@ -7,24 +7,24 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from api.edge.keys import KeyFileError, list_keys
 from assist import probe, processes
-from assist.client import client_env
+from assist.client_env import client_env
 from assist.deployment import Deployment, current
 from assist.findings import Finding, ok, problem, unknown, warning
-from assist.layout import Layout
-from spec import SpecError
+from assist.paths import Paths
+from gateway.auth.keys import KeyFileError, list_keys
+from stackfile import StackFileError
 
 _LOW_DISK_GIB = 1.0
 _RECENT_S = 3600.0
 _STATES = {"RUNNING": "runs", "STARTING": "is starting"}
 
 
-def examine(layout: Layout) -> list[Finding]:
+def examine(layout: Paths) -> list[Finding]:
     """Return every finding about the deployment of this clone; nothing is changed."""
     try:
         deployment = current(layout)
-    except (SpecError, ValueError, KeyError) as error:
+    except (StackFileError, ValueError, KeyError) as error:
         return [
             unknown(
                 "stack",

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from api.edge.keys import Key, KeyFileError, create_key, list_keys, revoke_key, rotate_key
-from assist.layout import Layout
+from assist.paths import Paths
 from assist.terminal import err, fail, out
+from gateway.auth.keys import Key, KeyFileError, create_key, list_keys, revoke_key, rotate_key
 
 keys = typer.Typer(
     help="API keys: hashed at rest, several per user, changed without a restart.", no_args_is_help=True
@@ -39,7 +39,7 @@ def add(
     expires = datetime.now(UTC) + timedelta(days=days) if days else None
     try:
         key_id, secret = create_key(
-            file or Layout().keys, user, expires=expires, rpm=rpm, tpm=tpm, concurrency=concurrency
+            file or Paths().keys, user, expires=expires, rpm=rpm, tpm=tpm, concurrency=concurrency
         )
     except (KeyFileError, ValueError) as error:
         fail(str(error))
@@ -72,7 +72,7 @@ def list_(
 def revoke(key_id: KeyId, file: KeyFile = None) -> None:
     """Make a key useless from now on."""
     try:
-        key = revoke_key(file or Layout().keys, key_id)
+        key = revoke_key(file or Paths().keys, key_id)
     except KeyFileError as error:
         fail(str(error))
     out.print(f"{key.id} of {key.user} is revoked.", highlight=False)
@@ -86,7 +86,7 @@ def rotate(
 ) -> None:
     """Replace a key by one of the same user and limits, and print it; the old one works for the overlap."""
     try:
-        new_id, secret = rotate_key(file or Layout().keys, key_id, timedelta(hours=overlap_hours))
+        new_id, secret = rotate_key(file or Paths().keys, key_id, timedelta(hours=overlap_hours))
     except KeyFileError as error:
         fail(str(error))
     err.print(f"{new_id} replaces {key_id}: keep this key, it is not shown again.", highlight=False)
@@ -98,12 +98,12 @@ def usage(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
     """Say what each caller has used since the gateway started: requests, refusals and tokens."""
     from assist import probe
     from assist.deployment import current
-    from spec import SpecError
+    from stackfile import StackFileError
 
     try:
-        deployment = current(Layout())
+        deployment = current(Paths())
         used = probe.usage(deployment) if deployment else fail("Nothing has been started here: make up")
-    except SpecError as error:
+    except StackFileError as error:
         fail(str(error), 2)
     except probe.NotServingError as error:
         fail(str(error))
@@ -120,6 +120,6 @@ def usage(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
 
 def _list(file: Path | None) -> tuple[Key, ...]:
     try:
-        return list_keys(file or Layout().keys)
+        return list_keys(file or Paths().keys)
     except KeyFileError as error:
         fail(str(error))

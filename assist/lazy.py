@@ -11,7 +11,7 @@ GROUPS = {
     "bundle": ("assist.bundle.cli", "bundle"),
     "keys": ("assist.keys_cli", "keys"),
     "models": ("assist.models_cli", "models"),
-    "gke": ("assist.plan_gke.cli", "gke"),
+    "gke": ("assist.gke.cli", "gke"),
 }
 
 

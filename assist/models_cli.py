@@ -7,11 +7,11 @@ import typer
 from rich.table import Table
 
 from assist import pin as pins
-from assist.layout import Layout
+from assist.paths import Paths
 from assist.terminal import fail, out
-from model_loader import pin as loader_pin
 from model_loader.errors import LoaderError
-from spec import SpecError, catalogue
+from model_loader.sources import pin as loader_pin
+from stackfile import StackFileError, catalogue
 
 models = typer.Typer(help="Models: what the catalogue knows, and what is here.", no_args_is_help=True)
 
@@ -68,10 +68,10 @@ def pin(
 def _catalogue() -> dict[str, catalogue.ModelFacts]:
     try:
         return catalogue.models()
-    except SpecError as error:
+    except StackFileError as error:
         fail(str(error))
 
 
 def _stored(model: str) -> list[str]:
-    folder = Layout().store / model
+    folder = Paths().store / model
     return sorted(path.name for path in folder.glob("*") if path.is_dir() and not path.is_symlink())

@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.status import Status
 
-from assist.layout import Layout
+from assist.paths import Paths
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Run:
     failures: tuple[str, ...] = ()
 
 
-def run(layout: Layout, variables: dict[str, str], console: Console, *, check: bool = False) -> Run:
+def run(layout: Paths, variables: dict[str, str], console: Console, *, check: bool = False) -> Run:
     """Run ``ansible/site.yml`` with ``variables`` in its environment; ``check`` changes nothing."""
     log = Path(tempfile.gettempdir()) / f"assist-{os.getpid()}.log" if check else layout.home / "ansible.log"
     layout.home.mkdir(mode=0o755, exist_ok=True)

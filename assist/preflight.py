@@ -13,11 +13,11 @@ from typing import Any
 import psutil
 
 from assist import processes
-from assist.bundle.location import Place
+from assist.bundle.paths import BundlePaths
 from assist.deployment import Deployment
 from assist.findings import Finding, ok, problem
-from assist.mirrors import unreachable
-from spec.checks import model_copies
+from assist.package_index import unreachable
+from stackfile.checks import model_copies
 
 _GIB = 2**30
 _ENVIRONMENTS_GIB = 1.5  # measured: 0.9 for the three environments, and what uv unpacks on the way
@@ -156,7 +156,7 @@ def _libpython(deployment: Deployment) -> Finding:
     listing = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True, check=False).stdout
     if found or name in listing:
         return ok("libpython", f"{name} is here")
-    if any(Place.of(deployment.layout).link.glob(f"debs/{package}_*.deb")):
+    if any(BundlePaths.of(deployment.layout).link.glob(f"debs/{package}_*.deb")):
         return ok("libpython", f"{name} will be taken from the bundle")
     # Without root the library can still be taken out of Debian's package, if apt knows where that is.
     known = (
@@ -176,7 +176,7 @@ def libpython_package(version: tuple[Any, ...]) -> str:
 
 
 def _network(deployment: Deployment) -> Finding:
-    place = Place.of(deployment.layout)
+    place = BundlePaths.of(deployment.layout)
     if place.link.exists():
         return _bundle(deployment, place)
     if installed(deployment):
@@ -187,7 +187,7 @@ def _network(deployment: Deployment) -> Finding:
     return ok("network", "the package index answers")
 
 
-def _bundle(deployment: Deployment, place: Place) -> Finding:
+def _bundle(deployment: Deployment, place: BundlePaths) -> Finding:
     if place.covers([lock for locks in deployment.locks.values() for lock in locks]):
         return ok("network", "not asked: the bundle in place has every package")
     return problem(

@@ -11,9 +11,9 @@ import httpx
 
 from assist import processes
 from assist.addresses import local_url
-from assist.client import client_env
+from assist.client_env import client_env
 from assist.deployment import Deployment
-from assist.layout import Layout
+from assist.paths import Paths
 
 # What the verification asks for. Greedy, so that the answer is the same each time.
 PROMPT = "def fibonacci(n):\n    if n < 2:\n        return"
@@ -112,7 +112,7 @@ def tail(log: Path, limit: int = 64 * 1024) -> list[str]:
         return file.read().decode("utf-8", "replace").splitlines()
 
 
-def _last_words(layout: Layout, program: str, lines: int = 15) -> str:
+def _last_words(layout: Paths, program: str, lines: int = 15) -> str:
     log = layout.log / f"{program}.log"
     if not log.exists():
         return "it left no log"

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 from supervisor.xmlrpc import SupervisorTransport
 
-from assist.layout import Layout
+from assist.paths import Paths
 
 # A little more than the two graceful stops that supervisor waits for, one after the other.
 _STOP_S = 120.0
@@ -29,7 +29,7 @@ class Program:
     reason: str
 
 
-def programs(layout: Layout) -> list[Program] | None:
+def programs(layout: Paths) -> list[Program] | None:
     """Return the programs' states, or ``None`` when supervisord does not run."""
     try:
         with _supervisor(layout) as supervisor:
@@ -39,7 +39,7 @@ def programs(layout: Layout) -> list[Program] | None:
     return [Program(row["name"], row["statename"], row["pid"], row["spawnerr"]) for row in rows]
 
 
-def own(layout: Layout) -> list[psutil.Process]:
+def own(layout: Paths) -> list[psutil.Process]:
     """Return every process of this clone's service, orphans too: supervisord and what runs from its venvs."""
     places = tuple(f"{layout.home}/venvs/{name}/" for name in ("gateway", "serving"))
     return [process for process in psutil.process_iter() if _is_own(_command(process), places, layout)]
@@ -53,15 +53,15 @@ def _command(process: psutil.Process) -> list[str]:
         return []
 
 
-def _is_own(command: list[str], places: tuple[str, ...], layout: Layout) -> bool:
+def _is_own(command: list[str], places: tuple[str, ...], layout: Paths) -> bool:
     return command[:1] != [] and (command[0].startswith(places) or _is_supervisord(command, layout))
 
 
-def _is_supervisord(command: list[str], layout: Layout) -> bool:
+def _is_supervisord(command: list[str], layout: Paths) -> bool:
     return str(layout.supervisor_config) in command and any(part.endswith("/supervisord") for part in command)
 
 
-def stop(layout: Layout) -> list[str]:
+def stop(layout: Paths) -> list[str]:
     """Stop everything, the gateway first, and return what had to be killed. Nothing to stop is fine."""
     try:
         with _supervisor(layout) as supervisor:
@@ -81,7 +81,7 @@ def stop(layout: Layout) -> list[str]:
     return [f"{process.pid}" for process in stubborn]
 
 
-def _wait_for_supervisord(layout: Layout) -> None:
+def _wait_for_supervisord(layout: Paths) -> None:
     end = time.monotonic() + _STOP_S
     while time.monotonic() < end and any(
         _is_supervisord(_command(process), layout) for process in psutil.process_iter()
@@ -89,7 +89,7 @@ def _wait_for_supervisord(layout: Layout) -> None:
         time.sleep(0.1)
 
 
-def revisions(layout: Layout) -> dict[str, str | None]:
+def revisions(layout: Paths) -> dict[str, str | None]:
     """Return the digest each program runs with; ``None`` where its configuration changed after its start."""
     told = configparser.RawConfigParser(strict=False)
     told.read(layout.supervisor_config, encoding="utf-8")
@@ -104,7 +104,7 @@ def revisions(layout: Layout) -> dict[str, str | None]:
 
 
 @contextmanager
-def _supervisor(layout: Layout) -> Iterator[Any]:
+def _supervisor(layout: Paths) -> Iterator[Any]:
     """Give supervisord's remote procedures; its connection ends with the block, made or not."""
     with closing(SupervisorTransport(None, None, f"unix://{layout.socket}")) as transport:
         yield xmlrpc.client.ServerProxy("http://supervisor", transport).supervisor

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from assist import findings, playbook, preflight, report
-from assist.client import client_env
+from assist.client_env import client_env
 from assist.deployment import Deployment
 
 

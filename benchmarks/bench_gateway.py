@@ -30,10 +30,10 @@ from pathlib import Path
 from tokenizers import Tokenizer
 from tritonclient.grpc import InferenceServerClient
 
-from api.edge.keys import create_key
 from benchmarks.support import load as generator
 from benchmarks.support import stage
 from benchmarks.support.blocking_proxy import MODEL, inputs
+from gateway.auth.keys import create_key
 
 CLIENTS = (1, 8, 64)
 GOAL_RATIO, GOAL_ADDED_MS, GOAL_NEIGHBOUR = 10.0, 1.5, 1.2

@@ -2,7 +2,7 @@
 
 Three hosts (gateway and queue, two GPU hosts) are converged, then the two are taken in turn. Untuned means no
 pipelining, and each play gathers facts, as a play does that does not forbid it; SSH connections are kept open
-in both, as that is Ansible's default. Target: 0.5 of it or less. Needs what tests/hosts needs.
+in both, as that is Ansible's default. Target: 0.5 of it or less. Needs what tests/integration/hosts needs.
 """
 
 import os
@@ -13,8 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from spec.catalogue import ROOT
-from tests.hosts.lab import Lab, missing
+from stackfile.catalogue import ROOT
+from tests.integration.hosts.lab import Lab, missing
 
 ROUNDS = 3
 TARGET = 0.5

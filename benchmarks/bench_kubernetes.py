@@ -1,42 +1,29 @@
 """`pulumi up` of the workloads against `kubectl apply` of the rendered YAML, both until everything is ready.
 
 The API server, its controllers and the scheduler are real; nodes and pods are simulated and ready at once,
-so what differs is what the tools themselves take. Needs the test cluster (ASSIST_SHARED), pulumi, kubectl.
+so what differs is what the tools themselves take. Needs the programs of `make test-tools`.
 """
 
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from infra import render
-from spec import load_service
-from spec.catalogue import ROOT
-from tests.infra.k8s.conftest import GPU_NODES, SHARED, free_ports, missing
-from tests.infra.k8s.engine import Workspace, kube
+from stackfile import load_stack
+from stackfile.catalogue import ROOT
+from testing.cluster.base import STORAGE_CLASS
+from testing.cluster.engine import Workspace, missing
+from testing.cluster.errors import ClusterError
+from testing.cluster.simulated import Simulated
 
+GPU_NODES = 2
 ROUNDS = 3
 STACK = "kube-local"
 NAMESPACE = "ai-assist"
 READY = ("wait", "--for=condition=Available", "deployments", "--all", "--timeout=120s")
-
-
-@contextmanager
-def cluster(state: Path) -> Iterator[Path]:
-    """Run the control plane with simulated nodes; yield its kubeconfig."""
-    ports = dict(zip(("KUBE_API_PORT", "KUBE_ETCD_PORT", "KUBE_PEER_PORT"), free_ports(), strict=True))
-    environment = os.environ | ports | {"KUBE_STATE": str(state), "GPU_NODES": str(GPU_NODES)}
-    program = SHARED / "cluster/kube"
-    try:
-        kube(program, "up", "1", environment=environment, timeout_s=300)
-        yield state / "l1/kubeconfig/admin"
-    finally:
-        kube(program, "down", "1", environment=environment, timeout_s=120)
 
 
 def with_pulumi(workspace: Workspace) -> float:
@@ -71,12 +58,15 @@ def main() -> int:
         print(f"not run: {reason}")
         return 0
     rounds: dict[str, list[float]] = {"kubectl apply": [], "pulumi up": []}
-    with tempfile.TemporaryDirectory(prefix="bench-") as work, cluster(Path(work) / "cluster") as kubeconfig:
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as work,
+        Simulated(Path(work) / "cluster", gpu_nodes=GPU_NODES) as cluster,
+    ):
         manifests = Path(work) / "manifests"
-        render.render(load_service(ROOT / f"stacks/{STACK}.yaml"), manifests)
-        workspace = Workspace(Path(work) / "project", kubeconfig)
+        render.render(load_stack(ROOT / f"stacks/{STACK}.yaml"), manifests)
+        workspace = Workspace(Path(work) / "project", cluster.kubeconfig)
         workspace.stack(STACK)
-        workspace.kubectl("apply", "-f", str(SHARED / "cluster/addons/storage.yaml"))
+        cluster.apply(STORAGE_CLASS)
         # By turns, so that what else the machine does falls on both.
         for _ in range(ROUNDS):
             rounds["kubectl apply"].append(with_kubectl(workspace, manifests))
@@ -91,5 +81,5 @@ def main() -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main())
-    except subprocess.SubprocessError as error:
+    except (ClusterError, subprocess.SubprocessError) as error:
         sys.exit(str(error))

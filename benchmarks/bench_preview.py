@@ -1,7 +1,8 @@
-"""`pulumi preview --stack gke-dev` of nothing made yet, cluster and workloads; target (issue 4): 5 s.
+"""`pulumi preview --stack gke-dev` of nothing made yet, cluster and workloads; goal: 5 s.
 
-The engine, both providers and the API server are real, Google is the double. One run comes first and is not
-counted: it compiles the SDKs' Python, as `pip install` does for a user. Needs what tests/infra/gcp needs.
+The engine, the Kubernetes provider and the API server are real, Google is the double. One run comes first and
+is not counted: it compiles the SDKs' Python, as `pip install` does for a user. Needs what
+tests/integration/gcp needs.
 """
 
 import statistics
@@ -10,12 +11,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.bench_kubernetes import cluster
-from tests.infra.gcp.double import Double
-from tests.infra.gcp.double import missing as no_google
-from tests.infra.gcp.whole import STACK, on_google
-from tests.infra.k8s.conftest import missing as no_cluster
-from tests.infra.k8s.engine import Workspace
+from testing.cluster.engine import Workspace
+from testing.cluster.engine import missing as no_cluster
+from testing.cluster.simulated import Simulated
+from testing.gcp.double import Double
+from testing.gcp.double import missing as no_google
+from testing.gcp.whole import STACK, on_google
 
 ROUNDS = 5
 TARGET_S = 5.0
@@ -37,15 +38,14 @@ def main() -> int:
     if reason := no_cluster() or no_google():
         print(f"not run: {reason}")
         return 0
-    with tempfile.TemporaryDirectory(prefix="bench-") as work, cluster(Path(work) / "cluster") as kubeconfig:
-        double = Double.start(Path(work))
-        try:
-            workspace = Workspace(Path(work) / "project", kubeconfig)
-            workspace.stack(STACK)
-            on_google(workspace, double)
-            first, *rounds = [preview(workspace) for _ in range(ROUNDS + 1)]
-        finally:
-            double.stop()
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-") as work,
+        Simulated(Path(work) / "cluster", gpu_nodes=2) as cluster,
+    ):
+        workspace = Workspace(Path(work) / "project", cluster.kubeconfig)
+        workspace.stack(STACK)
+        on_google(workspace, Double(Path(work)))
+        first, *rounds = [preview(workspace) for _ in range(ROUNDS + 1)]
     median = statistics.median(rounds)
     print(
         f"preview of {STACK}: median {median:.1f} s of {[round(s, 1) for s in rounds]}, first {first:.1f} s"

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from benchmarks.support import contenders, random_codegen
 from benchmarks.support.contenders import MOST_CLIENTS, Contender, Speed
-from serving import choose
-from spec.catalogue import accelerators
+from stackfile import runtime_selection
+from stackfile.catalogue import accelerators
 
 WORK = Path(__file__).parent / ".work"
 PAIRS = [("ctranslate2", "int8"), ("llama_cpp", "Q8_0"), ("onnxruntime", "int8")]
@@ -56,7 +56,9 @@ def main(arguments: list[str] | None = None) -> int:
         ]
         speeds = compete([*theirs, *ours.values()], options.rounds, requests)
     cpu = accelerators()["cpu"]
-    chosen = ours[choose.runtime("codegen", parameters, cpu.precisions["ctranslate2"], cpu.measured)]
+    chosen = ours[
+        runtime_selection.runtime("codegen", parameters, cpu.precisions["ctranslate2"], cpu.measured)
+    ]
     title = f"random CodeGen, {parameters / 1e6:.1f} M parameters, {options.threads} threads each"
     show(speeds, title, chosen.name)
     return 0 if judge(speeds, chosen, theirs[0] if theirs else None) else 1

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from infra import credentials, program, providers  # noqa: E402 -- after the path
-from spec import SpecError  # noqa: E402 -- after the path
+from stackfile import StackFileError  # noqa: E402 -- after the path
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
     service = program.load(ROOT, pulumi.get_stack())
     given = credentials.read(service, config)
     if service.target == "gke":
-        from infra.gcp import driver_installer, platform  # Google's SDK takes a second to load
+        from infra.gcp import driver_installer, platform
 
         google = platform.Platform(service.name, service, config)
         provider = providers.for_cluster(service.name, google.provider_kubeconfig, google)
@@ -35,6 +35,6 @@ def main() -> None:
 
 try:
     main()
-except (SpecError, program.TargetError, providers.KubeconfigError, credentials.MissingError) as refused:
+except (StackFileError, program.TargetError, providers.KubeconfigError, credentials.MissingError) as refused:
     # A user's mistake needs its remedy, not a trace of our calls.
     raise pulumi.RunError(str(refused)) from None

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pulumi
 
-from spec import Service
+from stackfile import ResolvedStack
 
 Secret = pulumi.Output[str] | None
 
@@ -41,7 +41,7 @@ _NAMES = {
 }
 
 
-def read(service: Service, config: pulumi.Config) -> Secrets:
+def read(service: ResolvedStack, config: pulumi.Config) -> Secrets:
     """Return this stack's secrets. Raises MissingError with each that is not set, and its command.
 
     They are read with ``get_secret`` alone: ``require`` would put the plain value into the state for good.
@@ -54,7 +54,7 @@ def read(service: Service, config: pulumi.Config) -> Secrets:
     return Secrets(**values)
 
 
-def _needed(service: Service) -> list[str]:
+def _needed(service: ResolvedStack) -> list[str]:
     needed = []
     if service.kubernetes and service.kubernetes.registry:
         needed += ["deploy_token_user", "deploy_token"]

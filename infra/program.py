@@ -8,17 +8,17 @@ import pulumi_kubernetes as k8s
 
 from infra.credentials import Secrets
 from infra.k8s.workloads import Workloads
-from spec import Service, load_service
-from spec.stack import CLUSTERS
+from stackfile import ResolvedStack, load_stack
+from stackfile.stack import CLUSTERS
 
 
 class TargetError(Exception):
     """A stack that is no cluster's; the message says which command runs it."""
 
 
-def load(root: Path, stack: str) -> Service:
-    """Return the service that ``stacks/<stack>.yaml`` describes. Raises SpecError, TargetError."""
-    service = load_service(root / "stacks" / f"{stack}.yaml")
+def load(root: Path, stack: str) -> ResolvedStack:
+    """Return the service that ``stacks/<stack>.yaml`` describes. Raises StackFileError, TargetError."""
+    service = load_stack(root / "stacks" / f"{stack}.yaml")
     if service.target not in CLUSTERS:
         raise TargetError(
             f"stack {stack} has target {service.target}, which Ansible makes (`make up STACK={stack}`);"
@@ -27,7 +27,7 @@ def load(root: Path, stack: str) -> Service:
     return service
 
 
-def deploy(service: Service, secrets: Secrets | None, provider: k8s.Provider) -> dict[str, Any]:
+def deploy(service: ResolvedStack, secrets: Secrets | None, provider: k8s.Provider) -> dict[str, Any]:
     """Put the service on the provider's cluster; return the outputs that say how to use it."""
     opts = pulumi.ResourceOptions(providers=[provider])
     workloads = Workloads(service.name, service, secrets=secrets, opts=opts)

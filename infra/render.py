@@ -15,8 +15,8 @@ import yaml
 from pulumi import automation
 
 from infra import naming, program, providers
-from spec import Service, SpecError, load_service
-from spec.catalogue import ROOT
+from stackfile import ResolvedStack, StackFileError, load_stack
+from stackfile.catalogue import ROOT
 
 VARIANTS = {
     "code-completion/cpu": "code-completion-cpu",
@@ -35,7 +35,7 @@ _PULUMI = "pulumi.com/"
 _MANAGED = "app.kubernetes.io/managed-by"
 
 
-def render(service: Service, target: Path) -> None:
+def render(service: ResolvedStack, target: Path) -> None:
     """Write the service's objects and a kustomization to ``target``, which is replaced as a whole."""
     with tempfile.TemporaryDirectory(prefix="render-") as work:
         objects = [_cleaned(item) for item in _rendered(service, Path(work))]
@@ -51,7 +51,7 @@ def render(service: Service, target: Path) -> None:
         shutil.copytree(fresh, target)
 
 
-def _rendered(service: Service, work: Path) -> Iterator[dict[str, Any]]:
+def _rendered(service: ResolvedStack, work: Path) -> Iterator[dict[str, Any]]:
     """Run the real engine with a provider that writes files, on a state of its own; yield the objects."""
     output, backend = work / "rendered", work / "state"
     backend.mkdir()
@@ -88,7 +88,7 @@ def _file_name(item: dict[str, Any]) -> str:
     return f"{place}-{kind.lower()}-{name}.yaml"
 
 
-def _kustomization(service: Service, files: dict[str, Any]) -> dict[str, Any]:
+def _kustomization(service: ResolvedStack, files: dict[str, Any]) -> dict[str, Any]:
     images = service.kubernetes.images.model_dump() if service.kubernetes else {}
     used = [image for image in images.values() if image in str(files)]
     return {
@@ -122,9 +122,9 @@ def main(arguments: list[str] | None = None) -> int:
     jobs = {options.to / folder: ROOT / "stacks" / f"{stack}.yaml" for folder, stack in VARIANTS.items()}
     try:
         for target, file in ({options.to: options.stack} if options.stack else jobs).items():
-            render(load_service(file), target)
+            render(load_stack(file), target)
             sys.stdout.write(f"{target}\n")
-    except (SpecError, automation.CommandError, FileNotFoundError) as error:
+    except (StackFileError, automation.CommandError, FileNotFoundError) as error:
         sys.stderr.write(f"{error}\n")
         return 1
     return 0

@@ -1,4 +1,4 @@
-"""``python -m model_loader``."""
+"""Runs the command line as ``python -m model_loader``."""
 
 from model_loader.cli import main
 

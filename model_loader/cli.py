@@ -1,6 +1,6 @@
-"""``model-loader``: brings models into a store, complete and verified or not at all.
+"""``model-loader``: downloads models into a store; a model is complete and verified before a server sees it.
 
-Exit codes: 0 done or nothing to do, 1 failed (the old model still serves), 2 wrong usage.
+Exit codes: 0 success or nothing to do, 1 failure (the previous model is still served), 2 wrong usage.
 """
 
 import os
@@ -14,45 +14,64 @@ from typing import Annotated
 
 import typer
 
-from model_loader import archive, flags, runs, upkeep
+from model_loader import commands, maintenance, options
+from model_loader import version as loader_version
 from model_loader.errors import LoaderError
-from model_loader.origins import make_source
-from model_loader.progress import JsonLines, Reporter
-from model_loader.sources import Source
-from model_loader.store import Store
-from model_loader.transport import HttpOptions
+from model_loader.progress import Bar, JsonLines, Reporter
+from model_loader.sources import archive
+from model_loader.sources.factory import make_source
+from model_loader.sources.protocols import Source
+from model_loader.sources.transport import HttpOptions
+from model_loader.store.store import Store
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
-FETCH_HELP = """Fetch a model, verify it, publish it and switch `current` to it.
+FETCH_HELP = """Download a model, verify it, publish it and switch `current` to it.
 
 Examples:\n
   model-loader fetch tiny-codegen --store .run/store --runtime ctranslate2 --precision int8\n
   HF_TOKEN=... model-loader fetch codegen-350M-mono --store /srv/models --allow-unpinned\n
   model-loader fetch codegen-350M-mono --store /srv/models --source https://mirror.example/codegen-350M-mono
 """
-IMPORT_HELP = """Import a model from a folder or a plain tar file: the way into a site without network.
+IMPORT_HELP = """Import a model from a folder or an uncompressed tar file, for sites without a network.
 
 Examples:\n
-  model-loader import codegen-2B-multi bundle.tar --store /srv/models\n
+  model-loader import codegen-2B-multi codegen-2B-multi.tar --store /srv/models\n
   model-loader import my-model ./folder --store /srv/models --manifest manifest.json
 """
-VERIFY_HELP = """Re-hash published revisions and name what is wrong; --repair fetches only the bad files.
+VERIFY_HELP = """Re-hash published revisions and list damaged files; --repair downloads only these again.
 
 Examples:\n
   model-loader verify --store /srv/models\n
   model-loader verify codegen-2B-multi --store /srv/models --repair
 """
-LIST_HELP = """List models, revisions and what `current` names.
+LIST_HELP = """List models, their revisions, and the revision that `current` points to.
 
 Example:\n
   model-loader list --store /srv/models --json
 """
-PRUNE_HELP = """Remove revisions that neither `current` nor `previous` names, and dead runs' leftovers.
+PRUNE_HELP = """Remove revisions that neither `current` nor `previous` points to, and files left by dead runs.
 
 Example:\n
   model-loader prune --store /srv/models --dry-run
 """
+
+
+def _print_version(requested: bool) -> None:
+    if requested:
+        typer.echo(f"model-loader {loader_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def main_options(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """Take the options that precede the command."""
 
 
 @contextmanager
@@ -60,18 +79,16 @@ def _reporting(as_json: bool) -> Iterator[Reporter]:
     if as_json or not sys.stderr.isatty():
         reporter: Reporter = JsonLines()
         _end_on_signals(reporter)
-        with _refusals(reporter):
+        with _report_failure(reporter):
             yield reporter
         return
-    from model_loader.bar import Bar
-
-    with Bar() as bar, _refusals(bar):
+    with Bar() as bar, _report_failure(bar):
         _end_on_signals(bar)
         yield bar
 
 
 @contextmanager
-def _refusals(reporter: Reporter) -> Iterator[None]:
+def _report_failure(reporter: Reporter) -> Iterator[None]:
     try:
         yield
     except LoaderError as error:
@@ -81,7 +98,7 @@ def _refusals(reporter: Reporter) -> Iterator[None]:
 
 def _end_on_signals(reporter: Reporter) -> None:
     def end(number: int, _frame: FrameType | None) -> None:
-        # The store is crash-only: leaving at once is as safe as SIGKILL, and no thread has to be waited for.
+        # The store is crash-only: an immediate exit is as safe as SIGKILL, and waits for no thread.
         reporter.event("stopped", signal=signal.Signals(number).name)
         os._exit(128 + number)
 
@@ -91,116 +108,119 @@ def _end_on_signals(reporter: Reporter) -> None:
 
 @app.command(help=FETCH_HELP)
 def fetch(
-    model: flags.Model,
-    store: flags.StoreFolder,
-    revision: flags.Revision = None,
-    source: flags.Where = None,
-    manifest: flags.ManifestFile = None,
-    runtime: flags.Runtime = None,
-    precision: flags.Precision = None,
-    allow_unpinned: flags.Unpinned = False,
-    allow_format: flags.Formats = None,
-    token_file: flags.TokenFile = None,
-    ca: flags.Ca = None,
-    allow_http: flags.AllowHttp = False,
-    redirect_host: flags.Hosts = None,
-    tuning: flags.Tuning = None,
-    verify: flags.Deep = False,
-    dry_run: flags.DryRun = False,
-    as_json: flags.Json = False,
+    model: options.Model,
+    store: options.StoreFolder,
+    revision: options.Revision = None,
+    address: options.SourceAddress = None,
+    manifest: options.ManifestFile = None,
+    runtime: options.Runtime = None,
+    precision: options.Precision = None,
+    allow_unpinned: options.AllowUnpinned = False,
+    allow_formats: options.AllowFormats = None,
+    token_file: options.TokenFile = None,
+    ca: options.Ca = None,
+    allow_http: options.AllowHttp = False,
+    redirect_hosts: options.RedirectHosts = None,
+    tuning: options.Tuning = None,
+    rehash: options.Rehash = False,
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
 ) -> None:
     """Fetch one model."""
-    _both_or_none(runtime, precision)
-    setup = runs.Setup(store, flags.knobs(tuning), allow_unpinned, allow_format, deep=verify)
-    hosts = frozenset(redirect_host) if redirect_host else None
-    http = HttpOptions(allow_http=allow_http, ca=ca, stall_s=setup.knobs["stall"], hosts=hosts)
+    _check_both_or_none(runtime, precision)
+    setup = commands.Setup(store, options.tuning(tuning), allow_unpinned, allow_formats, deep=rehash)
+    hosts = frozenset(redirect_hosts) if redirect_hosts else None
+    http = HttpOptions(allow_http=allow_http, ca=ca, stall_s=setup.tuning["stall"], hosts=hosts)
     with _reporting(as_json) as reporter:
         run = setup.run(reporter)
-        plan = runs.wanted(model, revision, manifest)
-        origin = make_source(source, model, plan.revision, http, token_file, run.options.limits.connections)
-        runs.carry_out(plan, origin, run, (runtime, precision), dry_run=dry_run)
+        plan = commands.plan_for(model, revision, manifest)
+        source = make_source(address, model, plan.revision, http, token_file, run.options.limits.connections)
+        commands.run_fetch(plan, source, run, (runtime, precision), dry_run=dry_run)
 
 
 @app.command("import", help=IMPORT_HELP)
 def import_(
-    model: flags.Model,
-    bundle: Annotated[Path, typer.Argument(help="Folder or tar file.")],
-    store: flags.StoreFolder,
-    revision: flags.Revision = None,
-    manifest: flags.ManifestFile = None,
-    runtime: flags.Runtime = None,
-    precision: flags.Precision = None,
-    allow_unpinned: flags.Unpinned = False,
-    allow_format: flags.Formats = None,
-    tuning: flags.Tuning = None,
-    dry_run: flags.DryRun = False,
-    as_json: flags.Json = False,
+    model: options.Model,
+    path: Annotated[Path, typer.Argument(help="Folder or tar file with the model's files.")],
+    store: options.StoreFolder,
+    revision: options.Revision = None,
+    manifest: options.ManifestFile = None,
+    runtime: options.Runtime = None,
+    precision: options.Precision = None,
+    allow_unpinned: options.AllowUnpinned = False,
+    allow_formats: options.AllowFormats = None,
+    tuning: options.Tuning = None,
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
 ) -> None:
     """Import one model."""
-    _both_or_none(runtime, precision)
-    setup = runs.Setup(store, flags.knobs(tuning), allow_unpinned, allow_format)
+    _check_both_or_none(runtime, precision)
+    setup = commands.Setup(store, options.tuning(tuning), allow_unpinned, allow_formats)
     with _reporting(as_json) as reporter:
         run = setup.run(reporter)
-        origin = archive.open_bundle(bundle)
-        plan = runs.wanted_of_bundle(model, revision, manifest, bundle, origin, trust=allow_unpinned)
-        runs.carry_out(plan, origin, run, (runtime, precision), dry_run=dry_run)
+        source = archive.open_import(path)
+        plan = commands.plan_for_import(model, revision, manifest, path, source, trust=allow_unpinned)
+        commands.run_fetch(plan, source, run, (runtime, precision), dry_run=dry_run)
 
 
 @app.command(help=VERIFY_HELP)
 def verify(
-    store: flags.StoreFolder,
-    model: flags.OptionalModel = None,
-    repair: Annotated[bool, typer.Option("--repair", help="Fetch only the bad files again.")] = False,
-    source: flags.Where = None,
-    token_file: flags.TokenFile = None,
-    ca: flags.Ca = None,
-    allow_http: flags.AllowHttp = False,
-    tuning: flags.Tuning = None,
-    as_json: flags.Json = False,
+    store: options.StoreFolder,
+    model: options.OptionalModel = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Download only the damaged files again.")] = False,
+    address: options.SourceAddress = None,
+    token_file: options.TokenFile = None,
+    ca: options.Ca = None,
+    allow_http: options.AllowHttp = False,
+    tuning: options.Tuning = None,
+    as_json: options.Json = False,
 ) -> None:
     """Verify models."""
-    setup = runs.Setup(store, flags.knobs(tuning), allow_unpinned=True)
-    http = HttpOptions(allow_http=allow_http, ca=ca, stall_s=setup.knobs["stall"])
+    setup = commands.Setup(store, options.tuning(tuning), allow_unpinned=True)
+    http = HttpOptions(allow_http=allow_http, ca=ca, stall_s=setup.tuning["stall"])
 
-    def origin(name: str, revision: str) -> Source:
-        return make_source(source, name, revision, http, token_file, 8)
+    def source_of(name: str, revision: str) -> Source:
+        return make_source(address, name, revision, http, token_file, 8)
 
     with _reporting(as_json) as reporter:
         run = setup.run(reporter)
-        bad = [
-            upkeep.verify(name, run, origin if repair else None) for name in upkeep.chosen(run.store, model)
+        intact = [
+            maintenance.verify(name, run, source_of if repair else None)
+            for name in maintenance.select(run.store, model)
         ]
-    if not all(bad):
+    if not all(intact):
         raise typer.Exit(1)
 
 
 @app.command("list", help=LIST_HELP)
-def list_(store: flags.StoreFolder, model: flags.OptionalModel = None, as_json: flags.Json = False) -> None:
+def list_(
+    store: options.StoreFolder, model: options.OptionalModel = None, as_json: options.Json = False
+) -> None:
     """List models."""
     with _reporting(as_json) as reporter:
-        for row in upkeep.rows(Store(store), model):
+        for row in maintenance.rows(Store(store), model):
             reporter.event("revision", **row)
 
 
 @app.command(help=PRUNE_HELP)
 def prune(
-    store: flags.StoreFolder,
-    model: flags.OptionalModel = None,
+    store: options.StoreFolder,
+    model: options.OptionalModel = None,
     older_than_h: Annotated[
-        float, typer.Option(min=0, help="Leave what is younger than this many hours.")
+        float, typer.Option(min=0, help="Remove only what is older than this, in hours.")
     ] = 1.0,
-    dry_run: flags.DryRun = False,
-    as_json: flags.Json = False,
+    dry_run: options.DryRun = False,
+    as_json: options.Json = False,
 ) -> None:
-    """Remove what nothing names."""
+    """Remove unreferenced revisions."""
     with _reporting(as_json) as reporter:
-        for name, revision in upkeep.prune(Store(store), model, older_than_h * 3600.0, dry_run=dry_run):
+        for name, revision in maintenance.prune(Store(store), model, older_than_h * 3600.0, dry_run=dry_run):
             reporter.event("would remove" if dry_run else "removed", model=name, revision=revision)
 
 
-def _both_or_none(runtime: str | None, precision: str | None) -> None:
+def _check_both_or_none(runtime: str | None, precision: str | None) -> None:
     if (runtime is None) != (precision is None):
-        raise typer.BadParameter("--runtime and --precision go together")
+        raise typer.BadParameter("--runtime and --precision must be given together")
 
 
 def main() -> None:

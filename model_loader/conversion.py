@@ -1,4 +1,4 @@
-"""Converts a published revision for a runtime, with the same guarantees and done once per tool version."""
+"""Converts a published revision for a runtime, with the guarantees of a download, once per tool version."""
 
 import hashlib
 from collections.abc import Callable
@@ -6,11 +6,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from model_loader import durable, fetch, staging
-from model_loader import store as stores
+from model_loader import atomic_files, fetch
+from model_loader.download.hashing import hash_file
 from model_loader.errors import LoaderError
-from model_loader.hashing import hash_file
 from model_loader.plan import Plan, WantedFile
+from model_loader.store import staging
+from model_loader.store import store as stores
 
 TOOLS = {"ctranslate2": "ctranslate2", "llama_cpp": "gguf", "onnxruntime": "onnx"}
 
@@ -18,20 +19,35 @@ Converter = Callable[[Path, Path, str, str], None]
 
 
 class ConversionFailed(LoaderError):  # noqa: N818  -- reads as what happened
-    """The converter refused; the source revision and any earlier variant are untouched."""
+    """The conversion failed; the source revision and any earlier variant are unchanged."""
 
 
 def convert(
     base: Path, runtime: str, precision: str, run: fetch.Run, converter: Converter | None = None
 ) -> Path:
-    """Return the variant of ``base`` for ``runtime`` and ``precision``, made now unless it is there already.
+    """Publish the variant of a revision for a runtime, switch its ``current`` link and return its folder.
 
-    A ready GGUF needs none: its link then names the base itself. Raises ConversionFailed or a StoreError.
+    A variant that the same tool version made is not made again. A revision that is a GGUF file needs no
+    conversion for ``llama_cpp``: the link then points to the revision itself.
+
+    Args:
+        base: the folder of a published revision.
+        runtime: ``ctranslate2``, ``llama_cpp`` or ``onnxruntime``.
+        precision: a precision of that runtime, such as ``int8`` (``serving.convert.PRECISIONS``).
+        run: the store, the options, the retry policy and the reporter.
+        converter: called with base, target folder, runtime and precision; ``serving.convert`` by default.
+
+    Raises:
+        ConversionFailed: the revision is incomplete, the runtime is unknown or not installed, or the
+            converter raised an error.
+        StoreError: the store is full or cannot be written.
+        Stopped: the run was stopped, or its deadline passed.
+
     """
     manifest = stores.read(base)
     if manifest is None or runtime not in TOOLS:
         raise ConversionFailed(
-            f"{base.name}: no whole revision, or unknown runtime {runtime!r} ({', '.join(TOOLS)})."
+            f"{base.name} is incomplete, or runtime {runtime!r} is not one of {', '.join(TOOLS)}."
         )
     variant = f"{runtime}-{precision}"
     if runtime == "llama_cpp" and any(f.path.endswith(".gguf") for f in manifest.files):
@@ -50,7 +66,7 @@ def _facts(base: Path, manifest: stores.Manifest, runtime: str, precision: str) 
         tool = version(TOOLS[runtime])
     except PackageNotFoundError:
         raise ConversionFailed(
-            f"{TOOLS[runtime]} is not installed here; use the serving environment."
+            f"{TOOLS[runtime]} is not installed; run the loader from the serving environment."
         ) from None
     source = {"folder": base.name, "digest": manifest.digest}
     return {
@@ -66,26 +82,26 @@ def _convert_new(
 ) -> Path:
     runtime, precision = extra["runtime"], extra["precision"]
     key = hashlib.sha256(repr(sorted(extra.items())).encode()).hexdigest()
-    with staging.workspace(run.store.root, key, run.patience) as work:
+    with staging.workspace(run.store.root, key, run.retry) as work:
         if (folder := run.store.find_variant(manifest.model, extra)) is not None:
             return folder
-        # No precision is wider than the four bytes of float32, and no source narrower than two.
+        # float32, the widest precision, has four bytes per weight; the narrowest source has two.
         fetch.check_space(
             Plan(manifest.model, manifest.revision, (*manifest.files, *manifest.files)), work, run
         )
         run.reporter.event("convert", source=str(base), runtime=runtime, precision=precision)
         _run_converter(converter or _installed(), base, work.tree, runtime, precision)
         files = tuple(_hash_tree(work.tree))
-        made = stores.Manifest(manifest.model, manifest.revision, manifest.source, files, extra)
-        folder = run.store.publish(work, made, f"{runtime}-{precision}")
+        converted = stores.Manifest(manifest.model, manifest.revision, manifest.source, files, extra)
+        folder = run.store.publish(work, converted, f"{runtime}-{precision}")
     run.reporter.event("published", path=str(folder))
     return folder
 
 
 def _installed() -> Converter:
-    from serving.convert import convert as installed
+    from serving.convert import convert as serving_convert
 
-    return installed
+    return serving_convert
 
 
 def _run_converter(converter: Converter, base: Path, target: Path, runtime: str, precision: str) -> None:
@@ -98,11 +114,13 @@ def _run_converter(converter: Converter, base: Path, target: Path, runtime: str,
 
 
 def _hash_tree(tree: Path) -> list[WantedFile]:
-    found = sorted(p for p in tree.rglob("*") if not p.is_dir() or p.is_symlink())
-    if not found:
-        raise ConversionFailed("the converter wrote nothing.")
-    if links := [p.name for p in found if p.is_symlink()]:
-        raise ConversionFailed(f"the converter made symbolic links ({links[0]}); a variant must stand alone.")
-    for path in found:
-        durable.sync_file(path)
-    return [WantedFile(str(p.relative_to(tree)), p.stat().st_size, hash_file(p)) for p in found]
+    paths = sorted(p for p in tree.rglob("*") if not p.is_dir() or p.is_symlink())
+    if not paths:
+        raise ConversionFailed("the converter wrote no files.")
+    if links := [p.name for p in paths if p.is_symlink()]:
+        raise ConversionFailed(
+            f"the converter created symbolic links ({links[0]}); a variant must not have any."
+        )
+    for path in paths:
+        atomic_files.sync_file(path)
+    return [WantedFile(str(p.relative_to(tree)), p.stat().st_size, hash_file(p)) for p in paths]

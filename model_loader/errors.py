@@ -1,46 +1,48 @@
-"""Everything that can go wrong, as one tree.
+"""The errors of this package, as one tree.
 
 ::
 
     LoaderError
-    ├── PlanError         the wanted set itself is refused (name, format, missing checksum)
-    ├── SourceError       the source refuses or lacks it; trying again will not help
-    │   └── RedirectError the source sends us where we do not go
-    ├── TransientError    worth another try (cut, stall, 429, 5xx)
-    ├── IntegrityError    the bytes are not the wanted bytes
-    ├── StoreError        the store cannot take it (space, rights, a foreign object in the way)
-    └── Stopped           the run was told to stop, or its deadline passed
+    ├── PlanError         the plan itself is refused (name, format, missing checksum)
+    ├── SourceError       the source refuses or lacks the file; another try cannot succeed
+    │   └── RedirectError a redirect leads to an address that the policy forbids
+    ├── RangesError       the source does not support ``Range`` for this file
+    ├── ChangedError      the file changed at the source during the download
+    ├── TransientError    another try may succeed (connection cut, stall, 429, 5xx)
+    ├── IntegrityError    the content differs from the expected content
+    ├── StoreError        the store cannot be written (space, permissions, a path that is in use)
+    └── Stopped           the run was stopped, or its deadline passed
 
-A message names the remedy and never holds a token, a query string or a user name.
+A message names the remedy; it never contains a token, a query string or a user name.
 """
 
 
 class LoaderError(Exception):
-    """Base of every refusal of this package; the command line turns it into exit code 1."""
+    """Base of the errors of this package; the command line turns one into exit code 1."""
 
 
 class PlanError(LoaderError):
-    """The wanted set is refused before any byte moves."""
+    """The plan is refused before any byte is transferred."""
 
 
 class SourceError(LoaderError):
-    """The source will not give the file, however often it is asked."""
+    """The source does not provide the file, and another try cannot succeed."""
 
 
 class RedirectError(SourceError):
-    """A redirect leads where the policy does not go."""
+    """A redirect leads to an address that the policy forbids."""
 
 
 class RangesError(LoaderError):
-    """The source does not honour ``Range`` for this file, so it is taken whole."""
+    """The source does not support ``Range`` for this file; the whole file must be downloaded."""
 
 
 class ChangedError(LoaderError):
-    """The file changed at the source since its first byte was taken."""
+    """The file changed at the source since its first byte was downloaded."""
 
 
 class TransientError(LoaderError):
-    """Worth another try; ``retry_after`` is the server's wish in seconds, if it had one."""
+    """Another try may succeed; ``retry_after`` is the wait in seconds that the server asked for, or None."""
 
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
@@ -48,16 +50,16 @@ class TransientError(LoaderError):
 
 
 class IntegrityError(LoaderError):
-    """The bytes are not the wanted bytes."""
+    """The content differs from the expected content."""
 
 
 class StoreError(LoaderError):
-    """The store cannot take the model; ``full`` says that space (or inodes) ran out."""
+    """The store cannot be written; ``full`` means that no space, inodes or quota are left."""
 
     def __init__(self, message: str, *, full: bool = False) -> None:
         super().__init__(message)
         self.full = full
 
 
-class Stopped(LoaderError):  # noqa: N818  -- an order to stop, not a fault
-    """The run was told to stop or its deadline passed; what was fetched stays for the next run."""
+class Stopped(LoaderError):  # noqa: N818  -- a request to stop, not a fault
+    """The run was stopped or its deadline passed; downloaded bytes are kept for the next run."""

@@ -1,4 +1,4 @@
-"""From a plan to a published revision: look, check, download, verify, publish."""
+"""Turns a plan into a published revision: checks the plan, downloads, verifies, publishes."""
 
 import dataclasses
 import functools
@@ -7,24 +7,35 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from model_loader import durable, staging, verify
+from model_loader import atomic_files
 from model_loader import plan as plans
-from model_loader.backoff import Patience, retrying
-from model_loader.download import FileDownload
+from model_loader.download.file_download import FileDownload
+from model_loader.download.segment import Context, Limits
+from model_loader.download.workers import run_all
 from model_loader.errors import StoreError
-from model_loader.lane import Context, Limits
 from model_loader.plan import Plan, WantedFile
 from model_loader.progress import Reporter
-from model_loader.sources import HubSource, Source
-from model_loader.store import Manifest, Store, is_whole
-from model_loader.workers import run_all
+from model_loader.retry import RetryPolicy, retrying
+from model_loader.sources.protocols import HubSource, Source
+from model_loader.store import staging, verify
+from model_loader.store.store import Manifest, Store, is_complete
 
 MIB = 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to fetch. ``margin`` is free space in bytes to leave; ``deep`` re-hashes what is already there."""
+    """How to fetch.
+
+    Attributes:
+        allow_unpinned: accept files without a checksum, on the word of the source.
+        extra_formats: additional file suffixes that are accepted, such as ``.bin``.
+        limits: connections, sizes and rates of the transfer.
+        margin: bytes of disk space that must stay free.
+        deep: re-hash files that are already published, and repair them.
+        sweep_after_s: age in seconds after which the staging folders of dead runs are removed.
+
+    """
 
     allow_unpinned: bool = False
     extra_formats: frozenset[str] = frozenset()
@@ -36,67 +47,83 @@ class Options:
 
 @dataclass(frozen=True)
 class Run:
-    """What one run works with."""
+    """The store, the options, the retry policy and the reporter of one run."""
 
     store: Store
     options: Options
-    patience: Patience
+    retry: RetryPolicy
     reporter: Reporter
 
     def context(self, source: Source) -> Context:
-        """Return what the transfer of files needs."""
-        return Context(source, self.patience, self.options.limits, self.reporter)
+        """Return the context for downloads from ``source``."""
+        return Context(source, self.retry, self.options.limits, self.reporter)
 
 
 def fetch(plan: Plan, source: Source, run: Run) -> Path:
-    """Return the folder of the published revision; one already there costs no contact with the source.
+    """Publish the revision that ``plan`` describes, switch ``current`` to it and return its folder.
 
-    A damaged one is mended file by file. Raises a LoaderError; ``current`` is then as it was.
+    A published revision is not downloaded again, and the source is then not contacted. Missing or damaged
+    files of it are repaired one by one. After an error ``current`` is as it was, and the next run resumes
+    from the downloaded bytes.
+
+    Args:
+        plan: the model, its revision and its files; the checksums decide what is accepted.
+        source: where the files are read from.
+        run: the store, the options (sizes in bytes, times in seconds), the retry policy and the reporter.
+
+    Raises:
+        PlanError: the plan is invalid, or lacks checksums that the options require.
+        SourceError: the source refuses or lacks a file.
+        TransientError: the source failed in every try.
+        IntegrityError: a file does not match its checksum or its size.
+        StoreError: the store is full or cannot be written.
+        Stopped: the run was stopped, or its deadline passed.
+
     """
     options = run.options
     plans.check(plan, allow_unpinned=options.allow_unpinned, extra_formats=options.extra_formats)
     staging.sweep(run.store.root, options.sweep_after_s)
     if (folder := _present(plan, source, run)) is None:
-        complete, origin = enrich(plan, source, run.patience)
-        folder = _fetch_new(complete, origin, run)
+        folder = _fetch_new(*enrich(plan, source, run.retry), run)
     run.store.switch(plan.model, folder.name)
     return folder
 
 
 def _present(plan: Plan, source: Source, run: Run) -> Path | None:
-    if (found := run.store.find(plan)) is None:
+    if (published := run.store.find(plan)) is None:
         return None
-    folder, manifest = found
-    if run.options.deep or not is_whole(folder, manifest):
-        mend(folder, manifest, source, run)
-    staging.forget(run.store.root / staging.STAGING / plan.digest)
+    folder, manifest = published
+    if run.options.deep or not is_complete(folder, manifest):
+        repair(folder, manifest, source, run)
+    staging.remove_leftovers(run.store.root / staging.STAGING / plan.digest)
     run.reporter.event("present", path=str(folder))
     return folder
 
 
-def enrich(plan: Plan, source: Source, patience: Patience) -> tuple[Plan, Source]:
-    """Return the plan with what a hub says of files the plan knows nothing of, bound to one commit.
+def enrich(plan: Plan, source: Source, retry: RetryPolicy) -> tuple[Plan, Source]:
+    """Return the plan with the hub's sizes and checksums of unpinned files, and the source at one commit.
 
-    Pinned facts are never replaced. A source that is no hub is returned as it is.
+    Sizes and checksums of the plan are not replaced. A source that is not a hub is returned unchanged.
+    Raises TransientError or SourceError when the hub cannot be read.
     """
     if not plan.unpinned or not isinstance(source, HubSource):
         return plan, source
-    commit, listed = retrying(patience, source.listing)
+    commit, listed = retrying(retry, source.listing)
     files = tuple(f if f.sha256 else _filled(f, listed.get(f.path)) for f in plan.files)
     return dataclasses.replace(plan, files=files), source.at(commit)
 
 
-def _filled(file: WantedFile, said: WantedFile | None) -> WantedFile:
-    if said is None:
+def _filled(file: WantedFile, listed: WantedFile | None) -> WantedFile:
+    if listed is None:
         return file
-    return WantedFile(file.path, file.size if file.size is not None else said.size, said.sha256)
+    return WantedFile(file.path, file.size if file.size is not None else listed.size, listed.sha256)
 
 
 def _fetch_new(plan: Plan, source: Source, run: Run) -> Path:
-    with staging.workspace(run.store.root, plan.digest, run.patience) as work:
-        found = run.store.find(plan)
-        if found and is_whole(*found):  # another loader finished while this one waited
-            return found[0]
+    with staging.workspace(run.store.root, plan.digest, run.retry) as work:
+        published = run.store.find(plan)
+        if published and is_complete(*published):  # another loader finished while this one waited
+            return published[0]
         check_space(plan, work, run)
         run.reporter.event(
             "start", model=plan.model, revision=plan.revision, source=source.name, files=len(plan.files)
@@ -110,24 +137,27 @@ def _fetch_new(plan: Plan, source: Source, run: Run) -> Path:
 
 
 def part_of(work: staging.Workspace, file: WantedFile) -> Path:
-    """Return the part file's path: a hash of the name, so that no name is too long with a suffix."""
+    """Return the path of the part file: a hash of the name, so that no name is too long with a suffix."""
     return work.parts / f"{hashlib.sha256(file.path.encode()).hexdigest()[:32]}.part"
 
 
 def download_all(
     files: tuple[WantedFile, ...], work: staging.Workspace, context: Context
 ) -> list[WantedFile]:
-    """Bring every file into its part, largest first, big ones over several connections."""
+    """Download every file into its part file, the largest first, large files over several connections.
+
+    Returns the files with their size and SHA-256. Raises a LoaderError for the first file that fails.
+    """
     limits = context.limits
     context.reporter.expect(sum(f.size or 0 for f in files))
-    big = sum(1 for f in files if (f.size or 0) >= 2 * limits.segment)
-    lanes = max(1, limits.connections // max(1, min(big, limits.connections)))
+    large = sum(1 for f in files if (f.size or 0) >= 2 * limits.segment)
+    per_file = max(1, limits.connections // max(1, min(large, limits.connections)))
     ordered = sorted(files, key=lambda f: -(f.size or 0))
-    jobs = [
-        functools.partial(_one, FileDownload(file, part_of(work, file), context, lanes), work)
+    tasks = [
+        functools.partial(_one, FileDownload(file, part_of(work, file), context, per_file), work)
         for file in ordered
     ]
-    return run_all(jobs, min(limits.connections, len(jobs)), context.patience.stop.set)
+    return run_all(tasks, min(limits.connections, len(tasks)), context.retry.stop.set)
 
 
 def _one(download: FileDownload, work: staging.Workspace) -> WantedFile:
@@ -136,37 +166,40 @@ def _one(download: FileDownload, work: staging.Workspace) -> WantedFile:
 
 
 def check_space(plan: Plan, work: staging.Workspace, run: Run) -> None:
-    """Refuse to begin when the rest of the download and the margin do not fit. Raises StoreError."""
-    with durable.guarded("cannot ask for free space"):
+    """Raise StoreError when the rest of the download and the margin do not fit on the disk."""
+    with atomic_files.guarded("cannot determine the free space"):
         facts = os.statvfs(work.folder)
-        have = {part.name: part.stat().st_blocks * 512 for part in work.parts.glob("*.part")}
+        allocated = {part.name: part.stat().st_blocks * 512 for part in work.parts.glob("*.part")}
     need = (
-        sum(max(0, (f.size or 0) - have.get(part_of(work, f).name, 0)) for f in plan.files)
+        sum(max(0, (f.size or 0) - allocated.get(part_of(work, f).name, 0)) for f in plan.files)
         + run.options.margin
     )
     free = facts.f_bavail * facts.f_frsize
     if need > free:
         raise StoreError(
-            f"not enough space in {run.store.root}: {need / MIB:.0f} MiB needed, of it"
-            f" {run.options.margin / MIB:.0f} margin; {free / MIB:.0f} MiB free,"
-            f" {(need - free) / MIB:.0f} MiB missing.",
-            full=not have,
+            f"not enough space in {run.store.root}: {need / MIB:.0f} MiB needed (including"
+            f" {run.options.margin / MIB:.0f} MiB margin), {free / MIB:.0f} MiB free,"
+            f" {(need - free) / MIB:.0f} MiB missing. Free space, or run `model-loader prune`.",
+            full=not allocated,
         )
     if facts.f_files and facts.f_favail < 2 * len(plan.files) + 8:
-        raise StoreError(f"not enough inodes in {run.store.root}: {facts.f_favail} free.", full=not have)
+        raise StoreError(
+            f"not enough inodes in {run.store.root}: {facts.f_favail} free. Remove files.", full=not allocated
+        )
 
 
-def mend(folder: Path, manifest: Manifest, source: Source, run: Run) -> list[verify.Fault]:
-    """Re-hash ``folder`` and fetch the bad files again, each replaced in one step. Return what was wrong.
+def repair(folder: Path, manifest: Manifest, source: Source, run: Run) -> list[verify.Fault]:
+    """Re-hash ``folder``, download damaged files again, and return the faults that were found.
 
-    Readers keep what they have mapped; the folder never lacks a file that was good.
+    Each file is replaced atomically: a process that has mapped the old file keeps it, and an intact file is
+    never absent. Raises a LoaderError when a file cannot be downloaded or replaced.
     """
     faults = verify.check(folder, manifest)
-    bad = {f.path for f in faults if f.kind in verify.REFETCH}
-    files = tuple(f for f in manifest.files if f.path in bad)
+    damaged = {f.path for f in faults if f.kind in verify.REFETCH}
+    files = tuple(f for f in manifest.files if f.path in damaged)
     if files:
         plan = Plan(manifest.model, manifest.revision, files)
-        with staging.workspace(run.store.root, plan.digest, run.patience) as work:
+        with staging.workspace(run.store.root, plan.digest, run.retry) as work:
             check_space(plan, work, run)
             for file in download_all(files, work, run.context(source)):
                 work.place(part_of(work, file), file.path)

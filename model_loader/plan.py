@@ -1,4 +1,4 @@
-"""The wanted set: what a run must end with. Its checksums are the authority, never the server's metadata."""
+"""The files that a run must publish. Their checksums are authoritative, the server's metadata is not."""
 
 import hashlib
 import json
@@ -7,15 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from model_loader import names
+from model_loader import path_rules
 from model_loader.errors import PlanError
 
+MANIFEST = "manifest.json"
 _SHA256 = re.compile(r"^[0-9a-f]{64}$")
 
 
 @dataclass(frozen=True, slots=True)
 class WantedFile:
-    """One file: ``path`` relative to the model, ``size`` in bytes, ``sha256`` lower case; None = unknown."""
+    """One file: ``path`` in the model, ``size`` in bytes, ``sha256`` in lower case; None: unknown."""
 
     path: str
     size: int | None = None
@@ -24,7 +25,7 @@ class WantedFile:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A model's wanted files. ``digest`` keys the staging folder, so a resumed run finds its own bytes."""
+    """The files of a model's revision. ``digest`` names its staging folder, so a run can resume."""
 
     model: str
     revision: str
@@ -38,41 +39,44 @@ class Plan:
 
     @property
     def unpinned(self) -> tuple[str, ...]:
-        """Paths that no checksum protects."""
+        """Paths of the files without a checksum."""
         return tuple(f.path for f in self.files if f.sha256 is None)
 
 
 def check(plan: Plan, *, allow_unpinned: bool, extra_formats: frozenset[str] = frozenset()) -> None:
-    """Refuse a plan that may not run; nothing was asked of anyone yet. Raises PlanError."""
-    names.check_identifier(plan.model, "model id")
-    names.check_identifier(plan.revision, "revision")
+    """Refuse an invalid or unpinned plan, without network access. Raises PlanError.
+
+    ``extra_formats`` are file suffixes that the operator allowed in addition, such as ``.bin``.
+    """
+    path_rules.check_identifier(plan.model, "model id")
+    path_rules.check_identifier(plan.revision, "revision")
     if not plan.files:
-        raise PlanError(f"{plan.model}: the file list is empty; nothing could be served from it.")
-    names.check_names(f.path for f in plan.files)
+        raise PlanError(f"{plan.model}: the file list is empty; there is nothing to serve.")
+    path_rules.check_names(f.path for f in plan.files)
     for file in plan.files:
-        names.check_format(file.path, pinned=file.sha256 is not None, extra=extra_formats)
+        path_rules.check_format(file.path, pinned=file.sha256 is not None, extra=extra_formats)
         if file.sha256 is not None and not _SHA256.match(file.sha256):
-            raise PlanError(f"{file.path}: {file.sha256[:70]!r} is no sha256 (64 lower-case hex digits).")
+            raise PlanError(f"{file.path}: {file.sha256[:70]!r} is not a SHA-256 (64 lower-case hex digits).")
         if file.size is not None and file.size < 0:
             raise PlanError(f"{file.path}: size {file.size} is negative.")
     if plan.unpinned and not allow_unpinned:
         raise PlanError(
-            f"{plan.model}: no checksum for {', '.join(plan.unpinned[:5])}."
+            f"{plan.model}: no recorded checksum for {', '.join(plan.unpinned[:5])}."
             f" Run `assist models pin {plan.model}` to record them, or pass --allow-unpinned."
         )
 
 
-def parse_manifest(document: Any, origin: str) -> Plan:  # noqa: ANN401  -- any JSON document may arrive here
-    """Build a plan from a parsed ``manifest.json``; ``origin`` names it in messages. Raises PlanError."""
+def parse_manifest(document: Any, name: str) -> Plan:  # noqa: ANN401  -- any JSON document may arrive here
+    """Return the plan of a parsed ``manifest.json``; ``name`` names it in messages. Raises PlanError."""
     try:
         files = tuple(WantedFile(str(f["path"]), f.get("size"), f.get("sha256")) for f in document["files"])
         plan = Plan(str(document["model"]), str(document["revision"]), files)
     except (KeyError, TypeError, AttributeError) as error:
         raise PlanError(
-            f"{origin}: no manifest: needs model, revision and files[path, size, sha256]."
+            f"{name}: not a manifest: model, revision and files[path, size, sha256] are required."
         ) from error
     if not all(_typed(f) for f in plan.files):
-        raise PlanError(f"{origin}: size must be a whole number of bytes and sha256 text.")
+        raise PlanError(f"{name}: size must be a whole number of bytes, and sha256 a string.")
     return plan
 
 
@@ -82,28 +86,28 @@ def _typed(file: WantedFile) -> bool:
 
 
 def read_manifest(path: Path) -> Plan:
-    """Read a manifest file. Raises PlanError when it is missing or is no manifest."""
+    """Return the plan of a manifest file. Raises PlanError when the file is missing or is not a manifest."""
     try:
         return parse_manifest(json.loads(path.read_bytes()), path.name)
     except OSError as error:
-        raise PlanError(f"{path}: cannot be read ({error.strerror}).") from error
+        raise PlanError(f"cannot read {path} ({error.strerror}).") from error
     except ValueError as error:
-        raise PlanError(f"{path}: is not JSON ({error}).") from error
+        raise PlanError(f"{path} is not JSON ({error}).") from error
 
 
 def from_catalogue(model: str, revision: str | None = None) -> Plan:
-    """Return the catalogue's plan for ``model``; another ``revision`` than its own drops the checksums.
+    """Return the catalogue's plan for ``model``; with another ``revision`` the plan has no checksums.
 
     Raises PlanError for an unknown model.
     """
-    from spec.catalogue import models
+    from stackfile.catalogue import models
 
     facts = models().get(model)
     if facts is None:
-        known = ", ".join(sorted(models()))
-        raise PlanError(f"model {model!r} is not in the catalogue ({known}); add it or pass --manifest.")
-    same = revision in (None, facts.revision)
+        names = ", ".join(sorted(models()))
+        raise PlanError(f"model {model!r} is not in the catalogue ({names}); add it or pass --manifest.")
+    pinned = revision in (None, facts.revision)
     files = tuple(
-        WantedFile(f.path, f.size if same else None, f.sha256 if same else None) for f in facts.files
+        WantedFile(f.path, f.size if pinned else None, f.sha256 if pinned else None) for f in facts.files
     )
     return Plan(model, revision or facts.revision, files)

@@ -1,62 +1,63 @@
-"""What a run says: one JSON object per line; on a terminal a bar, of ``bar``."""
+"""What a run reports: one JSON object per line, or a progress bar on a terminal."""
 
 import json
 import sys
 import threading
 import time
-from typing import IO, Any, Protocol
+from types import TracebackType
+from typing import IO, Any, Protocol, Self
 
-EVERY_S = 5.0
+INTERVAL_S = 5.0
 
 
 class Reporter(Protocol):
-    """Hears of bytes and events; called from several threads."""
+    """Receives byte counts and events; several threads call it."""
 
     def expect(self, total: int) -> None:
-        """Hear how many bytes the run will move."""
+        """Take the number of bytes that the run will move."""
 
     def add(self, count: int) -> None:
-        """Hear of ``count`` bytes that arrived."""
+        """Count ``count`` bytes that arrived."""
 
     def event(self, kind: str, /, **fields: Any) -> None:  # noqa: ANN401  -- any JSON value
-        """Hear of something that happened."""
+        """Report something that happened."""
 
 
 class Silent:
-    """Says nothing; for callers that only want the result."""
+    """Reports nothing; for callers that only use the result."""
 
     def expect(self, total: int) -> None:
-        """Ignore."""
+        """Do nothing."""
 
     def add(self, count: int) -> None:
-        """Ignore."""
+        """Do nothing."""
 
     def event(self, kind: str, /, **fields: Any) -> None:  # noqa: ANN401
-        """Ignore."""
+        """Do nothing."""
 
 
 class JsonLines:
-    """One JSON object per line, progress every five seconds."""
+    """One JSON object per line; progress at most every five seconds."""
 
     def __init__(self, stream: IO[str] | None = None) -> None:
         self._stream = stream or sys.stdout
         self._lock = threading.Lock()
-        self._total = self._done = self._said = 0
-        self._said_at = self._began = time.monotonic()
+        self._total = self._done = self._reported = 0
+        self._reported_at = self._began = time.monotonic()
 
     def expect(self, total: int) -> None:
-        """Hear how many bytes the run will move."""
+        """Take the number of bytes that the run will move."""
         self._total = total
 
     def add(self, count: int) -> None:
-        """Count bytes; now and then say how many."""
+        """Count bytes; print progress if the last report is at least five seconds old."""
         with self._lock:
             self._done += count
             now = time.monotonic()
-            if now - self._said_at < EVERY_S:
+            if now - self._reported_at < INTERVAL_S:
                 return
-            rate = (self._done - self._said) / (now - self._said_at)
-            self._said, self._said_at = self._done, now
+            rate = (self._done - self._reported) / (now - self._reported_at)
+            self._reported, self._reported_at = self._done, now
             self._print("progress", bytes=self._done, total=self._total, bytes_per_second=round(rate))
 
     def event(self, kind: str, /, **fields: Any) -> None:  # noqa: ANN401
@@ -68,3 +69,45 @@ class JsonLines:
         elapsed = round(time.monotonic() - self._began, 3)
         line = json.dumps({"event": kind, **fields, "elapsed_s": elapsed}, ensure_ascii=False, default=str)
         print(line, file=self._stream, flush=True)
+
+
+class Bar:
+    """A progress bar for terminals, used as a context manager; events are printed above it."""
+
+    def __init__(self) -> None:
+        from rich import progress  # slow to import, and a pod or a unit never needs it
+        from rich.console import Console
+
+        self._console = Console(stderr=True)
+        self._progress = progress.Progress(
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.DownloadColumn(),
+            progress.TransferSpeedColumn(),
+            progress.TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+        )
+        self._task = self._progress.add_task("fetching", total=None)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def expect(self, total: int) -> None:
+        """Set the length of the bar in bytes."""
+        self._progress.update(self._task, total=total)
+
+    def add(self, count: int) -> None:
+        """Advance the bar by ``count`` bytes."""
+        self._progress.advance(self._task, count)
+
+    def event(self, kind: str, /, **fields: Any) -> None:  # noqa: ANN401
+        """Print one event above the bar."""
+        text = " ".join(f"{name}={value}" for name, value in fields.items())
+        self._console.print(f"{kind}: {text}", markup=False, highlight=False)

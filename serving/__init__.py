@@ -1,1 +1,1 @@
-"""Weight conversion, the Triton model repository, the server's command and its Python backend."""
+"""Serves models: weight conversion, the Triton model repository, the servers, and the Python backend."""

@@ -6,6 +6,8 @@ import sys
 import pytest
 from hypothesis import HealthCheck, settings
 
+from testing import tools
+
 # How long an example takes says more about the machine than about the code.
 settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("suite")
@@ -15,7 +17,10 @@ settings.load_profile("suite")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-pytest_plugins = ["tests.support.triton"]
+# Engines that `make test-tools` has put into the cache are found by their names, as those on PATH are.
+tools.activate()
+
+pytest_plugins = ["testing.servers.triton"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -6,11 +6,11 @@ import os
 import sys
 from pathlib import Path
 
-from assist.bundle import archive, place, signatures
+from assist.bundle import archive, install, signatures
 from assist.bundle.errors import BundleError
-from assist.bundle.location import Place
 from assist.bundle.manifest import Manifest
-from assist.layout import Layout
+from assist.bundle.paths import BundlePaths
+from assist.paths import Paths
 
 
 class Percent:
@@ -45,7 +45,7 @@ def _run(arguments: argparse.Namespace) -> Manifest:
     size = archive.manifest_of(arguments.archive, key).size
     if arguments.command == "verify":
         return archive.verify(arguments.archive, key, Percent(size))
-    return place.install(arguments.archive, key, Place.of(Layout()), Percent(2 * size))
+    return install.install(arguments.archive, key, BundlePaths.of(Paths()), Percent(2 * size))
 
 
 def summary(manifest: Manifest, done: str) -> dict[str, object]:

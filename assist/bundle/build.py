@@ -12,8 +12,8 @@ from assist.bundle import archive, images, keys, locks, models, packages, plugin
 from assist.bundle.archive import Progress
 from assist.bundle.contents import PIP, Contents
 from assist.bundle.errors import BundleError
-from assist.bundle.location import checksum
 from assist.bundle.manifest import Manifest, check
+from assist.bundle.paths import checksum
 from assist.deployment import Deployment
 from model_loader.progress import Reporter
 

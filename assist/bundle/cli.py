@@ -12,24 +12,25 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from assist.bundle import archive, contents, keys, place, signatures
+from assist.bundle import archive, contents, keys, signatures
 from assist.bundle import build as builds
+from assist.bundle import install as installs
 from assist.bundle.__main__ import summary
 from assist.bundle.errors import BundleError
-from assist.bundle.location import Place
 from assist.bundle.manifest import Manifest
+from assist.bundle.paths import BundlePaths
 from assist.deployment import resolve
-from assist.layout import Layout
+from assist.paths import Paths
 from assist.terminal import err, fail, out
 from model_loader.progress import JsonLines
-from spec import SpecError
+from stackfile import StackFileError
 
 bundle = typer.Typer(
     help="Bundles: all that a stack needs in one signed archive, for machines without a network.",
     no_args_is_help=True,
 )
 
-DEFAULT_KEY = Path.home() / ".config" / "assist-infra" / "bundle.key"
+DEFAULT_KEY = Path.home() / ".config" / "ai-assist" / "bundle.key"
 Stack = Annotated[str, typer.Option(envvar="STACK", help="A name in stacks/, or a stack file.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a program to read.")]
 Archive = Annotated[Path, typer.Argument(dir_okay=False, help="The bundle.")]
@@ -115,16 +116,16 @@ def verify(file: Archive, public: PublicKey, as_json: Json = False) -> None:
 @bundle.command()
 def install(file: Archive, public: PublicKey, as_json: Json = False) -> None:
     """Verify the bundle and put it in place; from then on `make up` and the playbooks take all from it."""
-    layout = Layout()
+    layout = Paths()
     with _refusals(), _bar("Installing") as progress:
         trusted = signatures.read_public(public)
         counted = progress(2 * archive.manifest_of(file, trusted).size)
-        manifest = place.install(file, trusted, Place.of(layout), counted)
-    _tell(manifest, "installed", as_json, {"folder": str(Place.of(layout).link)})
+        manifest = installs.install(file, trusted, BundlePaths.of(layout), counted)
+    _tell(manifest, "installed", as_json, {"folder": str(BundlePaths.of(layout).link)})
 
 
 def _builder(stack: str, say: builds.Say) -> builds.Builder:
-    deployment = resolve(stack, Layout())
+    deployment = resolve(stack, Paths())
     return builds.Builder(deployment, contents.wanted(deployment), say, JsonLines(sys.stderr))
 
 
@@ -132,7 +133,7 @@ def _builder(stack: str, say: builds.Say) -> builds.Builder:
 def _refusals() -> Iterator[None]:
     try:
         yield
-    except SpecError as error:
+    except StackFileError as error:
         fail(str(error), 2)
     except BundleError as error:
         fail(str(error))

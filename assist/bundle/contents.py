@@ -10,8 +10,8 @@ from assist.bundle import host_packages, packages
 from assist.bundle.errors import BundleError
 from assist.deployment import Deployment
 from assist.preflight import libpython_package
-from spec.catalogue import DIRECTORY
-from spec.service import Service
+from stackfile.catalogue import DIRECTORY
+from stackfile.resolved import ResolvedStack
 
 BOOTSTRAP, CONTROL, PIP = "bootstrap.txt", "control.txt", "infra.txt"
 # Each names the virtual environment that it runs in, which is made from the lock file of that name.
@@ -77,7 +77,7 @@ def _packages(deployment: Deployment) -> tuple[str, ...]:
     return (libpython_package(sys.version_info),) if local else ()
 
 
-def images(service: Service) -> tuple[str, ...]:
+def images(service: ResolvedStack) -> tuple[str, ...]:
     """Return the container images that the service's objects name on a cluster."""
     if service.kubernetes is None:
         return ()

@@ -9,13 +9,13 @@ from jinja2 import StrictUndefined, TemplateError, meta
 from jinja2.nativetypes import NativeEnvironment
 
 from assist.bundle.errors import BundleError
-from spec import Service
-from spec.catalogue import drivers
+from stackfile import ResolvedStack
+from stackfile.catalogue import drivers
 
 _MODULE = "debian_packages"
 
 
-def wanted(service: Service, ansible: Path, release: str) -> tuple[str, ...]:
+def wanted(service: ResolvedStack, ansible: Path, release: str) -> tuple[str, ...]:
     """Return every package that a task hands to ``debian_packages`` on hosts of ``release`` ("debian 12").
 
     Raises BundleError where a task computes its packages from what is not known before the hosts are seen.
@@ -52,9 +52,9 @@ def _variables(role: Path) -> dict[str, Any]:
     return found
 
 
-def _known(service: Service, release: str) -> dict[str, Any]:
+def _known(service: ResolvedStack, release: str) -> dict[str, Any]:
     """Return what the roles are told of a host that does everything, under the names that they know it by."""
-    from assist.hosts.facts import EVERYWHERE, EXPORTER, PACKAGES
+    from assist.hosts.role_vars import EVERYWHERE, EXPORTER, PACKAGES
 
     system, _, version = release.partition(" ")
     driver = service.accelerator.driver

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from assist.bundle.errors import BundleError
-from model_loader import names
+from model_loader import path_rules
 from model_loader.errors import PlanError
 
 NAME = "manifest.json"
@@ -90,7 +90,7 @@ def check(manifest: Manifest) -> None:
                 f"the bundle's file {entry.path[:80]!r} is in none of {', '.join(FOLDERS)}. {_AGAIN}"
             )
     try:
-        names.check_names(entry.path for entry in manifest.files)
+        path_rules.check_names(entry.path for entry in manifest.files)
     except PlanError as error:
         raise BundleError(f"the bundle is refused: {error}") from error
     if list(manifest.files) != sorted(manifest.files):

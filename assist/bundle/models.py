@@ -4,17 +4,18 @@ import os
 from pathlib import Path
 
 from assist.bundle.errors import BundleError
-from assist.layout import Layout
-from model_loader import durable, fetch, flags, plan, runs, verify
+from assist.paths import Paths
+from model_loader import atomic_files, commands, fetch, options, plan
 from model_loader.errors import LoaderError
-from model_loader.origins import make_source
 from model_loader.progress import Reporter
-from model_loader.store import Store
-from model_loader.transport import HttpOptions
-from spec.service import Model
+from model_loader.sources.factory import make_source
+from model_loader.sources.transport import HttpOptions
+from model_loader.store import verify
+from model_loader.store.store import Store
+from stackfile.resolved import Model
 
 
-def gather(model: Model, layout: Layout, reporter: Reporter) -> dict[str, Path]:
+def gather(model: Model, layout: Paths, reporter: Reporter) -> dict[str, Path]:
     """Return the model's files by their path in the bundle. Raises BundleError where it has no checksums.
 
     What ``make up`` has fetched is used again; anything else goes to a cache, never to the store in use.
@@ -28,16 +29,16 @@ def gather(model: Model, layout: Layout, reporter: Reporter) -> dict[str, Path]:
     return {f"models/{model.id}/{file.path}": folder / file.path for file in wanted.files}
 
 
-def _stored(wanted: plan.Plan, layout: Layout) -> Path | None:
+def _stored(wanted: plan.Plan, layout: Paths) -> Path | None:
     found = Store(layout.store).find(wanted)
     return found[0] if found and not verify.check(*found) else None
 
 
 def _fetched(wanted: plan.Plan, reporter: Reporter) -> Path:
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "assist-infra" / "models"
-    run = runs.Setup(cache, flags.knobs(None), allow_unpinned=False, deep=True).run(reporter)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ai-assist" / "models"
+    run = commands.Setup(cache, options.tuning(None), allow_unpinned=False, deep=True).run(reporter)
     source = make_source(
         None, wanted.model, wanted.revision, HttpOptions(), None, run.options.limits.connections
     )
-    durable.make_folder(cache)
+    atomic_files.make_folder(cache)
     return fetch.fetch(wanted, source, run)

@@ -13,17 +13,17 @@ from packaging import tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from assist.bundle.errors import BundleError
-from assist.bundle.location import checksum
 from assist.bundle.locks import Locked, read
-from assist.layout import Layout
+from assist.bundle.paths import checksum
+from assist.paths import Paths
 
 
 def cache() -> Path:
     """Return where downloaded wheels are kept between builds."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "assist-infra" / "wheels"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ai-assist" / "wheels"
 
 
-def gather(locked: Iterable[Locked], layout: Layout, folder: Path) -> dict[str, Path]:
+def gather(locked: Iterable[Locked], layout: Paths, folder: Path) -> dict[str, Path]:
     """Return a wheel for each locked package, by its path in the bundle; pip downloads what ``folder`` lacks.
 
     Raises BundleError with pip's own words.
@@ -64,7 +64,7 @@ def _tags(file: Path) -> frozenset[tags.Tag]:
         return frozenset()
 
 
-def _download(missing: list[Locked], layout: Layout, folder: Path) -> None:
+def _download(missing: list[Locked], layout: Paths, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".") as work:
         lock, target = Path(work) / "lock.txt", Path(work) / "wheels"
@@ -85,7 +85,7 @@ def _rounds(missing: list[Locked]) -> Iterator[list[Locked]]:
         missing = [package for package in missing if first[package.name] != package]
 
 
-def _pip(layout: Layout, work: Path) -> Path:
+def _pip(layout: Paths, work: Path) -> Path:
     """Install the locked pip, which the control environment does not have, to be run and thrown away."""
     lock = work / "pip.txt"
     lock.write_text(pip_of(layout).text + "\n", encoding="utf-8")
@@ -101,7 +101,7 @@ def _pip(layout: Layout, work: Path) -> Path:
     return work / "pip" / "pip"
 
 
-def pip_of(layout: Layout) -> Locked:
+def pip_of(layout: Paths) -> Locked:
     """Return the locked pip: what runs first on a machine that has neither pip nor uv."""
     return next(
         package for package in read([layout.source / "requirements/infra.txt"]) if package.name == "pip"

@@ -2,12 +2,12 @@
 
 from typing import Any
 
-from spec import Service
-from spec.catalogue import drivers
-from spec.hosts import Hosts
+from stackfile import ResolvedStack
+from stackfile.catalogue import drivers
+from stackfile.hosts import Hosts
 
 
-def driver_facts(service: Service, gpus: int) -> dict[str, Any] | None:
+def driver_facts(service: ResolvedStack, gpus: int) -> dict[str, Any] | None:
     """Return the driver's part for a host that uses ``gpus`` GPUs; ``None`` where it uses none."""
     facts = service.accelerator.driver
     if facts is None or gpus == 0:

@@ -6,8 +6,8 @@ from ipaddress import ip_network
 from typing import Any
 
 from assist.hosts.inventory import Inventory
-from spec import Service
-from spec.hosts import Hosts
+from stackfile import ResolvedStack
+from stackfile.hosts import Hosts
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Opening:
         return {"port": self.port, "use": self.use, "ipv4": families[4], "ipv6": families[6]}
 
 
-def openings(service: Service, inventory: Inventory, host: str) -> list[Opening]:
+def openings(service: ResolvedStack, inventory: Inventory, host: str) -> list[Opening]:
     """Return every port of ``host``, by what its groups run."""
     hosts = service.hosts or Hosts()
     found = [Opening(hosts.firewall.ssh_port, "SSH", hosts.firewall.administrators)]
@@ -42,7 +42,7 @@ def _others(inventory: Inventory, *groups: str) -> tuple[str, ...]:
     return () if inventory.single else tuple(inventory.of(*groups))
 
 
-def _gateway(service: Service, hosts: Hosts, inventory: Inventory) -> Iterator[Opening]:
+def _gateway(service: ResolvedStack, hosts: Hosts, inventory: Inventory) -> Iterator[Opening]:
     yield Opening(hosts.front.https_port, "NGINX", hosts.firewall.clients)
     for index in range(hosts.gateway.instances):
         # Every NGINX passes to every gateway, so that one that is replaced is not missed.
@@ -50,7 +50,7 @@ def _gateway(service: Service, hosts: Hosts, inventory: Inventory) -> Iterator[O
         yield Opening(service.gateway.metrics_port + index, "gateway metrics", hosts.firewall.monitoring)
 
 
-def _gpu(service: Service, hosts: Hosts, inventory: Inventory) -> Iterator[Opening]:
+def _gpu(service: ResolvedStack, hosts: Hosts, inventory: Inventory) -> Iterator[Opening]:
     if service.engine.kind == "triton":
         triton = service.triton
         yield Opening(triton.grpc_port, "Triton gRPC", _others(inventory, "gateway"))
@@ -60,13 +60,13 @@ def _gpu(service: Service, hosts: Hosts, inventory: Inventory) -> Iterator[Openi
         yield Opening(service.jobs.metrics_port + index, "worker metrics", hosts.firewall.monitoring)
 
 
-def workers(service: Service) -> int:
+def workers(service: ResolvedStack) -> int:
     """Return how many workers a GPU host has: one for each GPU, and one where the CPU computes."""
     accelerator = service.accelerator
     return 0 if not service.jobs.enabled else accelerator.count if accelerator.is_gpu else 1
 
 
-def _queue(service: Service, hosts: Hosts, inventory: Inventory) -> Iterator[Opening]:
+def _queue(service: ResolvedStack, hosts: Hosts, inventory: Inventory) -> Iterator[Opening]:
     if service.cache.kind == "redis":
         yield Opening(hosts.redis.cache_port, "Redis cache", _others(inventory, "gateway"))
     yield Opening(hosts.redis.queue_port, "Redis queue", _others(inventory, "gateway", "gpu"))

@@ -6,9 +6,9 @@ from typing import Any
 
 from assist.addresses import url_host
 from assist.hosts.inventory import Inventory
-from spec import Service
-from spec.hosts import Hosts
-from spec.render import Paths, gateway_environment, worker_environment
+from stackfile import ResolvedStack
+from stackfile.environment import GatewayPaths, gateway_environment, worker_environment
+from stackfile.hosts import Hosts
 
 # The Tritons that a rolling update has drained: gateways send them no new requests. A reboot removes the
 # file.
@@ -19,7 +19,7 @@ DRAINED = "/run/ai-assist-drained"
 class Processes:
     """The processes of one ``host`` that serve ``service`` from ``model_dir``; ``config`` is their folder."""
 
-    service: Service
+    service: ResolvedStack
     inventory: Inventory
     host: str
     config: str
@@ -31,9 +31,9 @@ class Processes:
         return self.service.hosts or Hosts()
 
     @property
-    def paths(self) -> Paths:
+    def paths(self) -> GatewayPaths:
         """Where both kinds of process find the model, and a gateway its keys."""
-        return Paths(Path(self.model_dir), Path(self.config) / "keys/keys.json")
+        return GatewayPaths(Path(self.model_dir), Path(self.config) / "keys/keys.json")
 
     def ports(self) -> list[dict[str, int]]:
         """Return the ports of each gateway of a host."""

@@ -10,10 +10,19 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from assist.layout import SOURCE
+from assist.paths import SOURCE
 
 # The programs, the locks they are installed from, the facts and the models that come with the project.
-SHIPPED = ("api", "catalogue", "jobs", "model_loader", "models", "requirements", "scripts", "serving", "spec")
+SHIPPED = (
+    "catalogue",
+    "gateway",
+    "model_loader",
+    "models",
+    "requirements",
+    "scripts",
+    "serving",
+    "stackfile",
+)
 # Of Ansible's plugins, what scripts/bootstrap reads the user's pip settings with.
 ALSO = ("LICENSE", "ansible/plugins/module_utils/pip_settings.py")
 COMPLETE = ".complete"

@@ -16,7 +16,7 @@ from fastapi import FastAPI, Request
 from tokenizers import Tokenizer
 from tritonclient.grpc import InferenceServerClient, InferInput
 
-from api.engine.interface import INPUTS
+from gateway.engine.model_metadata import INPUTS
 
 NUMPY = {"UINT32": np.uint32, "INT32": np.int32, "FP32": np.float32, "BOOL": np.bool_}
 MODEL = "fastertransformer"

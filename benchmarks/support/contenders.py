@@ -20,8 +20,8 @@ from tritonclient.utils import np_to_triton_dtype
 
 from benchmarks.support import random_codegen
 from serving.convert import convert
-from serving.repository import Repository, generate
-from tests.support.triton import Triton
+from serving.model_repository import Repository, generate
+from testing.servers.triton import Triton
 
 PROMPT, TOKENS, MOST_CLIENTS = 32, 64, 8
 CORES = len(os.sched_getaffinity(0))

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import httpx
 
-from tests.support.gateway_process import MODEL_DIR, Gateway
-from tests.support.ports import free_ports
-from tests.support.triton import ROOT, Triton
+from testing.ports import free_ports
+from testing.servers.gateway_process import MODEL_DIR, Gateway
+from testing.servers.triton import ROOT, Triton
 
 PYTHON = sys.executable
 
@@ -31,7 +31,7 @@ def process(*argv: str, **options: object) -> Iterator[subprocess.Popen[str]]:
 @contextmanager
 def instant_engine(latency_ms: float) -> Iterator[str]:
     """Run a Triton that computes nothing and answers after ``latency_ms``; give host:port."""
-    argv = (PYTHON, "-m", "tests.support.fake_triton", "--latency-ms", str(latency_ms))
+    argv = (PYTHON, "-m", "testing.doubles.fake_triton", "--latency-ms", str(latency_ms))
     with process(*argv, stdout=subprocess.PIPE) as running:
         assert running.stdout is not None
         yield f"127.0.0.1:{running.stdout.readline().split()[1]}"
@@ -41,7 +41,7 @@ def instant_engine(latency_ms: float) -> Iterator[str]:
 def real_engine(folder: Path) -> Iterator[str]:
     """Run the real Triton with tiny-codegen on CTranslate2; give host:port."""
     from serving.convert import convert
-    from serving.repository import Repository, generate
+    from serving.model_repository import Repository, generate
 
     model, repository = folder / "model", folder / "repository"
     model.mkdir()

@@ -3,14 +3,14 @@
 import pulumi
 import pulumi_gcp as gcp
 
-from spec.gke import APIS
+from stackfile.gke import APIS
 
 
 class Apis(pulumi.ComponentResource):
     """Enables what is needed and never disables it: other things in the project may use the same APIs."""
 
     def __init__(self, name: str, *, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("codecomplete:gcp:Apis", name, None, opts)
+        super().__init__("ai-assist:gcp:Apis", name, None, opts)
         self.services: list[pulumi.Resource] = [
             gcp.projects.Service(
                 f"{name}-{api.partition('.')[0]}",

@@ -6,7 +6,7 @@ import pulumi_gcp as gcp
 from infra.gcp import cluster_settings
 from infra.gcp.network import Network
 from infra.gcp.project import Project, labels
-from spec.gke import Gke
+from stackfile.gke import Gke
 
 # A control plane takes 5 to 15 minutes; a repair that Google makes first holds it up.
 PATIENCE = pulumi.CustomTimeouts(create="45m", update="60m", delete="45m")
@@ -29,7 +29,7 @@ class Cluster(pulumi.ComponentResource):
         depends_on: list[pulumi.Resource],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        super().__init__("codecomplete:gcp:Cluster", name, None, opts)
+        super().__init__("ai-assist:gcp:Cluster", name, None, opts)
         mode = (
             cluster_settings.autopilot(node_account)
             if gke.autopilot

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from infra.gcp.network import PODS, SERVICES
-from spec.gke import Gke
+from stackfile.gke import Gke
 
 Settings = dict[str, Any]
 # IAM decides what the account may do; narrower scopes only add failures that IAM does not explain.

@@ -5,7 +5,7 @@ from typing import Any
 import pulumi
 import pulumi_kubernetes as k8s
 
-from spec.service import Service
+from stackfile.resolved import ResolvedStack
 
 NAME, NAMESPACE = "nvidia-driver-installer", "kube-system"
 # Part of Container-Optimized OS and never pulled; what is pinned is the driver's version, below.
@@ -30,7 +30,7 @@ _ENVIRONMENT = {
 }
 
 
-def install(service: Service, provider: k8s.Provider) -> "DriverInstaller | None":
+def install(service: ResolvedStack, provider: k8s.Provider) -> "DriverInstaller | None":
     """Add the installer where the stack's driver mode wants it; return it, or None."""
     gke = service.gke
     if gke is None or gke.autopilot or not service.accelerator.is_gpu:
@@ -49,7 +49,7 @@ class DriverInstaller(pulumi.ComponentResource):
     """
 
     def __init__(self, name: str, version: str, *, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("codecomplete:gcp:DriverInstaller", name, None, opts)
+        super().__init__("ai-assist:gcp:DriverInstaller", name, None, opts)
         marks = {"app.kubernetes.io/name": NAME, "app.kubernetes.io/part-of": "ai-assist"}
         spec: Any = {
             "selector": {"match_labels": {"app.kubernetes.io/name": NAME}},

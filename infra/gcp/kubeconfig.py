@@ -7,7 +7,7 @@ import pulumi
 
 from infra.gcp.cluster import Cluster
 from infra.gcp.project import Project
-from spec.gke import Gke
+from stackfile.gke import Gke
 
 INSTALL = "install gke-gcloud-auth-plugin: gcloud components install gke-gcloud-auth-plugin"
 

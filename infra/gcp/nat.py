@@ -15,7 +15,7 @@ class Nat(pulumi.ComponentResource):
         region: str,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        super().__init__("codecomplete:gcp:Nat", name, None, opts)
+        super().__init__("ai-assist:gcp:Nat", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         self.router = gcp.compute.Router(name, name=name, network=network, region=region, opts=child)
         self.nat = gcp.compute.RouterNat(

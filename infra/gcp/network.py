@@ -3,7 +3,7 @@
 import pulumi
 import pulumi_gcp as gcp
 
-from spec.gke import Network as Ranges
+from stackfile.gke import Network as Ranges
 
 PODS, SERVICES = "pods", "services"
 
@@ -20,7 +20,7 @@ class Network(pulumi.ComponentResource):
         after: list[pulumi.Resource],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        super().__init__("codecomplete:gcp:Network", name, None, opts)
+        super().__init__("ai-assist:gcp:Network", name, None, opts)
         self.vpc = gcp.compute.Network(
             name,
             name=name,

@@ -7,8 +7,8 @@ import pulumi_gcp as gcp
 
 from infra.gcp.cluster_settings import SCOPE
 from infra.gcp.project import labels
-from spec.gke import CpuPool, Gke, GpuPool
-from spec.service import Accelerator
+from stackfile.gke import CpuPool, Gke, GpuPool
+from stackfile.resolved import Accelerator
 
 # GPU nodes come when Google has them: a stock-out is waited for, within reason.
 PATIENCE = pulumi.CustomTimeouts(create="60m", update="90m", delete="60m")
@@ -39,7 +39,7 @@ class NodePool(pulumi.ComponentResource):
         frozen: bool = False,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        super().__init__("codecomplete:gcp:NodePool", name, None, opts)
+        super().__init__("ai-assist:gcp:NodePool", name, None, opts)
         self.pool = gcp.container.NodePool(
             name,
             cluster=cluster.id,

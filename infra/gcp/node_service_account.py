@@ -21,7 +21,7 @@ class NodeServiceAccount(pulumi.ComponentResource):
         after: list[pulumi.Resource],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        super().__init__("codecomplete:gcp:NodeServiceAccount", name, None, opts)
+        super().__init__("ai-assist:gcp:NodeServiceAccount", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         self.account = gcp.serviceaccount.Account(
             name,

@@ -12,7 +12,7 @@ from infra.gcp.network import Network
 from infra.gcp.node_pools import NodePool
 from infra.gcp.node_service_account import NodeServiceAccount
 from infra.gcp.project import Project, provider
-from spec.service import Service
+from stackfile.resolved import ResolvedStack
 
 
 class Platform(pulumi.ComponentResource):
@@ -25,7 +25,7 @@ class Platform(pulumi.ComponentResource):
     def __init__(
         self,
         name: str,
-        service: Service,
+        service: ResolvedStack,
         config: pulumi.Config,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
@@ -36,7 +36,7 @@ class Platform(pulumi.ComponentResource):
             )
         project = Project.configured(gke)
         google = pulumi.ResourceOptions(providers=[provider(project, service.name)])
-        super().__init__("codecomplete:gcp:Platform", name, None, pulumi.ResourceOptions.merge(opts, google))
+        super().__init__("ai-assist:gcp:Platform", name, None, pulumi.ResourceOptions.merge(opts, google))
         self._service, self._gke = service, gke
         self.account, self.cluster = self._foundation(name, project)
         self.cpu_pool = None if gke.autopilot else self._cpu_pool()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pulumi
 import pulumi_gcp as gcp
 
-from spec.gke import Gke
+from stackfile.gke import Gke
 
 
 @dataclass(frozen=True)

@@ -35,9 +35,9 @@ from pulumi_kubernetes.policy.v1 import PodDisruptionBudget, PodDisruptionBudget
 
 from infra import naming
 from infra.k8s import pods, rollout
-from infra.k8s.scope import Scope
+from infra.k8s.context import Scope
 from infra.k8s.secrets import KEYS_SECRET, SETTINGS_SECRET
-from spec.render import Paths, gateway_environment
+from stackfile.environment import GatewayPaths, gateway_environment
 
 NAME = "gateway"
 KEYS_DIR = "/etc/ai-assist"
@@ -60,7 +60,7 @@ class Gateway(pulumi.ComponentResource):
         priority_class: pulumi.Input[str] | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        super().__init__("codecomplete:k8s:Gateway", name, None, opts)
+        super().__init__("ai-assist:k8s:Gateway", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         self.service = _service(name, scope, child)
         self.deployment = _deployment(name, scope, _template(scope, settings, priority_class), self)
@@ -76,7 +76,7 @@ def scales(scope: Scope) -> bool:
 
 def environment(scope: Scope) -> dict[str, str]:
     """Return the gateway's environment without its secrets."""
-    paths = Paths(Path(pods.model_dir(scope)), Path(KEYS_DIR) / "keys.json")
+    paths = GatewayPaths(Path(pods.model_dir(scope)), Path(KEYS_DIR) / "keys.json")
     return gateway_environment(scope.service, paths)
 
 
@@ -154,7 +154,7 @@ def _container(scope: Scope, settings: tuple[str, ...]) -> ContainerArgs:
         NAME,
         kubernetes.images.gateway,
         pods.size(kubernetes.gateway.cpu_m, kubernetes.gateway.memory_mib),
-        command=["python", "-m", "api"],
+        command=["python", "-m", "gateway"],
         env=[EnvVarArgs(name=name, value=value) for name, value in environment(scope).items()]
         + [_from_secret(name) for name in settings],
         ports=[

@@ -14,17 +14,17 @@ from pulumi_kubernetes.networking.v1 import (
 )
 
 from infra.k8s import gateway
-from infra.k8s.scope import Scope
-from spec.kubernetes import Ingress as Settings
+from infra.k8s.context import Scope
+from stackfile.kubernetes import Ingress as Settings
 
 
-class PublicEntry(pulumi.ComponentResource):
+class GatewayIngress(pulumi.ComponentResource):
     """The Ingress in front of the gateway. ``url`` is what editors are told."""
 
     def __init__(
         self, name: str, scope: Scope, settings: Settings, opts: pulumi.ResourceOptions | None = None
     ) -> None:
-        super().__init__("codecomplete:k8s:PublicEntry", name, None, opts)
+        super().__init__("ai-assist:k8s:PublicEntry", name, None, opts)
         self.ingress = Ingress(
             name,
             metadata=scope.metadata(gateway.NAME, gateway.NAME, dict(settings.annotations)),

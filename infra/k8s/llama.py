@@ -18,8 +18,8 @@ from pulumi_kubernetes.policy.v1 import PodDisruptionBudget, PodDisruptionBudget
 
 from infra import naming
 from infra.k8s import pods, rollout
-from infra.k8s.scope import Scope
-from spec.kubernetes import LLAMA_PORT, LlamaPods
+from infra.k8s.context import Scope
+from stackfile.kubernetes import LLAMA_PORT, LlamaPods
 
 NAME = "llama"
 # What kube-proxies take to forget a pod that ends; it serves meanwhile.
@@ -42,7 +42,7 @@ class LlamaServer(pulumi.ComponentResource):
         priority_class: pulumi.Input[str] | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        super().__init__("codecomplete:k8s:LlamaServer", name, None, opts)
+        super().__init__("ai-assist:k8s:LlamaServer", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         self.service = _service(name, scope, child)
         self.deployment = _deployment(name, scope, settings, priority_class, self)

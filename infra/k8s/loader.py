@@ -15,7 +15,7 @@ from pulumi_kubernetes.core.v1 import (
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 
 from infra.k8s import pods
-from infra.k8s.scope import Scope
+from infra.k8s.context import Scope
 
 NAME = "model-loader-job"
 HUB_SECRET = "model-hub"  # noqa: S105 -- the Secret's name, not a secret
@@ -31,7 +31,7 @@ class LoaderJob(pulumi.ComponentResource):
     def __init__(
         self, name: str, scope: Scope, *, hub_token: bool = False, opts: pulumi.ResourceOptions | None = None
     ) -> None:
-        super().__init__("codecomplete:k8s:LoaderJob", name, None, opts)
+        super().__init__("ai-assist:k8s:LoaderJob", name, None, opts)
         loader = scope.kubernetes.loader
         self.job = Job(
             name,

@@ -14,8 +14,8 @@ from pulumi_kubernetes.scheduling.v1 import PriorityClass
 
 from infra import naming
 from infra.k8s import quota
-from infra.k8s.scope import Scope
-from spec import Service
+from infra.k8s.context import Scope
+from stackfile import ResolvedStack
 
 # Above pods that say nothing (0), far below the system's own (2000000000).
 SERVING_PRIORITY = 100_000
@@ -24,8 +24,8 @@ SERVING_PRIORITY = 100_000
 class ServiceNamespace(pulumi.ComponentResource):
     """The namespace and what guards it. On a shared cluster nothing is made: its owner did that."""
 
-    def __init__(self, name: str, service: Service, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("codecomplete:k8s:ServiceNamespace", name, None, opts)
+    def __init__(self, name: str, service: ResolvedStack, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("ai-assist:k8s:ServiceNamespace", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         plain = Scope(service, "")
         self.namespace: pulumi.Input[str] = plain.kubernetes.namespace

@@ -16,8 +16,8 @@ from pulumi_kubernetes.networking.v1 import (
 
 from infra import naming
 from infra.k8s import gateway, llama, redis, triton
-from infra.k8s.scope import Scope
-from spec.kubernetes import LLAMA_PORT
+from infra.k8s.context import Scope
+from stackfile.kubernetes import LLAMA_PORT
 
 # The cloud's metadata service hands out the node's credentials.
 _METADATA = "169.254.169.254/32"
@@ -28,7 +28,7 @@ class NetworkPolicies(pulumi.ComponentResource):
     """Deny everything in the namespace both ways, then allow each connection that the service is made of."""
 
     def __init__(self, name: str, scope: Scope, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("codecomplete:k8s:NetworkPolicies", name, None, opts)
+        super().__init__("ai-assist:k8s:NetworkPolicies", name, None, opts)
         for policy, spec in policies(scope).items():
             NetworkPolicy(
                 f"{name}-{policy}",

@@ -25,7 +25,7 @@ from pulumi_kubernetes.core.v1 import (
 )
 from pulumi_kubernetes.meta.v1 import LabelSelectorArgs
 
-from infra.k8s.scope import PULL_SECRET, Scope
+from infra.k8s.context import PULL_SECRET, Scope
 
 # Above the ids that base images hand out; the images own their files as this user.
 USER = 10001

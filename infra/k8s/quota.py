@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from infra.k8s.pods import DISK_MIB
 from infra.k8s.rollout import surge
-from spec import Service
-from spec.kubernetes import Kubernetes
+from stackfile import ResolvedStack
+from stackfile.kubernetes import Kubernetes
 
 REDIS_CPU_M, REDIS_MEMORY_MIB = 100, 256
 
@@ -20,7 +20,7 @@ class Use:
     gpus: int = 0
 
 
-def hard(service: Service) -> dict[str, str]:
+def hard(service: ResolvedStack) -> dict[str, str]:
     """Return the ResourceQuota's ``hard``: the sum of every workload while all of them roll at once."""
     kubernetes = service.kubernetes or Kubernetes()
     uses = _uses(service, kubernetes)
@@ -43,7 +43,7 @@ def hard(service: Service) -> dict[str, str]:
     }
 
 
-def _uses(service: Service, kubernetes: Kubernetes) -> list[Use]:
+def _uses(service: ResolvedStack, kubernetes: Kubernetes) -> list[Use]:
     gateway, triton, loader = kubernetes.gateway, kubernetes.triton, kubernetes.loader
     uses = [
         Use(gateway.max_replicas + 1, gateway.cpu_m, gateway.memory_mib),

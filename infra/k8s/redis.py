@@ -20,8 +20,8 @@ from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 
 from infra import naming
 from infra.k8s import pods
+from infra.k8s.context import Scope
 from infra.k8s.quota import REDIS_CPU_M, REDIS_MEMORY_MIB
-from infra.k8s.scope import Scope
 
 NAME = "redis"
 PORT = 6379
@@ -47,7 +47,7 @@ class Redis(pulumi.ComponentResource):
         password: pulumi.Input[str] | None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        super().__init__("codecomplete:k8s:Redis", name, None, opts)
+        super().__init__("ai-assist:k8s:Redis", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         self.url = None if password is None else url(password)
         self.secret = None if password is None else _secret(name, scope, password, child)

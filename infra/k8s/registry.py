@@ -6,7 +6,7 @@ import json
 import pulumi
 from pulumi_kubernetes.core.v1 import Secret
 
-from infra.k8s.scope import PULL_SECRET, Scope
+from infra.k8s.context import PULL_SECRET, Scope
 
 
 class PullSecret(pulumi.ComponentResource):
@@ -21,7 +21,7 @@ class PullSecret(pulumi.ComponentResource):
         token: pulumi.Input[str],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        super().__init__("codecomplete:k8s:PullSecret", name, None, opts)
+        super().__init__("ai-assist:k8s:PullSecret", name, None, opts)
         registry = scope.kubernetes.registry
         login = pulumi.Output.all(user, pulumi.Output.secret(token)).apply(
             lambda pair: _docker_config(registry, *pair)

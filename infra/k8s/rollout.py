@@ -2,11 +2,11 @@
 
 from pulumi_kubernetes.apps.v1 import DeploymentStrategyArgs, RollingUpdateDeploymentArgs
 
-from spec import Service
-from spec.kubernetes import Kubernetes
+from stackfile import ResolvedStack
+from stackfile.kubernetes import Kubernetes
 
 
-def surge(service: Service) -> int:
+def surge(service: ResolvedStack) -> int:
     """Return how many Tritons may start beside the old ones: one on a CPU, else as the spare GPUs allow."""
     if not service.accelerator.is_gpu:
         return 1
@@ -22,7 +22,7 @@ def one_more() -> DeploymentStrategyArgs:
     )
 
 
-def triton_strategy(service: Service) -> DeploymentStrategyArgs:
+def triton_strategy(service: ResolvedStack) -> DeploymentStrategyArgs:
     """Return how Triton rolls with the GPUs there are.
 
     A surge without a free GPU waits for ever (opendatahub-io/kserve pull request 1822): with spare GPUs one

@@ -3,8 +3,8 @@
 import pulumi
 from pulumi_kubernetes.core.v1 import Secret
 
+from infra.k8s.context import Scope
 from infra.k8s.loader import HUB_SECRET
-from infra.k8s.scope import Scope
 
 KEYS_SECRET = "gateway-keys"  # noqa: S105 -- the Secret's name, not a secret
 SETTINGS_SECRET = "gateway-settings"  # noqa: S105 -- the Secret's name, not a secret
@@ -23,7 +23,7 @@ class ServiceSecrets(pulumi.ComponentResource):
         hub_token: pulumi.Input[str] | None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        super().__init__("codecomplete:k8s:ServiceSecrets", name, None, opts)
+        super().__init__("ai-assist:k8s:ServiceSecrets", name, None, opts)
         contents: dict[str, dict[str, pulumi.Input[str]]] = {
             KEYS_SECRET: {"keys.json": keys} if keys is not None else {},
             SETTINGS_SECRET: settings,

@@ -12,8 +12,8 @@ from pulumi_kubernetes.core.v1 import (
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 
 from infra import naming
+from infra.k8s.context import Scope
 from infra.k8s.pods import STORE_CLAIM
-from infra.k8s.scope import Scope
 
 # A class that no provisioner serves, so that the claim binds to our own volume and waits for no other.
 _NO_CLASS = ""
@@ -26,7 +26,7 @@ class ModelStore(pulumi.ComponentResource):
     """
 
     def __init__(self, name: str, scope: Scope, opts: pulumi.ResourceOptions | None = None) -> None:
-        super().__init__("codecomplete:k8s:ModelStore", name, None, opts)
+        super().__init__("ai-assist:k8s:ModelStore", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         self.volume = _host_volume(name, scope, child) if scope.kubernetes.store.kind == "host_path" else None
         self.claim = _claim(name, scope, self.volume, child)

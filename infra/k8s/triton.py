@@ -20,7 +20,7 @@ from pulumi_kubernetes.policy.v1 import PodDisruptionBudget, PodDisruptionBudget
 
 from infra import naming
 from infra.k8s import pods, rollout
-from infra.k8s.scope import Scope
+from infra.k8s.context import Scope
 
 NAME = "triton"
 # The repository is built beside its place and swapped in, so the volume is the folder above it.
@@ -44,7 +44,7 @@ class TritonServer(pulumi.ComponentResource):
         priority_class: pulumi.Input[str] | None = None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        super().__init__("codecomplete:k8s:TritonServer", name, None, opts)
+        super().__init__("ai-assist:k8s:TritonServer", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         self.service = _service(name, scope, child)
         self.deployment = _deployment(name, scope, priority_class, self)
@@ -113,14 +113,14 @@ def repository_command(scope: Scope) -> list[str]:
         "max-queue-delay-us": serving.max_queue_delay_us,
         "max-queue-size": serving.max_queue_size,
     }
-    argv = ["python", "-m", "serving.repository", REPOSITORY]
+    argv = ["python", "-m", "serving.model_repository", REPOSITORY]
     return argv + [f"--{name}={value}" for name, value in options.items()]
 
 
 def server_command(scope: Scope) -> list[str]:
     """Return the argv that starts Triton on that repository."""
     triton = scope.service.triton
-    argv = ["python", "-m", "serving.triton", REPOSITORY, "--host=0.0.0.0"]
+    argv = ["python", "-m", "serving.tritonserver", REPOSITORY, "--host=0.0.0.0"]
     argv += [f"--http-port={triton.http_port}", f"--grpc-port={triton.grpc_port}"]
     argv += [f"--metrics-port={triton.metrics_port}"]
     return argv + (["--gpu"] if scope.service.accelerator.is_gpu else [])

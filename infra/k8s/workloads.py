@@ -3,20 +3,20 @@
 import pulumi
 
 from infra.credentials import Secrets
+from infra.k8s.context import Scope
 from infra.k8s.gateway import Gateway
-from infra.k8s.ingress import PublicEntry
+from infra.k8s.ingress import GatewayIngress
 from infra.k8s.llama import LlamaServer
 from infra.k8s.loader import LoaderJob
-from infra.k8s.monitor import ServiceMonitors
 from infra.k8s.namespace import ServiceNamespace
 from infra.k8s.network import NetworkPolicies
 from infra.k8s.redis import Redis
 from infra.k8s.registry import PullSecret
-from infra.k8s.scope import Scope
 from infra.k8s.secrets import ServiceSecrets
+from infra.k8s.service_monitors import ServiceMonitors
 from infra.k8s.store import ModelStore
 from infra.k8s.triton import TritonServer
-from spec import Service
+from stackfile import ResolvedStack
 
 
 class Workloads(pulumi.ComponentResource):
@@ -25,12 +25,12 @@ class Workloads(pulumi.ComponentResource):
     def __init__(
         self,
         name: str,
-        service: Service,
+        service: ResolvedStack,
         *,
         secrets: Secrets | None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        super().__init__("codecomplete:k8s:Workloads", name, None, opts)
+        super().__init__("ai-assist:k8s:Workloads", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
         home = ServiceNamespace(name, service, child)
         scope = Scope(service, home.namespace)
@@ -59,7 +59,7 @@ def _redis(
     return Redis(f"{name}-redis", scope, password=password, opts=child).url
 
 
-def _secret_settings(service: Service) -> tuple[str, ...]:
+def _secret_settings(service: ResolvedStack) -> tuple[str, ...]:
     return ("ASSIST_REDIS_URL",) if service.cache.kind == "redis" else ()
 
 
@@ -89,7 +89,7 @@ def _secrets(
 
 def _entry(name: str, scope: Scope, child: pulumi.ResourceOptions) -> pulumi.Output[str]:
     if scope.kubernetes.ingress:
-        return pulumi.Output.from_input(PublicEntry(name, scope, scope.kubernetes.ingress, child).url)
+        return pulumi.Output.from_input(GatewayIngress(name, scope, scope.kubernetes.ingress, child).url)
     port = scope.service.gateway.port
     return pulumi.Output.format("http://gateway.{0}.svc:{1}", scope.namespace, port)
 

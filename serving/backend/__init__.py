@@ -1,5 +1,6 @@
-"""The Python backend: FasterTransformer's tensors in front, a runtime behind, a scheduler between.
+"""The Python backend for Triton: reads FasterTransformer's tensors, schedules rows, calls a runtime.
 
-This package is copied whole into the Triton model repository and runs in Triton's stub process, so it imports
-nothing of the project but itself (relatively), and of others only numpy and the runtime's own wheel.
+The whole package is copied into the Triton model repository and runs in Triton's stub process. It therefore
+imports no other package of this project (and itself relatively), and otherwise only numpy and the wheel of a
+runtime.
 """

@@ -1,4 +1,4 @@
-"""What Triton's Python backend loads: it turns requests into jobs and answers each as it is done."""
+"""The model that Triton's Python backend loads: starts each request, and responds when it is finished."""
 
 import json
 from pathlib import Path
@@ -8,19 +8,19 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from . import tensors
-from .outbox import Outbox
 from .replies import StreamReply, UnaryReply, send_end, send_error
-from .rows import BadRequestError, Job, Reply
+from .requests import BadRequestError, Reply, Request
+from .response_sender import ResponseSender
 from .runtimes import Options, load
 from .scheduler import Scheduler
 from .withdrawals import Withdrawals
 
 
 class TritonPythonModel:
-    """Serves both the unary model and its decoupled twin; Triton never waits for a result in ``execute``."""
+    """Serves the unary model and its decoupled twin; ``execute`` returns without waiting for a result."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Load the model. Raises with the remedy, which makes Triton refuse to start."""
+        """Load the model. An exception, which names the remedy, makes Triton refuse to start."""
         _check_numpy()
         config = json.loads(args["model_config"])
         parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
@@ -31,56 +31,66 @@ class TritonPythonModel:
         self._limits = tensors.Limits(
             self._runtime.vocabulary_size, self._runtime.eos_id, int(parameters["context_length"])
         )
-        self._outbox = Outbox(lambda error: pb_utils.Logger.log_error(f"reply not sent: {error}"))
+        self._sender = ResponseSender(
+            lambda error: pb_utils.Logger.log_error(f"could not send a response: {error}")
+        )
         self._withdrawals = Withdrawals()
-        self._scheduler = Scheduler(self._runtime, self._outbox, backlog=int(parameters["backlog"]))
+        self._scheduler = Scheduler(self._runtime, self._sender, backlog=int(parameters["backlog"]))
 
     def execute(self, requests: list[Any]) -> None:
-        """Start each request on its own; one that is bad is answered at once and touches no other."""
-        for request in requests:
-            sender = request.get_response_sender()
+        """Start each request on its own; an invalid one receives an error at once and affects no other."""
+        for triton_request in requests:
+            triton_sender = triton_request.get_response_sender()
             try:
-                asked = json.loads(request.parameters() or "{}")
-                if self._decoupled and "withdraw" in asked:
-                    self._withdrawals.note(str(asked["withdraw"]))
-                    self._scheduler.look()
-                    send_end(sender)
+                parameters = json.loads(triton_request.parameters() or "{}")
+                if self._decoupled and "withdraw" in parameters:
+                    self._withdrawals.note(str(parameters["withdraw"]))
+                    self._scheduler.check_cancelled()
+                    send_end(triton_sender)
                 else:
-                    self._scheduler.submit(self._job(request, sender, asked))
+                    self._scheduler.submit(self._request(triton_request, triton_sender, parameters))
             except BadRequestError as error:
-                send_error(sender, error)
+                send_error(triton_sender, error)
 
     def finalize(self) -> None:
         """Stop the threads and free the model."""
         self._scheduler.close()
-        self._outbox.close()
+        self._sender.close()
         self._runtime.close()
         self._withdrawals.close()
 
-    def _job(self, request: Any, sender: Any, asked: dict[str, Any]) -> Job:  # noqa: ANN401 -- Triton ships no types
-        found = {name: pb_utils.get_input_tensor_by_name(request, name) for name in self._inputs}
-        arrays = {name: tensor.as_numpy() for name, tensor in found.items() if tensor is not None}
+    def _request(self, triton_request: Any, triton_sender: Any, parameters: dict[str, Any]) -> Request:  # noqa: ANN401 -- Triton ships no types
+        inputs = {name: pb_utils.get_input_tensor_by_name(triton_request, name) for name in self._inputs}
+        arrays = {name: tensor.as_numpy() for name, tensor in inputs.items() if tensor is not None}
         lengths = [int(length) for length in arrays["input_lengths"].reshape(-1)]
         reply: Reply
         if self._decoupled:
-            reply = StreamReply(sender, lengths, self._withdrawals.asker(asked.get("withdrawable")))
+            reply = StreamReply(
+                triton_sender, lengths, self._withdrawals.check(parameters.get("withdrawable"))
+            )
         else:
-            reply = UnaryReply(sender, arrays["input_ids"].shape[-1], lengths)
-        job = Job(reply, self._outbox.put, request.timeout() / 1e6)
-        score_from = asked.get("score_from")
+            reply = UnaryReply(triton_sender, arrays["input_ids"].shape[-1], lengths)
+        request = Request(reply, self._sender.put, triton_request.timeout() / 1e6)
+        score_from = parameters.get("score_from")
         if score_from is not None and self._decoupled:
-            raise BadRequestError("the streaming model scores nothing: send score_from to its unary twin")
+            raise BadRequestError(
+                "the streaming model cannot score prompt tokens: send score_from to the unary model"
+            )
         tensors.add_rows(
-            job, arrays, self._limits, mergeable=bool(asked.get("batchable")), score_from=score_from
+            request,
+            arrays,
+            self._limits,
+            mergeable=bool(parameters.get("batchable")),
+            score_from=score_from,
         )
-        return job
+        return request
 
 
 def _check_numpy() -> None:
     if int(np.__version__.split(".", 1)[0]) >= 2:
         raise RuntimeError(
-            f"numpy {np.__version__} breaks this Triton's Python backend (each answer becomes 'output tensor "
-            "shape does not match'): install numpy>=1.26.4,<2 into the serving environment"
+            f"numpy {np.__version__} breaks this Triton's Python backend (each response becomes 'output "
+            "tensor shape does not match'): install numpy>=1.26.4,<2 into the serving environment"
         )
 
 

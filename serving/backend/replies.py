@@ -1,4 +1,4 @@
-"""The way back to a client through Triton."""
+"""The responses to a client, sent through Triton."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -8,38 +8,38 @@ from typing import Any
 import triton_python_backend_utils as pb_utils
 
 from . import tensors
-from .rows import BadRequestError, Job, Row
+from .requests import BadRequestError, OutputRow, Request
 from .scheduler import CancelledError
 
 
 class _Reply:
-    """A client that one thread answers while another asks whether it is still there.
+    """The responses of one request: one thread sends them while another checks for a cancellation.
 
-    Triton 2.51 frees what it keeps of a request with the final response. Asked about a cancellation after
-    that, or given another response, it dies of SIGSEGV (``TRITONBACKEND_ResponseFactoryIsCancelled``,
-    ``TRITONBACKEND_ResponseSend``; one cancelled stream in 500). So all of them take turns, and the final
-    response is the last.
+    Triton 2.51 frees a request's data with the final response. A check for a cancellation or another response
+    after that crashes it with SIGSEGV (``TRITONBACKEND_ResponseFactoryIsCancelled``,
+    ``TRITONBACKEND_ResponseSend``; one cancelled stream in 500). A lock therefore orders these calls, and
+    nothing follows the final response.
     """
 
     def __init__(self, sender: Any, withdrawn: Callable[[], bool] = lambda: False) -> None:  # noqa: ANN401 -- Triton ships no types
         self._sender = sender
         self._withdrawn = withdrawn
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         self._ended = False
 
     def failed(self, error: Exception) -> None:
-        """Send an error, and end the exchange."""
-        with self._last_turn():
+        """Send an error as the final response."""
+        with self._final():
             send_error(self._sender, error)
 
     def cancelled(self) -> bool:
-        """Say whether the client has gone."""
-        with self._turn:
+        """Return whether the client has cancelled the request, withdrawn it or disconnected."""
+        with self._lock:
             return not self._ended and (self._withdrawn() or bool(self._sender.is_cancelled()))
 
     @contextmanager
-    def _last_turn(self) -> Iterator[None]:
-        with self._turn:
+    def _final(self) -> Iterator[None]:
+        with self._lock:
             self._ended = True
             yield
 
@@ -52,43 +52,43 @@ class UnaryReply(_Reply):
         self._width = width
         self._lengths = lengths
 
-    def tokens(self, row: Row, start: int, stop: int, *, final: bool) -> None:
-        """Wait: everything goes out together."""
+    def tokens(self, row: OutputRow, start: int, stop: int, *, final: bool) -> None:
+        """Do nothing: all tokens are sent together."""
 
-    def done(self, job: Job) -> None:
+    def done(self, request: Request) -> None:
         """Send the response."""
-        outputs = tensors.unary_outputs(job.rows, self._width, self._lengths)
-        with self._last_turn():
+        outputs = tensors.unary_outputs(request.rows, self._width, self._lengths)
+        with self._final():
             _send(self._sender, outputs, final=True)
 
 
 class StreamReply(_Reply):
-    """A response for each row's new tokens, then the end of the stream."""
+    """One response for the new tokens of each row, then the end of the stream."""
 
     def __init__(self, sender: Any, lengths: Sequence[int], withdrawn: Callable[[], bool]) -> None:  # noqa: ANN401 -- Triton ships no types
         super().__init__(sender, withdrawn)
         self._lengths = lengths
 
-    def tokens(self, row: Row, start: int, stop: int, *, final: bool) -> None:
+    def tokens(self, row: OutputRow, start: int, stop: int, *, final: bool) -> None:
         """Send the new tokens of a row."""
         outputs = tensors.stream_outputs(row, start, stop, self._lengths[row.index], final=final)
-        with self._turn:
+        with self._lock:
             if not self._ended:
                 _send(self._sender, outputs, final=False)
 
-    def done(self, _job: Job) -> None:
+    def done(self, _request: Request) -> None:
         """End the stream."""
-        with self._last_turn():
+        with self._final():
             send_end(self._sender)
 
 
 def send_end(sender: Any) -> None:  # noqa: ANN401 -- Triton ships no types
-    """End the exchange."""
+    """Send the final response, without tensors."""
     sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
 
 def send_error(sender: Any, error: Exception) -> None:  # noqa: ANN401 -- Triton ships no types
-    """Answer with an error of the fitting gRPC status, and end the exchange."""
+    """Send an error with the matching gRPC status as the final response."""
     code = pb_utils.TritonError.INTERNAL
     if isinstance(error, BadRequestError):
         code = pb_utils.TritonError.INVALID_ARG

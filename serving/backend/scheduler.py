@@ -1,7 +1,7 @@
-"""Put rows of many requests together into batches, and bound how much waits.
+"""Combines rows of several requests into batches, and bounds the number of rows that wait.
 
-Rows with equal settings and prompts of similar length run as one batch. A row whose seed the caller chose is
-drawn only together with the rows of its own request, so that nothing a stranger sends changes its text.
+Rows with equal parameters and prompts of similar length run as one batch. A row whose seed the caller chose
+runs only with rows of its own request, so that no other request changes its text.
 """
 
 import threading
@@ -9,95 +9,95 @@ import time
 from collections import deque
 from collections.abc import Iterable
 
-from .outbox import Outbox
-from .rows import BadRequestError, Job, Row, Settings
+from .requests import BadRequestError, OutputRow, Request, SamplingParams
+from .response_sender import ResponseSender
 from .runtimes.base import Runtime
 
 # CTranslate2 reads the shortest prompt of a batch at once and the rest of the longer ones token by token:
-# beyond this many tokens, two batches are cheaper than one.
+# beyond this difference in tokens, two batches are faster than one.
 LENGTH_SPREAD = 16
 POLL_S = 0.1
 
 
 class CancelledError(Exception):
-    """The client has gone, or its time is up."""
+    """The client has cancelled the request or disconnected, or the request has timed out."""
 
 
-class Unit:
-    """Rows that must run together, and whether others may join them."""
+class RowGroup:
+    """Rows that must run together. Other groups may join their batch unless they are ``exclusive``."""
 
-    def __init__(self, rows: list[Row], *, exclusive: bool) -> None:
+    def __init__(self, rows: list[OutputRow], *, exclusive: bool) -> None:
         self.rows = rows
         self.exclusive = exclusive
 
     @property
-    def settings(self) -> Settings:
-        """The settings, equal for all rows."""
-        return self.rows[0].settings
+    def params(self) -> SamplingParams:
+        """The parameters, which are equal for all rows."""
+        return self.rows[0].params
 
-    def may_join(self, head: "Unit") -> bool:
-        """Say whether this unit has the same text in one batch with ``head`` as alone."""
-        if self.exclusive or self.settings != head.settings:
+    def may_join(self, head: "RowGroup") -> bool:
+        """Return whether this group generates the same text in one batch with ``head`` as alone."""
+        if self.exclusive or self.params != head.params:
             return False
-        # In a batch of mixed lengths CTranslate2 counts prompt tokens that it read late as generated ones.
-        spread = 0 if self.settings.looks_back else LENGTH_SPREAD
+        # In a batch of mixed lengths CTranslate2 treats prompt tokens that it reads late as generated tokens.
+        spread = 0 if self.params.depends_on_context else LENGTH_SPREAD
         return abs(len(self.rows[0].prompt) - len(head.rows[0].prompt)) <= spread
 
 
 class Scheduler:
-    """Threads that take batches off a bounded queue and run them, and one that notices who has gone."""
+    """Threads that take batches off a bounded queue and run them, and one that detects cancelled requests."""
 
-    def __init__(self, runtime: Runtime, outbox: Outbox, *, backlog: int) -> None:
-        """Start the threads. At most ``backlog`` rows wait; more make ``submit`` block."""
+    def __init__(self, runtime: Runtime, sender: ResponseSender, *, backlog: int) -> None:
+        """Start the threads. At most ``backlog`` rows wait; while more would wait, ``submit`` blocks."""
         self._runtime = runtime
-        self._outbox = outbox
+        self._sender = sender
         self._backlog = backlog
-        self._waiting: deque[Unit] = deque()
-        self._live: set[Job] = set()
+        self._waiting: deque[RowGroup] = deque()
+        self._live: set[Request] = set()
         self._changed = threading.Condition()
         self._closed = False
-        self._look = threading.Event()
+        self._check_now = threading.Event()
         targets = [self._work] * runtime.parallel + [self._watch]
         self._threads = [threading.Thread(target=target, daemon=True) for target in targets]
         for thread in self._threads:
             thread.start()
 
-    def submit(self, job: Job) -> None:
-        """Queue the rows of a job. Blocks while the queue is full: then Triton's own fills up and refuses."""
-        units = list(split(job.rows, self._runtime.max_rows))
+    def submit(self, request: Request) -> None:
+        """Queue the rows of a request. Block while the queue is full, so that Triton's own queue fills up."""
+        groups = list(split(request.rows, self._runtime.max_rows))
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._rows_waiting() < self._backlog)
-            self._live.add(job)
-            self._waiting.extend(units)
+            self._live.add(request)
+            self._waiting.extend(groups)
             self._changed.notify_all()
 
-    def look(self) -> None:
-        """Look now who has gone."""
-        self._look.set()
+    def check_cancelled(self) -> None:
+        """Check now, not at the next poll, which requests are cancelled."""
+        self._check_now.set()
 
     def close(self) -> None:
-        """Fail what waits or runs, and stop the threads."""
+        """Fail the requests that wait or run, and stop the threads."""
         with self._changed:
             self._closed = True
-            jobs = list(self._live)
+            requests = list(self._live)
             self._waiting.clear()
             self._changed.notify_all()
-        for job in jobs:
-            job.fail(CancelledError("the server is shutting down"))
+        for request in requests:
+            request.fail(CancelledError("the server is shutting down"))
         for thread in self._threads:
             thread.join(timeout=10)
 
     def _rows_waiting(self) -> int:
-        return sum(len(unit.rows) for unit in self._waiting)
+        return sum(len(group.rows) for group in self._waiting)
 
     def _work(self) -> None:
-        while (rows := self._take()) is not None:
-            rows = [row for row in rows if not row.job.stopped]
+        while (rows := self._next_batch()) is not None:
+            rows = [row for row in rows if not row.request.stopped]
             if rows:
                 self._run(rows)
 
-    def _take(self) -> list[Row] | None:
-        """Wait for work; return the rows of the next batch, or None at the end."""
+    def _next_batch(self) -> list[OutputRow] | None:
+        """Wait for rows and return the next batch, or None when the scheduler is closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._waiting)
             if self._closed:
@@ -105,79 +105,79 @@ class Scheduler:
             head = self._waiting.popleft()
             rows = list(head.rows)
             if not head.exclusive:
-                rows += self._mates(head, self._runtime.max_rows - len(rows))
+                rows += self._joining(head, self._runtime.max_rows - len(rows))
             self._changed.notify_all()
             return rows
 
-    def _mates(self, head: Unit, room: int) -> list[Row]:
-        mates = [unit for unit in self._waiting if unit.may_join(head)][:room]
-        for unit in mates:
-            self._waiting.remove(unit)
-        return [row for unit in mates for row in unit.rows]
+    def _joining(self, head: RowGroup, room: int) -> list[OutputRow]:
+        groups = [group for group in self._waiting if group.may_join(head)][:room]
+        for group in groups:
+            self._waiting.remove(group)
+        return [row for group in groups for row in group.rows]
 
-    def _run(self, rows: list[Row]) -> None:
+    def _run(self, rows: list[OutputRow]) -> None:
         """Run one batch; if it fails, run each of its rows that has no token yet alone."""
         try:
             self._call(rows)
-        except Exception as error:  # noqa: BLE001 -- whatever a runtime raises belongs to the client that caused it
-            jobs = {row.job for row in rows}
+        except Exception as error:  # noqa: BLE001 -- any error of a runtime belongs to the client that caused it
+            requests = {row.request for row in rows}
             for row in rows:
-                if len(jobs) > 1 and not row.ids and not row.job.stopped:
+                if len(requests) > 1 and not row.ids and not row.request.stopped:
                     self._run([row])
                 elif not row.finished:
-                    row.job.fail(error)
-                    self._outbox.put(row)
+                    row.request.fail(error)
+                    self._sender.put(row)
         for row in rows:
             row.finish()
 
-    def _call(self, rows: list[Row]) -> None:
-        if not rows[0].settings.score:
+    def _call(self, rows: list[OutputRow]) -> None:
+        if not rows[0].params.score:
             self._runtime.generate(rows)
         elif hasattr(self._runtime, "score"):
             self._runtime.score(rows)
         else:
-            raise BadRequestError("this runtime cannot score text: serve the model with ctranslate2")
+            raise BadRequestError("this runtime cannot score prompt tokens: serve the model with ctranslate2")
 
     def _watch(self) -> None:
-        """Stop the jobs whose client has gone or whose time is up.
+        """Stop the requests that are cancelled or have timed out.
 
-        Asking Triton costs a round trip to its process (about 0.15 ms), so it is done here and not at every
+        Asking Triton costs a round trip to its process (about 0.15 ms), so this thread asks, and not at every
         token.
         """
         while not self._closed:
-            self._look.wait(POLL_S)
-            self._look.clear()
-            for job in list(self._live):
-                if job.answered:
-                    self._live.discard(job)
-                elif time.monotonic() > job.expires:
-                    job.fail(CancelledError("the request's timeout has passed"))
-                elif job.reply.cancelled():
-                    job.fail(CancelledError("the client cancelled the request"))
+            self._check_now.wait(POLL_S)
+            self._check_now.clear()
+            for request in list(self._live):
+                if request.answered:
+                    self._live.discard(request)
+                elif time.monotonic() > request.expires:
+                    request.fail(CancelledError("the request's timeout has passed"))
+                elif request.reply.cancelled():
+                    request.fail(CancelledError("the client cancelled the request"))
             self._drop_stopped()
 
     def _drop_stopped(self) -> None:
         with self._changed:
-            keep = [unit for unit in self._waiting if not unit.rows[0].job.stopped]
+            keep = [group for group in self._waiting if not group.rows[0].request.stopped]
             if len(keep) != len(self._waiting):
                 self._waiting = deque(keep)
                 self._changed.notify_all()
 
 
-def split(rows: Iterable[Row], max_rows: int) -> Iterable[Unit]:
-    """Divide the rows of one request into units: seeded rows together, all others free to join any batch."""
-    seeded: list[Row] = []
+def split(rows: Iterable[OutputRow], max_rows: int) -> Iterable[RowGroup]:
+    """Divide the rows of one request into groups: seeded rows together, every other row on its own."""
+    seeded: list[OutputRow] = []
     for row in rows:
-        if row.settings.score and row.score_from < len(row.prompt):
-            yield Unit([row], exclusive=False)
+        if row.params.score and row.score_from < len(row.prompt):
+            yield RowGroup([row], exclusive=False)
         elif row.limit == 0:
             row.finish()
-        elif row.seed is None or row.settings.greedy:
-            yield Unit([row], exclusive=False)
-        elif seeded and (row.settings != seeded[0].settings or len(seeded) == max_rows):
-            yield Unit(seeded, exclusive=True)
+        elif row.seed is None or row.params.greedy:
+            yield RowGroup([row], exclusive=False)
+        elif seeded and (row.params != seeded[0].params or len(seeded) == max_rows):
+            yield RowGroup(seeded, exclusive=True)
             seeded = [row]
         else:
             seeded.append(row)
     if seeded:
-        yield Unit(seeded, exclusive=True)
+        yield RowGroup(seeded, exclusive=True)

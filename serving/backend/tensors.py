@@ -1,4 +1,10 @@
-"""FasterTransformer's tensors, as FauxPilot sends and reads them (issue 3; api_contract section 2.1)."""
+"""FasterTransformer's tensors, as FauxPilot sends and reads them.
+
+The inputs and outputs are those of NVIDIA's FasterTransformer backend for GPT-J models (``config.pbtxt`` in
+all_models/gptj/fastertransformer of https://github.com/triton-inference-server/fastertransformer_backend).
+FauxPilot's proxy fills and reads them (copilot_proxy/utils/codegen.py of
+https://github.com/fauxpilot/fauxpilot). A client that was written for these two works with this backend.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .rows import BadRequestError, Job, Row, Settings, Words
+from .requests import BadRequestError, OutputRow, Request, SamplingParams, Words
 
 Tensors = Mapping[str, NDArray[Any]]
 
@@ -18,7 +24,7 @@ STREAM_OUTPUTS = (*OUTPUTS, "row_index", "row_final")
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What the loaded model can take."""
+    """The limits of the loaded model: ids are below ``vocabulary_size``, lengths are in tokens."""
 
     vocabulary_size: int
     eos_id: int
@@ -26,20 +32,19 @@ class Limits:
 
 
 def add_rows(
-    job: Job, tensors: Tensors, limits: Limits, *, mergeable: bool, score_from: int | None = None
+    request: Request, tensors: Tensors, limits: Limits, *, mergeable: bool, score_from: int | None = None
 ) -> None:
-    """Add one row per line of ``input_ids`` ``[n, length]`` to the job.
+    """Add one row for each row of ``input_ids`` ``[n, length]`` to the request.
 
-    With ``mergeable`` the seeds do not matter, because the caller did not choose them. ``score_from`` asks
-    for the log probabilities of the prompt's tokens from there on instead of new ones. Raises
-    ``BadRequestError``.
+    With ``mergeable`` the seeds are ignored, because the caller did not choose them. With ``score_from`` no
+    token is generated; the prompt's tokens from that position on are scored. Raises ``BadRequestError``.
     """
     ids = tensors["input_ids"]
     for index in range(ids.shape[0]):
         read = _RowReader(tensors, index, limits)
         prompt, limit = read.prompt(), read.integer("request_output_len", 0)
         if limit < 0:
-            raise BadRequestError(f"request_output_len is {limit}: it must not be negative")
+            raise BadRequestError(f"request_output_len is {limit}: the value must not be negative")
         if len(prompt) + limit > limits.context_length:
             raise BadRequestError(
                 f"{len(prompt)} prompt tokens and {limit} requested tokens exceed the model's context length "
@@ -49,25 +54,25 @@ def add_rows(
         stop = read.words("stop_words_list")
         if score_from is not None:
             _check_score(score_from, len(prompt), limit)
-            row = Row(job, index, prompt, 0, Settings(score=True), score_from=score_from)
+            row = OutputRow(request, index, prompt, 0, SamplingParams(score=True), score_from=score_from)
         else:
-            # A model needs something to continue: an empty prompt is continued from the end-of-text token.
-            row = Row(job, index, prompt or [limits.eos_id], limit, read.settings(), seed, stop)
-        job.rows.append(row)
+            # A model needs at least one token: an empty prompt is replaced by the end-of-text token.
+            row = OutputRow(request, index, prompt or [limits.eos_id], limit, read.params(), seed, stop)
+        request.rows.append(row)
 
 
 def _check_score(score_from: int, length: int, limit: int) -> None:
     if limit:
-        raise BadRequestError(f"request_output_len is {limit}: with score_from it must be 0")
+        raise BadRequestError(f"request_output_len is {limit}: with score_from the value must be 0")
     if not 1 <= score_from <= length:
         raise BadRequestError(
-            f"score_from is {score_from}: it must be from 1 (nothing stands before token 0) to the prompt's "
+            f"score_from is {score_from}: the value must be from 1 (token 0 has no context) to the prompt's "
             f"{length} tokens"
         )
 
 
 class _RowReader:
-    """Reads one row's scalars; an absent tensor has its default."""
+    """Reads the values of one row; an absent tensor has its default."""
 
     def __init__(self, tensors: Tensors, index: int, limits: Limits) -> None:
         self._tensors = tensors
@@ -82,10 +87,10 @@ class _RowReader:
         prompt = [int(token) for token in ids[:length]]
         size = self._limits.vocabulary_size
         if prompt and not 0 <= min(prompt) <= max(prompt) < size:
-            raise BadRequestError(f"input_ids holds a token outside the model's vocabulary of {size}")
+            raise BadRequestError(f"input_ids has a token outside the model's vocabulary of {size}")
         return prompt
 
-    def settings(self) -> Settings:
+    def params(self) -> SamplingParams:
         if self.integer("beam_width", 1) > 1:
             raise BadRequestError(
                 "beam search is not supported: send beam_width 1 (and more rows for more choices)"
@@ -94,18 +99,17 @@ class _RowReader:
         top_p = self.real("runtime_top_p", 1.0)
         temperature = self.real("temperature", 1.0)
         if temperature < 0:
-            raise BadRequestError(f"temperature is {temperature}: it must not be negative")
+            raise BadRequestError(f"temperature is {temperature}: the value must not be negative")
         end_id = self.integer("end_id", self._limits.eos_id)
         greedy = top_k == 1 or temperature == 0 or (top_k == 0 and top_p <= 0)
-        return Settings(
-            # One spelling of greedy, so that all greedy rows can share a batch.
+        return SamplingParams(
+            # All spellings of greedy become one, so that all greedy rows can share a batch.
             top_k=1 if greedy else min(max(top_k, 0), self._limits.vocabulary_size),
             top_p=top_p if 0 < top_p < 1 and not greedy else 1.0,
             temperature=1.0 if greedy else temperature,
-            # FauxPilot hands OpenAI's frequency_penalty on as this; its default there, 0, means no penalty.
+            # FauxPilot passes OpenAI's frequency_penalty here, whose default, 0, means no penalty.
             repetition_penalty=self.real("repetition_penalty", 1.0) or 1.0,
-            # FauxPilot's clients send 50256 to any model; outside the vocabulary it can only mean "the usual
-            # one".
+            # FauxPilot's clients send 50256 to any model; outside the vocabulary it means the default.
             end_id=end_id if 0 <= end_id < self._limits.vocabulary_size else self._limits.eos_id,
             bad_words=self.words("bad_words_list"),
         )
@@ -119,11 +123,11 @@ class _RowReader:
         if value is None:
             return default
         if not math.isfinite(value):
-            raise BadRequestError(f"{name} is {value}: it must be a finite number")
-        return round(float(value), 6)  # float32 0.2 and 0.2 sent by another client are one setting
+            raise BadRequestError(f"{name} is {value}: the value must be a finite number")
+        return round(float(value), 6)  # 0.2 as float32 and as float64 become one parameter
 
     def words(self, name: str) -> Words:
-        """Read a word list ``[n, 2, width]``: the words' ids in a row, and where each ends (-1 fills up)."""
+        """Read a word list ``[n, 2, width]``: all words' ids, and the end of each word (-1: padding)."""
         tensor = self._tensors.get(name)
         if tensor is None:
             return ()
@@ -132,7 +136,7 @@ class _RowReader:
         for end in (int(end) for end in ends if end > 0):
             if not start <= end <= len(ids):
                 raise BadRequestError(
-                    f"{name} has the offset {end}: offsets must rise and stay within its ids"
+                    f"{name} has the offset {end}: offsets must increase and stay within its ids"
                 )
             words.append(tuple(int(token) for token in ids[start:end]))
             start = end
@@ -144,17 +148,17 @@ class _RowReader:
         return None if tensor is None else tensor[self._index].reshape(-1)[0]
 
 
-def unary_outputs(rows: Sequence[Row], width: int, lengths: Sequence[int]) -> dict[str, NDArray[Any]]:
-    """Build the answer of one request: ``output_ids [n, 1, width + limit]`` and its companions.
+def unary_outputs(rows: Sequence[OutputRow], width: int, lengths: Sequence[int]) -> dict[str, NDArray[Any]]:
+    """Return the outputs of one request: ``output_ids [n, 1, width + limit]`` and the other tensors.
 
-    ``lengths`` are the prompts' lengths as the client sees them. What is after a row's end is filled with its
-    end_id. ``output_log_probs`` of rows that are scored are their prompts', filled up with zeros.
+    ``lengths`` are the lengths of the prompts as the client sent them. The rest after a row's end is filled
+    with its end_id. ``output_log_probs`` of scored rows are those of their prompts, padded with zeros.
     """
     room = max((row.limit for row in rows), default=0)
     ids = np.empty((len(rows), 1, width + room), np.uint32)
     log_probs = np.zeros((len(rows), 1, max(room, *(len(row.log_probs) for row in rows), 0)), np.float32)
     for index, (row, length) in enumerate(zip(rows, lengths, strict=True)):
-        ids[index, 0] = row.settings.end_id
+        ids[index, 0] = row.params.end_id
         ids[index, 0, :length] = row.prompt[:length]
         ids[index, 0, length : length + len(row.ids)] = row.ids
         log_probs[index, 0, : len(row.log_probs)] = row.log_probs
@@ -167,8 +171,10 @@ def unary_outputs(rows: Sequence[Row], width: int, lengths: Sequence[int]) -> di
     }
 
 
-def stream_outputs(row: Row, start: int, stop: int, length: int, *, final: bool) -> dict[str, NDArray[Any]]:
-    """Build one streamed response: the new tokens of one row, ``output_ids [1, 1, stop - start]``."""
+def stream_outputs(
+    row: OutputRow, start: int, stop: int, length: int, *, final: bool
+) -> dict[str, NDArray[Any]]:
+    """Return the outputs of a streamed response: a row's new tokens, ``output_ids [1, 1, stop - start]``."""
     return {
         "output_ids": np.array(row.ids[start:stop], np.uint32).reshape(1, 1, -1),
         "sequence_length": np.array([[length + stop]], np.uint32),

@@ -1,6 +1,6 @@
-"""Turn published weights into what a runtime reads, with numpy alone: no torch, no transformers.
+"""Converts published weights into the format of a runtime, with numpy alone: no torch, no transformers.
 
-Weights are read tensor by tensor, so a conversion needs the memory of its result plus one tensor.
+Weights are read tensor by tensor, so a conversion needs the memory of its result and of one tensor.
 """
 
 import importlib
@@ -25,14 +25,26 @@ PRECISIONS = {
 
 
 def convert(source_dir: Path, target_dir: Path, runtime: str, precision: str) -> None:
-    """Convert the Hugging Face style model in ``source_dir`` for ``runtime`` into the empty ``target_dir``.
+    """Convert a model in Hugging Face's format for a runtime.
 
-    The result holds what a gateway reads of a model too (``tokenizer.json``, ``config.json`` and, where there
-    is one, the chat template), so that a gateway and a server need that directory alone. Raises
-    ``ConversionError`` with the remedy; what ``target_dir`` then holds is to be thrown away.
+    The result also has the files that a gateway reads (``tokenizer.json``, ``config.json`` and the chat
+    template, if the model has one), so that a gateway and a server need only this folder.
+
+    Args:
+        source_dir: folder with ``config.json``, ``tokenizer.json`` and safetensors weights.
+        target_dir: an existing empty folder. After an error its content is invalid and must be removed.
+        runtime: a key of ``PRECISIONS``.
+        precision: one of the runtime's ``PRECISIONS``, such as ``int8`` or ``Q8_0``.
+
+    Raises:
+        ConversionError: the model, the runtime or the precision is not supported, or a file is damaged; the
+            message names the remedy.
+
     """
     _check(source_dir, target_dir, runtime, precision)
-    module = importlib.import_module(_MODULES[runtime])  # here: a machine may have one runtime's wheels only
+    module = importlib.import_module(
+        _MODULES[runtime]
+    )  # on use: a machine may have the wheels of one runtime only
     module.convert(source_dir, target_dir, precision)
     for name in _COMPANIONS:
         if (source_dir / name).is_file() and not (target_dir / name).exists():
@@ -41,13 +53,13 @@ def convert(source_dir: Path, target_dir: Path, runtime: str, precision: str) ->
 
 def _check(source_dir: Path, target_dir: Path, runtime: str, precision: str) -> None:
     if runtime not in PRECISIONS:
-        raise ConversionError(f"no runtime {runtime!r}: choose one of {', '.join(PRECISIONS)}")
+        raise ConversionError(f"unknown runtime {runtime!r}: choose one of {', '.join(PRECISIONS)}")
     if precision not in PRECISIONS[runtime]:
-        known = ", ".join(PRECISIONS[runtime])
-        raise ConversionError(f"{runtime} has no precision {precision!r}: choose one of {known}")
+        choices = ", ".join(PRECISIONS[runtime])
+        raise ConversionError(f"{runtime} has no precision {precision!r}: choose one of {choices}")
     if not source_dir.is_dir():
         raise ConversionError(
-            f"{source_dir} is not a directory: fetch the model first (model-loader fetch MODEL)"
+            f"{source_dir} is not a folder: fetch the model first (model-loader fetch MODEL)"
         )
     if not target_dir.is_dir() or any(target_dir.iterdir()):
-        raise ConversionError(f"{target_dir} must be an existing empty directory")
+        raise ConversionError(f"{target_dir} must be an existing empty folder")

@@ -1,4 +1,4 @@
-"""Read a Hugging Face style checkpoint (safetensors, one file or sharded) tensor by tensor."""
+"""Reads a checkpoint in Hugging Face's format (safetensors, one file or sharded) tensor by tensor."""
 
 import json
 import struct
@@ -16,19 +16,20 @@ Array = NDArray[np.float32]
 
 
 class Checkpoint:
-    """The ``config.json`` and the tensors of one model directory; nothing is read before it is asked for."""
+    """The ``config.json`` and the tensors of one model folder; tensors are read on access."""
 
     def __init__(self, directory: Path) -> None:
+        """Read ``config.json``. Raises ``ConversionError``."""
         self.directory = directory
         self.config = _read_json(directory / "config.json")
 
     @property
     def architecture(self) -> str:
-        """The class name that the model's ``config.json`` declares, such as ``CodeGenForCausalLM``."""
+        """The class name in the model's ``config.json``, such as ``CodeGenForCausalLM``."""
         return str((self.config.get("architectures") or ["none"])[0])
 
     def number(self, key: str) -> int:
-        """Return a whole number of ``config.json``; an absent one is an error."""
+        """Return a whole number of ``config.json``. Raises ``ConversionError`` if it is missing."""
         value = self.config.get(key)
         if not isinstance(value, int):
             raise ConversionError(
@@ -37,16 +38,16 @@ class Checkpoint:
         return value
 
     def has(self, name: str) -> bool:
-        """Say whether the checkpoint has a tensor of this name."""
+        """Return whether the checkpoint has a tensor of this name. Raises ``ConversionError``."""
         return name in self._files
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Return the shape of a tensor without reading it."""
+        """Return the shape of a tensor without reading it. Raises ``ConversionError``."""
         with self._open(name) as file:
             return tuple(file.get_slice(name).get_shape())
 
     def tensor(self, name: str) -> Array:
-        """Return a tensor as a fresh, writable float32 array. Raises ``ConversionError`` for another type."""
+        """Return a tensor as a new, writable float32 array. Raises ``ConversionError`` for another type."""
         with self._open(name) as file:
             dtype = file.get_slice(name).get_dtype()
             if dtype in {"F32", "F16"}:
@@ -61,7 +62,7 @@ class Checkpoint:
         path = self._files.get(name)
         if path is None:
             raise ConversionError(
-                f"no tensor {name} in {self.directory}: the files are not a {self.architecture} checkpoint"
+                f"{self.directory} has no tensor {name}: the files are not a {self.architecture} checkpoint"
             )
         return _open(path)
 
@@ -77,8 +78,8 @@ class Checkpoint:
         paths = paths or sorted(self.directory.glob("*.safetensors"))
         if not paths:
             raise ConversionError(
-                f"no .safetensors file in {self.directory}: choose a revision of the model that has "
-                "safetensors weights (pickle files are not read, they can run code)"
+                f"{self.directory} has no .safetensors file: choose a revision of the model with safetensors "
+                "weights (pickle files are not read, because they can run code)"
             )
         files: dict[str, Path] = {}
         for path in paths:
@@ -92,7 +93,7 @@ def _open(path: Path) -> Any:  # noqa: ANN401 -- safetensors ships no type for i
         return safetensors.safe_open(path, framework="np")
     except (OSError, safetensors.SafetensorError) as error:
         raise ConversionError(
-            f"{path} is no whole safetensors file ({error}): verify and fetch it again"
+            f"{path} is not a complete safetensors file ({error}): verify and fetch it again"
         ) from error
 
 
@@ -102,12 +103,12 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ConversionError(f"cannot read {path} ({error}): fetch the model's files again") from error
     if not isinstance(value, dict):
-        raise ConversionError(f"{path} does not hold a JSON object: fetch the model's files again")
+        raise ConversionError(f"{path} does not contain a JSON object: fetch the model's files again")
     return value
 
 
 def _read_bfloat16(path: Path, name: str) -> Array:
-    """Widen bfloat16 by hand: numpy has no such type, so safetensors cannot hand it over as an array."""
+    """Widen bfloat16 to float32: numpy lacks the type, so safetensors cannot return such an array."""
     with path.open("rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         entry = json.loads(file.read(length))[name]

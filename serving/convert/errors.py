@@ -1,5 +1,5 @@
-"""The one error of a conversion."""
+"""The error of a conversion, in a module that imports no runtime."""
 
 
 class ConversionError(Exception):
-    """A model that cannot be converted; the message names the cause and the remedy."""
+    """The model cannot be converted; the message names the cause and the remedy."""

@@ -1,8 +1,8 @@
-"""Where each architecture keeps its weights, and how they are permuted into one common order.
+"""The location of each architecture's weights, and their permutation into one common order.
 
 CodeGen, GPT-J and Phi are one architecture in three layouts: attention and MLP in parallel behind one layer
-norm, partial rotary positions, biased head. They differ in how the attention projections are fused and in
-which rotary dimensions are neighbours (GPT-J: interleaved pairs; Phi and GPT-NeoX: two halves).
+norm, partial rotary positions, biased head. They differ in the fusion of the attention projections and in the
+order of the rotary dimensions (GPT-J: interleaved pairs; Phi and GPT-NeoX: two halves).
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ ACTIVATIONS = ("gelu_new", "gelu")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One tensor, read when asked for."""
+    """One tensor, read by ``load``."""
 
     shape: tuple[int, ...]
     load: Callable[[], Array]
@@ -26,7 +26,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class ParallelModel:
-    """The sizes of a CodeGen or GPT-J model and access to its weights in the common order."""
+    """The sizes of a CodeGen or GPT-J model, and its weights in the common order."""
 
     checkpoint: Checkpoint
     layers: int
@@ -39,15 +39,15 @@ class ParallelModel:
     epsilon: float
 
     def source(self, name: str) -> Source:
-        """Return a tensor that is used as it stands."""
+        """Return a tensor unchanged."""
         return Source(self.checkpoint.shape(name), lambda: self.checkpoint.tensor(name))
 
     def block(self, layer: int, name: str) -> Source:
-        """Return a tensor of one block that is used as it stands, such as ``mlp.fc_in.weight``."""
+        """Return a tensor of one block unchanged, such as ``mlp.fc_in.weight``."""
         return self.source(f"transformer.h.{layer}.{name}")
 
     def attention(self, layer: int) -> Source:
-        """Return query, key and value stacked, ``[3 * width, width]``, with rotary halves side by side."""
+        """Return query, key and value stacked, ``[3 * width, width]``, with rotary rows as two halves."""
         return Source((3 * self.width, self.width), lambda: np.concatenate(self.query_key_value(layer)))
 
     def query_key_value(self, layer: int) -> tuple[Array, Array, Array]:
@@ -62,7 +62,7 @@ class ParallelModel:
 
     @property
     def _blocks(self) -> int:
-        # CodeGen2-1B and -3.7B were trained on eight cores and say so only by having a head_dim at all.
+        # CodeGen2-1B and -3.7B were trained on eight cores; only their head_dim tells them from others.
         return 8 if self.checkpoint.config.get("head_dim") in {128, 256} else 4
 
 
@@ -71,11 +71,13 @@ def parallel_model(checkpoint: Checkpoint) -> ParallelModel:
     activation = str(checkpoint.config.get("activation_function"))
     if activation not in ACTIVATIONS:
         raise ConversionError(
-            f"activation_function {activation!r} is not supported: it must be one of {ACTIVATIONS}"
+            f"activation_function {activation!r} is not supported: use a model with one of {ACTIVATIONS}"
         )
     width, heads = checkpoint.number("n_embd"), checkpoint.number("n_head")
     if width % heads:
-        raise ConversionError(f"n_embd {width} is no multiple of n_head {heads}: config.json is damaged")
+        raise ConversionError(
+            f"n_embd {width} is not a multiple of n_head {heads}: config.json is damaged; fetch it again"
+        )
     return ParallelModel(
         checkpoint=checkpoint,
         layers=checkpoint.number("n_layer"),
@@ -92,13 +94,13 @@ def parallel_model(checkpoint: Checkpoint) -> ParallelModel:
 def split_codegen(fused: Array, blocks: int) -> tuple[Array, Array, Array]:
     """Split CodeGen's fused projection ``[3 * width, width]`` into query, key and value.
 
-    It is stored as ``blocks`` slices, one per core of the training run, and each slice holds its query, value
-    and key rows in that order.
+    The tensor has ``blocks`` slices, one per core of the training run, and each slice has its query, value
+    and key rows in this order. Raises ``ConversionError`` for a shape that cannot be split.
     """
     rows, width = fused.shape
     if rows != 3 * width or width % blocks:
         raise ConversionError(
-            f"qkv_proj of shape {fused.shape} does not divide into {blocks} blocks of q, v and k"
+            f"qkv_proj of shape {fused.shape} cannot be split into {blocks} blocks of q, v and k"
         )
     parts = fused.reshape(blocks, 3, width // blocks, width)
     query, value, key = (parts[:, index].reshape(width, width) for index in range(3))
@@ -106,7 +108,7 @@ def split_codegen(fused: Array, blocks: int) -> tuple[Array, Array, Array]:
 
 
 def halves(weight: Array, heads: int, rotary: int) -> Array:
-    """Reorder the rotary rows of each head from interleaved pairs to two halves; the other rows stay."""
+    """Return the rotary rows of each head reordered from interleaved pairs to two halves."""
     per_head = weight.reshape(heads, weight.shape[0] // heads, weight.shape[1])
     pairs = per_head[:, :rotary].reshape(heads, rotary // 2, 2, -1)
     turned = pairs.swapaxes(1, 2).reshape(heads, rotary, -1)

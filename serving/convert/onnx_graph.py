@@ -1,4 +1,4 @@
-"""Build an ONNX graph node by node, with weights that go to the file beside it as they are made."""
+"""Builds an ONNX graph node by node; weights are written to a file beside it as they are added."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,21 +12,21 @@ from onnx import TensorProto, helper, numpy_helper
 from serving.convert.checkpoint import Array
 
 CONTRIB = "com.microsoft"
-# Opset 21 brought QuantizeLinear as it is used here, and IR 10 goes with it.
+# Opset 21 introduced the QuantizeLinear that is used here, and requires IR 10.
 _OPSETS = [helper.make_opsetid("", 21), helper.make_opsetid(CONTRIB, 1)]
 _IR_VERSION = 10
-# A memory map begins at a multiple of the page size, and a weight that does is mapped and never copied.
+# A weight that begins at a multiple of the page size is memory-mapped and not copied.
 _ALIGNMENT = 4096
-# Processors without VNNI add two products, uint8 times int8, in 16 bits, which weights up to 127 overflow. Up
-# to 64 they do not, and every processor computes the same (reduce_range in onnxruntime's quantisation guide).
+# Processors without VNNI add two products, uint8 times int8, in 16 bits, which overflow with weights up to
+# 127. Up to 64 every processor computes the same (reduce_range in onnxruntime's quantisation guide).
 _WEIGHT_PEAK = np.float32(64)
 
 
 class Graph:
-    """Nodes, weights, inputs and outputs in the order they were added; every value is named by its string."""
+    """Nodes, weights, inputs and outputs in the order in which they are added; strings name the values."""
 
     def __init__(self, data: BinaryIO, location: str) -> None:
-        """Write weights to ``data``, which will lie at ``location`` beside the graph's own file."""
+        """Write weights to ``data``, whose path relative to the graph's file is ``location``."""
         self._data = data
         self._location = location
         self._nodes: list[onnx.NodeProto] = []
@@ -35,21 +35,21 @@ class Graph:
         self._outputs: list[onnx.ValueInfoProto] = []
 
     def input(self, name: str, kind: int, shape: Sequence[str | int]) -> str:
-        """Declare an input of element type ``kind``."""
+        """Declare an input of element type ``kind`` and return its name."""
         self._inputs.append(helper.make_tensor_value_info(name, kind, list(shape)))
         return name
 
     def output(self, name: str, kind: int, shape: Sequence[str | int]) -> None:
-        """Declare the value ``name`` an output."""
+        """Declare the value ``name`` as an output."""
         self._outputs.append(helper.make_tensor_value_info(name, kind, list(shape)))
 
     def small(self, name: str, array: NDArray[Any]) -> str:
-        """Add a constant of a few bytes, kept within the graph's own file."""
+        """Add a small constant, stored in the graph's file, and return its name."""
         self._weights.append(numpy_helper.from_array(array, name))
         return name
 
     def weight(self, name: str, array: NDArray[Any]) -> str:
-        """Write a weight to the data file."""
+        """Write a weight to the data file and return its name."""
         self._data.write(b"\0" * (-self._data.tell() % _ALIGNMENT))
         entry = TensorProto(
             name=name,
@@ -57,8 +57,8 @@ class Graph:
             dims=array.shape,
             data_location=TensorProto.EXTERNAL,
         )
-        place = {"location": self._location, "offset": self._data.tell(), "length": array.nbytes}
-        for key, value in place.items():
+        extent = {"location": self._location, "offset": self._data.tell(), "length": array.nbytes}
+        for key, value in extent.items():
             entry.external_data.add(key=key, value=str(value))
         self._data.write(np.ascontiguousarray(array).tobytes())
         self._weights.append(entry)
@@ -67,22 +67,22 @@ class Graph:
     def node(
         self, kind: str, inputs: Sequence[str], *outputs: str, domain: str = "", **attributes: object
     ) -> str:
-        """Add an operator; return its first output, which is named after it unless ``outputs`` name any."""
+        """Add an operator and return its first output; without ``outputs`` the name is generated."""
         names = outputs or (f"{kind}_{len(self._nodes)}",)
         self._nodes.append(helper.make_node(kind, list(inputs), list(names), domain=domain, **attributes))
         return names[0]
 
     def save(self, path: Path) -> None:
-        """Write the graph's own file."""
+        """Write the graph to ``path``."""
         graph = helper.make_graph(self._nodes, "decoder", self._inputs, self._outputs, self._weights)
         model = helper.make_model(
-            graph, opset_imports=_OPSETS, ir_version=_IR_VERSION, producer_name="assist-infra"
+            graph, opset_imports=_OPSETS, ir_version=_IR_VERSION, producer_name="ai-assist"
         )
         path.write_bytes(model.SerializeToString(deterministic=True))
 
 
 def quantise(weight: Array) -> tuple[NDArray[np.int8], Array]:
-    """Return ``weight [outputs, inputs]`` as int8 ``[inputs, outputs]`` and the step of each output."""
+    """Return ``weight [outputs, inputs]`` as int8 ``[inputs, outputs]``, and the scale of each output."""
     steps = np.abs(weight).max(axis=1) / _WEIGHT_PEAK
     steps[steps == 0] = 1
     return np.ascontiguousarray(np.rint(weight / steps[:, None]).astype(np.int8).T), steps

@@ -1,7 +1,7 @@
-"""Write a GGUF file for llama.cpp, which knows CodeGen and GPT-J by the name of Phi.
+"""Writes a GGUF file for llama.cpp, which reads CodeGen and GPT-J as Phi.
 
-The three are one architecture once the attention weights are permuted (see ``layouts``); Phi has biases on
-the attention projections, which are zero here.
+The three are one architecture once the attention weights are permuted (see ``layouts``). Phi has biases on
+the attention projections; they are written as zeros.
 """
 
 from collections.abc import Iterator
@@ -30,17 +30,20 @@ _ARCHITECTURES = ("CodeGenForCausalLM", "GPTJForCausalLM")
 
 
 def convert(source_dir: Path, target_dir: Path, precision: str) -> None:
-    """Convert ``source_dir`` into ``target_dir / model.gguf``; see ``serving.convert.convert``."""
+    """Convert ``source_dir`` into ``target_dir / model.gguf``; see ``serving.convert.convert``.
+
+    Raises ``ConversionError``.
+    """
     checkpoint = Checkpoint(source_dir)
     if checkpoint.architecture not in _ARCHITECTURES:
         raise ConversionError(
-            f"no GGUF conversion for {checkpoint.architecture}: supported are {', '.join(_ARCHITECTURES)}; "
-            "for another model fetch a ready GGUF file of it, or use the ctranslate2 runtime"
+            f"no GGUF conversion for {checkpoint.architecture} (supported: {', '.join(_ARCHITECTURES)}): "
+            "fetch a GGUF file of the model, or use the ctranslate2 runtime"
         )
     model = parallel_model(checkpoint)
     if model.activation != "gelu_new":
         raise ConversionError(
-            f"llama.cpp's Phi has gelu_new only, this model {model.activation}: use ctranslate2"
+            f"llama.cpp's Phi supports gelu_new only, not {model.activation}: use the ctranslate2 runtime"
         )
     writer = gguf.GGUFWriter(target_dir / FILE_NAME, "phi2")
     _add_sizes(writer, model, precision)
@@ -62,10 +65,10 @@ def _add_sizes(writer: gguf.GGUFWriter, model: ParallelModel, precision: str) ->
 
 
 def _add_tokenizer(writer: gguf.GGUFWriter, checkpoint: Checkpoint) -> None:
-    """Add a vocabulary in which every token is named by its number.
+    """Add a vocabulary in which the name of every token is its id.
 
-    Text is never made from it: token ids go in and come out. With the real names, llama.cpp would hold a
-    streamed token back while its bytes end within a character, and lose its id.
+    No text is decoded with it: input and output are token ids. With the real names llama.cpp would hold back
+    a streamed token whose bytes end within a character, and lose its id.
     """
     end = vocabulary.eos_id(checkpoint)
     size = checkpoint.number("vocab_size")
@@ -74,21 +77,21 @@ def _add_tokenizer(writer: gguf.GGUFWriter, checkpoint: Checkpoint) -> None:
     writer.add_token_list([f"<{index}>" for index in range(size)])
     kinds = [gguf.TokenType.CONTROL if index == end else gguf.TokenType.NORMAL for index in range(size)]
     writer.add_token_types(kinds)
-    writer.add_token_merges(["< 0"])  # the reader insists on a list that is not empty
+    writer.add_token_merges(["< 0"])  # the reader requires a list that is not empty
     writer.add_bos_token_id(end)
     writer.add_eos_token_id(end)
     writer.add_add_bos_token(value=False)
 
 
 def _write_tensors(writer: gguf.GGUFWriter, model: ParallelModel, kind: gguf.GGMLQuantizationType) -> None:
-    """Write the header first and then tensor by tensor, so that one at a time is in memory."""
+    """Write the header and then one tensor after the other, so that only one is in memory."""
     for name, source in _tensors(model):
         stored = _stored_type(source, kind)
         block, size = gguf.GGML_QUANT_SIZES[stored]
         count = int(np.prod(source.shape))
         if source.shape[-1] % block:
             raise ConversionError(
-                f"{name} has rows of {source.shape[-1]}, {stored.name} needs a multiple of {block}"
+                f"{name} has rows of {source.shape[-1]} values, not a multiple of {block}: use F16"
             )
         writer.add_tensor_info(
             name, source.shape, np.dtype(np.float32), count // block * size, raw_dtype=stored
@@ -104,12 +107,12 @@ def _write_tensors(writer: gguf.GGUFWriter, model: ParallelModel, kind: gguf.GGM
 
 
 def _stored_type(source: Source, kind: gguf.GGMLQuantizationType) -> gguf.GGMLQuantizationType:
-    """Keep biases and norms exact; they are a thousandth of the weights."""
+    """Return the stored type: float32 for biases and norms, which are a thousandth of the weights."""
     return kind if len(source.shape) == 2 else gguf.GGMLQuantizationType.F32
 
 
 def _tensors(model: ParallelModel) -> Iterator[tuple[str, Source]]:
-    """Name every tensor as llama.cpp's Phi reads it."""
+    """Yield every tensor with the name that llama.cpp's Phi has for it."""
     yield "token_embd.weight", model.source("transformer.wte.weight")
     for index in range(model.layers):
         yield from _block(model, index, f"blk.{index}.")

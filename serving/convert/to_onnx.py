@@ -1,7 +1,7 @@
-"""Write an ONNX graph for onnxruntime on a CPU: int8 weights and activations, and a KV cache from outside.
+"""Writes an ONNX graph for onnxruntime on a CPU: int8 weights and activations, and an external KV cache.
 
-Activations are quantised row by row, so that a row's numbers depend on no other row, and sums of int8
-products are exact in int32. What a row generates is therefore the same alone and in any batch.
+Activations are quantised row by row, so that a row's numbers do not depend on other rows, and sums of int8
+products are exact in int32. A row therefore generates the same text alone and in any batch.
 """
 
 from pathlib import Path
@@ -22,22 +22,27 @@ _ROTARY_BASE = 10_000.0
 _ROTARY_MULTIPLE = 16
 
 
-def convert(source_dir: Path, target_dir: Path, precision: str) -> None:  # noqa: ARG001 -- there is one
-    """Convert ``source_dir`` into ``target_dir / model.onnx`` and data; see ``serving.convert.convert``."""
+def convert(source_dir: Path, target_dir: Path, precision: str) -> None:  # noqa: ARG001 -- there is only one
+    """Convert ``source_dir`` into ``target_dir / model.onnx`` and data; see ``serving.convert.convert``.
+
+    Raises ``ConversionError``.
+    """
     checkpoint = Checkpoint(source_dir)
     if checkpoint.architecture not in _ARCHITECTURES:
         raise ConversionError(
-            f"no ONNX conversion for {checkpoint.architecture}: supported are {', '.join(_ARCHITECTURES)}; "
-            "for another model use the ctranslate2 or the llama_cpp runtime"
+            f"no ONNX conversion for {checkpoint.architecture} (supported: {', '.join(_ARCHITECTURES)}): "
+            "use the ctranslate2 or the llama_cpp runtime"
         )
     model = parallel_model(checkpoint)
     vocabulary.eos_id(checkpoint)
     if model.activation != "gelu_new":
-        raise ConversionError(f"activation {model.activation!r} has no ONNX conversion: use ctranslate2")
+        raise ConversionError(
+            f"no ONNX conversion for activation {model.activation!r}: use the ctranslate2 runtime"
+        )
     if model.rotary % _ROTARY_MULTIPLE:
         raise ConversionError(
-            f"rotary_dim {model.rotary} is no multiple of {_ROTARY_MULTIPLE}, which onnxruntime's attention "
-            "needs: use ctranslate2"
+            f"rotary_dim {model.rotary} is not a multiple of {_ROTARY_MULTIPLE}, as onnxruntime's attention "
+            "requires: use the ctranslate2 runtime"
         )
     with (target_dir / _DATA_NAME).open("wb") as data:
         graph = Graph(data, _DATA_NAME)
@@ -48,9 +53,9 @@ def convert(source_dir: Path, target_dir: Path, precision: str) -> None:  # noqa
 class _Decoder:
     """Adds a CodeGen or GPT-J model to a graph.
 
-    Inputs: ``input_ids [batch, length]`` int64, ``last [batch]`` int32 (each row's index of its last token in
-    the cache), ``total`` int32 (the largest of them plus one) and a cache per layer, ``[batch, heads,
-    capacity, size]``. Outputs: ``logits [batch, vocabulary]`` after each row's last token, and the caches.
+    Inputs: ``input_ids [batch, length]`` int64, ``last [batch]`` int32 (the index of each row's last token in
+    the cache), ``total`` int32 (the largest index plus one) and a cache per layer, ``[batch, heads, capacity,
+    size]``. Outputs: ``logits [batch, vocabulary]`` after each row's last token, and the caches.
     """
 
     def __init__(self, graph: Graph, model: ParallelModel) -> None:
@@ -58,7 +63,7 @@ class _Decoder:
         self._model = model
 
     def build(self) -> None:
-        """Add everything."""
+        """Add all inputs, nodes and outputs."""
         g, model = self._graph, self._model
         ids = g.input("input_ids", TensorProto.INT64, ["batch", "length"])
         g.input("last", TensorProto.INT32, ["batch"])
@@ -93,11 +98,11 @@ class _Decoder:
     def _embed(self, ids: str) -> str:
         g = self._graph
         table = g.weight("embeddings", self._load("transformer.wte.weight").astype(np.float16))
-        found = g.node("Cast", [g.node("Gather", [table, ids])], to=TensorProto.FLOAT)
-        return g.node("Reshape", [found, "flat"])
+        rows = g.node("Cast", [g.node("Gather", [table, ids])], to=TensorProto.FLOAT)
+        return g.node("Reshape", [rows, "flat"])
 
     def _block(self, layer: int, x: str, normed: str, after: str) -> tuple[str, str]:
-        """Add one block: attention and MLP side by side. Return the residual and its norm ``after``."""
+        """Add one block, attention and MLP in parallel. Return the residual and its norm ``after``."""
         g, model = self._graph, self._model
         prefix = f"transformer.h.{layer}."
         fused = np.concatenate([model.attention(layer).load(), model.block(layer, "mlp.fc_in.weight").load()])
@@ -153,7 +158,7 @@ class _Decoder:
         g.output(logits, TensorProto.FLOAT, ["batch", self._model.checkpoint.number("vocab_size")])
 
     def _linear(self, x: str, weight: Array, name: str, zero_points: str = "zero_points") -> str:
-        """Multiply ``x [rows, inputs]``, quantised row by row, with ``weight [outputs, inputs]``."""
+        """Multiply ``x [rows, inputs]``, quantised row by row, by ``weight [outputs, inputs]``."""
         g = self._graph
         peaks = g.node("ReduceMax", [g.node("Abs", [x]), "minus_one"], keepdims=0)
         steps = g.node("Mul", [peaks, "step"])

@@ -1,4 +1,4 @@
-"""The token list and the end-of-text token of a model, from ``tokenizer.json`` and ``config.json``."""
+"""Reads the tokens and the end-of-text token of a model from ``tokenizer.json`` and ``config.json``."""
 
 import json
 
@@ -7,10 +7,10 @@ from serving.convert.errors import ConversionError
 
 
 def tokens(checkpoint: Checkpoint) -> list[str]:
-    """Return one distinct string per id of the model's head, in id order.
+    """Return one distinct string per id of the model's head, in the order of the ids.
 
-    A head is often padded beyond its tokenizer (CodeGen: 51200 against 50295); the ids without a token get a
-    placeholder, so that a client may name any id the model can produce.
+    A head often has more ids than the tokenizer has tokens (CodeGen: 51200 and 50295); these get a
+    placeholder, so that a client can send any id that the model can generate. Raises ``ConversionError``.
     """
     size = checkpoint.number("vocab_size")
     by_id = {index: text for text, index in _vocabulary(checkpoint).items()}
@@ -23,7 +23,7 @@ def tokens(checkpoint: Checkpoint) -> list[str]:
 
 
 def eos_id(checkpoint: Checkpoint) -> int:
-    """Return the end-of-text id; where ``config.json`` lists several, the first."""
+    """Return the end-of-text id, the first if ``config.json`` lists several. Raises ``ConversionError``."""
     value = checkpoint.config.get("eos_token_id")
     value = value[0] if isinstance(value, list) and value else value
     if not isinstance(value, int):
@@ -31,7 +31,9 @@ def eos_id(checkpoint: Checkpoint) -> int:
             f"config.json in {checkpoint.directory} has no eos_token_id: add the end-of-text id"
         )
     if value >= checkpoint.number("vocab_size"):
-        raise ConversionError(f"eos_token_id {value} in config.json is outside the vocabulary")
+        raise ConversionError(
+            f"eos_token_id {value} in config.json is outside the vocabulary: fetch the model again"
+        )
     return value
 
 
@@ -43,6 +45,6 @@ def _vocabulary(checkpoint: Checkpoint) -> dict[str, int]:
         vocabulary |= {token["content"]: token["id"] for token in document.get("added_tokens", [])}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConversionError(
-            f"cannot read {path} ({error!r}): the model needs a byte-level BPE tokenizer.json"
+            f"cannot read {path} ({error!r}): a byte-level BPE tokenizer.json is required"
         ) from error
     return vocabulary

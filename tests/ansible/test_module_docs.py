@@ -13,14 +13,14 @@ import pytest
 import yaml
 from ansible.module_utils import basic
 
-from spec.catalogue import ROOT
-from tests.hosts.plugins import plugin
+from stackfile.catalogue import ROOT
+from tests.ansible.plugins import plugin
 
 PLUGINS = ROOT / "ansible/plugins"
 MODULES = sorted(path.stem for path in (PLUGINS / "modules").glob("*.py"))
 
 
-class Constructed(Exception):
+class Constructed(BaseException):
     """Ends a module's ``main`` as soon as its argument_spec is known."""
 
 

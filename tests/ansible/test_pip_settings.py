@@ -4,7 +4,7 @@ import importlib.util
 
 import pytest
 
-from assist.layout import SOURCE
+from assist.paths import SOURCE
 
 _spec = importlib.util.spec_from_file_location(
     "pip_settings", SOURCE / "ansible/plugins/module_utils/pip_settings.py"

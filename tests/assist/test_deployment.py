@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from assist.deployment import Overrides, current, resolve
-from assist.layout import SOURCE, Layout
+from assist.paths import SOURCE, Paths
 
 
 @pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    return Layout(SOURCE, tmp_path / ".run")
+def layout(tmp_path: Path) -> Paths:
+    return Paths(SOURCE, tmp_path / ".run")
 
 
 def test_the_stack_says_where_the_gateway_listens_unless_the_run_says_otherwise(layout):

@@ -6,20 +6,20 @@ from pathlib import Path
 import pytest
 
 from assist import doctor
-from assist.client import ensure
+from assist.client_env import ensure
 from assist.deployment import Overrides, resolve
 from assist.findings import Finding, exit_status
-from assist.layout import SOURCE, Layout
+from assist.paths import SOURCE, Paths
 
 
 @pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    layout = Layout(SOURCE, tmp_path / ".run")
+def layout(tmp_path: Path) -> Paths:
+    layout = Paths(SOURCE, tmp_path / ".run")
     layout.config.mkdir(parents=True)
     return layout
 
 
-def _told(layout: Layout) -> None:
+def _told(layout: Paths) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

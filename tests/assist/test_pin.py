@@ -7,9 +7,9 @@ import pytest
 
 from assist.pin import PinError, record
 from model_loader.plan import WantedFile
-from spec.catalogue import DIRECTORY, Models
-from spec.document import read
-from spec.validation import validate
+from stackfile.catalogue import DIRECTORY, Models
+from stackfile.document import read
+from stackfile.validation import validate
 
 FILES = [WantedFile("model.safetensors", 10, "a" * 64), WantedFile("config.json", 5, "b" * 64)]
 

@@ -8,8 +8,8 @@ import yaml
 from typer.testing import CliRunner
 
 from assist.cli import app
-from spec import catalogue
-from tests.model_loader.hub import COMMIT, REPOSITORY, Hub
+from stackfile import catalogue
+from testing.doubles.hub import COMMIT, REPOSITORY, Hub
 
 FILES = {"config.json": b"{}", "model.safetensors": b"weights" * 1000, "tokenizer.json": b'{"model": {}}'}
 

@@ -10,13 +10,13 @@ import pytest
 
 from assist import preflight
 from assist.deployment import Deployment, Overrides, resolve
-from assist.layout import SOURCE, Layout
-from tests.support.ports import free_ports
+from assist.paths import SOURCE, Paths
+from testing.ports import free_ports
 
 
 @pytest.fixture
 def deployment(tmp_path: Path) -> Deployment:
-    return resolve("local", Layout(SOURCE, tmp_path / ".run"), Overrides(port=free_ports(1)[0]))
+    return resolve("local", Paths(SOURCE, tmp_path / ".run"), Overrides(port=free_ports(1)[0]))
 
 
 def _finding(found, name):
@@ -68,7 +68,7 @@ def test_no_network_is_a_problem_only_when_something_must_be_installed(deploymen
 
 
 def test_a_clone_too_deep_for_a_unix_socket_is_refused_with_the_remedy(deployment, tmp_path):
-    deep = replace(deployment, layout=Layout(SOURCE, tmp_path / ("d" * 100) / ".run"))
+    deep = replace(deployment, layout=Paths(SOURCE, tmp_path / ("d" * 100) / ".run"))
     finding = preflight._socket_path(deep)
     assert finding.status == "problem"
     assert "shorter path" in finding.remedy
@@ -90,7 +90,7 @@ def test_too_little_memory_names_what_is_needed(deployment, monkeypatch):
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
 def test_a_folder_of_somebody_else_is_refused(deployment):
-    elsewhere = replace(deployment, layout=Layout(SOURCE, Path("/usr/share/assist/.run")))
+    elsewhere = replace(deployment, layout=Paths(SOURCE, Path("/usr/share/assist/.run")))
     assert preflight._folder(elsewhere).status == "problem"
 
 

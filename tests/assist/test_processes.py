@@ -8,16 +8,16 @@ import psutil
 import pytest
 
 from assist import processes
-from assist.layout import SOURCE, Layout
-from tests.support.until import until
+from assist.paths import SOURCE, Paths
+from testing.until import until
 
 
 @pytest.fixture
-def layout(tmp_path: Path) -> Layout:
-    return Layout(SOURCE, tmp_path / ".run")
+def layout(tmp_path: Path) -> Paths:
+    return Paths(SOURCE, tmp_path / ".run")
 
 
-def _supervisord(layout: Layout, *options: str) -> subprocess.Popen[bytes]:
+def _supervisord(layout: Paths, *options: str) -> subprocess.Popen[bytes]:
     """Start what looks like this clone's supervisord in the list of processes."""
     waits = "import sys; sys.stdout.write('here'); sys.stdout.flush(); import time; time.sleep(60)"
     command = [sys.executable, *options, "-c", waits, "/supervisord", str(layout.supervisor_config)]
@@ -28,7 +28,7 @@ def _supervisord(layout: Layout, *options: str) -> subprocess.Popen[bytes]:
 
 
 def test_what_is_left_of_the_service_is_stopped_and_nothing_else(layout):
-    ours, others = _supervisord(layout), _supervisord(Layout(SOURCE, layout.home / "other"))
+    ours, others = _supervisord(layout), _supervisord(Paths(SOURCE, layout.home / "other"))
     try:
         assert [process.pid for process in processes.own(layout)] == [ours.pid]
         processes.stop(layout)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from assist import report
 from assist.deployment import resolve
-from assist.layout import SOURCE, Layout
+from assist.paths import SOURCE, Paths
 
-DEPLOYMENT = resolve("local", Layout(SOURCE, Path("/nonexistent")))
+DEPLOYMENT = resolve("local", Paths(SOURCE, Path("/nonexistent")))
 
 
 def test_the_curl_line_is_one_shell_command_with_a_json_body():

@@ -4,19 +4,19 @@ import json
 
 from typer.testing import CliRunner
 
-from api.edge.metrics import Metrics
-from api.edge.metrics_server import serve
-from api.edge.usage import Usage
 from assist import deployment
 from assist.cli import app
-from assist.layout import SOURCE, Layout
+from assist.paths import SOURCE, Paths
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics_server import serve
+from gateway.telemetry.usage import Usage
 
 
 def test_usage_is_what_the_gateway_counted_since_it_started(tmp_path, monkeypatch):
     usage = Usage()
     usage.add("k1", "alice", requests=3, tokens=70)
     server = serve(Metrics(), usage, "127.0.0.1", 0)
-    told = deployment.resolve("local", Layout(SOURCE, tmp_path))
+    told = deployment.resolve("local", Paths(SOURCE, tmp_path))
     gateway = told.service.gateway.model_copy(update={"metrics_port": server.port})
     here = deployment.Deployment(
         told.stack, told.service.model_copy(update={"gateway": gateway}), told.layout
@@ -32,7 +32,7 @@ def test_usage_is_what_the_gateway_counted_since_it_started(tmp_path, monkeypatc
 
 
 def test_usage_of_a_service_that_is_down_says_how_to_start_it(tmp_path, monkeypatch):
-    here = deployment.resolve("local", Layout(SOURCE, tmp_path))
+    here = deployment.resolve("local", Paths(SOURCE, tmp_path))
     gateway = here.service.gateway.model_copy(update={"metrics_port": 9})
     down = deployment.Deployment(
         here.stack, here.service.model_copy(update={"gateway": gateway}), here.layout

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from spec.catalogue import ROOT
+from stackfile.catalogue import ROOT
 
 _OWN = ROOT / ".run/venvs/checkov/bin/checkov"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from spec.catalogue import ROOT
+from testing import tools
 
 KUBERNETES = "v1.36"
 # Of the grades from 1 (critical) to 10; 5 is a warning, 7 almost well.
@@ -14,14 +14,10 @@ BEST = 10
 
 
 def program() -> Path:
-    """Return the pinned kube-score, compiled where it is not there yet; skips, with the remedy, without Go."""
-    made = subprocess.run(
-        [ROOT / "scripts/kube-score"], capture_output=True, text=True, timeout=500, check=False
-    )
-    if made.returncode == 3:
-        pytest.skip(made.stderr.strip())
-    assert made.returncode == 0, made.stderr
-    return Path(made.stdout.strip())
+    """Return the pinned kube-score; skips, with the remedy, where it is not here."""
+    if reason := tools.missing("kube-score"):
+        pytest.skip(reason)
+    return tools.file("kube-score", "kube-score")
 
 
 def scan(folder: Path) -> dict[str, set[str]]:

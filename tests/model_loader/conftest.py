@@ -1,11 +1,11 @@
-"""A store that serves v1 and a hub that offers v2."""
+"""Fixtures: a store that serves v1 and a hub that offers v2."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.model_loader.hub import Hub
+from testing.doubles.hub import Hub
 from tests.model_loader.lab import Lab, publish_v1, version
 
 

@@ -1,4 +1,4 @@
-"""The laboratory every row of the fault matrix uses: a store that serves v1, a hub that offers v2, one verdict."""
+"""The test bed of the fault matrix: a store that serves v1, a hub that offers v2, and the checks after each fault."""
 
 import random
 import time
@@ -6,16 +6,17 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from model_loader import fetch, verify
-from model_loader import staging as staging_folders
-from model_loader import store as stores
-from model_loader.backoff import Patience
-from model_loader.lane import Limits
+from model_loader import fetch
+from model_loader.download.segment import Limits
 from model_loader.plan import Plan, WantedFile
-from model_loader.sources import FolderSource, HttpSource, HubSource, Source
-from model_loader.store import Store
-from model_loader.transport import HttpOptions, Transport
-from tests.model_loader.hub import REPOSITORY, Hub
+from model_loader.retry import RetryPolicy
+from model_loader.sources.protocols import FolderSource, HttpSource, HubSource, Source
+from model_loader.sources.transport import HttpOptions, Transport
+from model_loader.store import staging as staging_folders
+from model_loader.store import store as stores
+from model_loader.store import verify
+from model_loader.store.store import Store
+from testing.doubles.hub import REPOSITORY, Hub
 
 TOKEN = "hf_canary0123456789"
 MODEL = "demo"
@@ -32,14 +33,14 @@ def version(seed: int) -> dict[str, bytes]:
 
 
 def plan_of(files: dict[str, bytes], revision: str, *, pinned: bool = True) -> Plan:
-    wanted = tuple(
+    specs = tuple(
         WantedFile(n, len(d), sha256(d).hexdigest()) if pinned else WantedFile(n) for n, d in files.items()
     )
-    return Plan(MODEL, revision, wanted)
+    return Plan(MODEL, revision, specs)
 
 
 class Heard:
-    """A reporter that remembers."""
+    """A reporter that records every event."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, dict]] = []
@@ -68,11 +69,11 @@ class Lab:
     heard: Heard = field(default_factory=Heard)
 
     def run(self, *, deadline_s: float = 20.0, tries: int = 4, cap_s: float = 0.1, **options) -> fetch.Run:
-        patience = Patience(tries, 0.01, cap_s, time.monotonic() + deadline_s)
-        patience.on_retry = lambda message, delay: self.heard.event("retry", reason=message, delay=delay)
+        retry = RetryPolicy(tries, 0.01, cap_s, time.monotonic() + deadline_s)
+        retry.on_retry = lambda message, delay: self.heard.event("retry", reason=message, delay=delay)
         options.setdefault("limits", Limits(4, SEGMENT, 1000.0, 0.3))
         options.setdefault("margin", 1024)
-        return fetch.Run(Store(self.root), fetch.Options(**options), patience, self.heard)
+        return fetch.Run(Store(self.root), fetch.Options(**options), retry, self.heard)
 
     def source(self, revision: str = "v2", **options) -> Source:
         options.setdefault("stall_s", 1.0)
@@ -112,7 +113,7 @@ class Lab:
         (home / "current").symlink_to("v1")
 
     def verdict(self, serves: str, *, staging: bool | None = None) -> None:
-        """Check what every row ends with: version served whole, no token strayed, no orphan bytes."""
+        """Check the end of every row: a complete version is served, no token leaked, no bytes are orphaned."""
         current = self.root / MODEL / "current"
         assert current.readlink().name == serves
         for folder in Store(self.root).revisions(MODEL):

@@ -1,4 +1,4 @@
-"""The command line, rows L24, L28 and L30, pinning, conversion and pruning."""
+"""The command line; fault matrix rows L24, L28 and L30 (README.md); pinning and pruning."""
 
 import json
 import os
@@ -6,15 +6,19 @@ import shutil
 import subprocess
 import sys
 import time
+import tomllib
 from hashlib import sha256
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-from model_loader import pin, staging
-from model_loader.sources import FolderSource
-from model_loader.store import Store
-from tests.model_loader.hub import COMMIT, Answer, Hub
+import model_loader
+from model_loader.sources import pin
+from model_loader.sources.protocols import FolderSource
+from model_loader.store import staging
+from model_loader.store.store import Store
+from testing.doubles.hub import COMMIT, Answer, Hub
 from tests.model_loader.lab import MODEL, REPOSITORY, TOKEN, Lab, plan_of, version
 from tests.model_loader.test_crashes import REPO_ROOT, write_manifest
 from tests.model_loader.test_tls import certificate
@@ -149,16 +153,41 @@ def test_every_command_explains_itself_with_an_example(command: str) -> None:
     assert f"model-loader {command}" in done.stdout
 
 
+def test_the_version_is_the_projects() -> None:
+    project = tomllib.loads((REPO_ROOT / "pyproject.toml").read_text())["project"]
+    assert loader("--version").stdout == f"model-loader {project['version']}\n"
+
+
+def test_a_copy_without_its_project_has_an_unknown_version(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def missing(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", missing)
+    monkeypatch.setattr(model_loader, "__file__", str(tmp_path / "model_loader" / "__init__.py"))
+    assert model_loader.version() == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"), [("model-loader ver", "verify"), ("model-loader fetch --all", "--allow-unpinned")]
+)
+def test_the_shell_completes_commands_and_options(typed: str, completed: str) -> None:
+    words = typed.split()
+    done = loader(_MODEL_LOADER_COMPLETE="complete_bash", COMP_WORDS=typed, COMP_CWORD=str(len(words) - 1))
+    assert completed in done.stdout.split()
+
+
 def test_verify_names_the_bad_file_and_repair_fetches_it(lab: Lab, manifest: Path, tmp_path: Path) -> None:
     loader("fetch", MODEL, "--store", lab.root, "--manifest", manifest, "--source", _base(lab))
     target = lab.root / MODEL / "v2" / BIG
     target.chmod(0o644)
     target.write_bytes(b"rot")
-    found = loader("verify", MODEL, "--store", lab.root)
-    assert found.returncode == 1
-    assert '"kind": "size"' in found.stdout
-    mended = loader("verify", MODEL, "--store", lab.root, "--repair", "--source", _base(lab))
-    assert mended.returncode == 0, mended.stdout
+    checked = loader("verify", MODEL, "--store", lab.root)
+    assert checked.returncode == 1
+    assert '"kind": "size"' in checked.stdout
+    repaired = loader("verify", MODEL, "--store", lab.root, "--repair", "--source", _base(lab))
+    assert repaired.returncode == 0, repaired.stdout
     lab.verdict("v2", staging=False)
 
 

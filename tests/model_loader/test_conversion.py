@@ -1,4 +1,4 @@
-"""Conversion through the store: published like a model, done once, or not at all."""
+"""Conversion through the store: a variant is published like a model, made once, and absent after an error."""
 
 from hashlib import sha256
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from model_loader import conversion
-from model_loader import store as stores
+from model_loader.store import store as stores
 from tests.model_loader.lab import MODEL, Lab
 from tests.model_loader.test_command_line import BIG, loader
 from tests.model_loader.test_crashes import REPO_ROOT

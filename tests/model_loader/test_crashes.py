@@ -1,4 +1,4 @@
-"""Fault matrix rows L17, L19, L20: killed at any point, several at once, locks that do nothing."""
+"""Fault matrix rows L17, L19, L20 (README.md): killed at any point, several loaders at once, locks without effect."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from model_loader import plan as plans
-from tests.model_loader.hub import Answer
+from testing.doubles.hub import Answer
 from tests.model_loader.lab import MODEL, REPOSITORY, TOKEN, Lab, plan_of, version
 
 BIG = "model.safetensors"

@@ -1,4 +1,4 @@
-"""Fault matrix rows L15, L16, L18, L25, L26: full, read-only and failing disks, power loss, rot at rest."""
+"""Fault matrix rows L15, L16, L18, L25, L26 (README.md): full, read-only and failing disks, power loss, damaged files."""
 
 import contextlib
 import errno
@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from model_loader import durable, owners, verify
-from model_loader import store as stores
+from model_loader import atomic_files
+from model_loader.download.segment import Limits
 from model_loader.errors import LoaderError, StoreError
-from model_loader.lane import Limits
-from tests.model_loader.hub import Answer, Hub
+from model_loader.store import liveness, verify
+from model_loader.store import store as stores
+from testing.doubles.hub import Answer, Hub
 from tests.model_loader.lab import MODEL, SEGMENT, Lab, publish_v1, version
 
 BIG = "model.safetensors"
@@ -38,15 +39,15 @@ def mounted(folder: Path, options: str) -> Iterator[Path]:
 @pytest.mark.root
 @ROOT
 @pytest.mark.parametrize("room_kib", [64, 1600, 2900])
-@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("checked", [True, False])
 def test_L15_a_full_disk_fails_sweeps_and_keeps_the_old_version(
-    tmp_path: Path, hub: Hub, room_kib: int, told: bool, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, hub: Hub, room_kib: int, checked: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used_kib = 2980
     with mounted(tmp_path / "disk", f"size={used_kib + room_kib}k") as disk:
         publish_v1(disk / "store", tmp_path / "v1")
         lab = Lab(disk / "store", hub, version(2))
-        if not told:  # the space goes after the check, as on a disk that others use too
+        if not checked:  # the space runs out after the check, as on a disk that others use too
             monkeypatch.setattr("model_loader.fetch.check_space", lambda *_: None)
         with pytest.raises(StoreError, match=r"missing|no space") as caught:
             lab.fetch()
@@ -160,7 +161,7 @@ def test_L18_power_loss_at_any_durable_step_never_publishes_a_bad_file(
             assert manifest is not None
             assert verify.check(folder, manifest) == [], f"{folder} after cut {copy.name}"
     for copy in copies[:: max(1, len(copies) // 5)]:
-        monkeypatch.setattr(owners, "_started", lambda _pid: "another-boot")
+        monkeypatch.setattr(liveness, "_started", lambda _pid: "another-boot")
         after = Lab(copy, lab.hub, lab.files)
         after.fetch()
         after.verdict("v2")
@@ -218,14 +219,14 @@ def test_L26_a_failed_update_keeps_the_old_version_served_and_the_next_one_succe
         raise StoreError("stopped here")
 
     with monkeypatch.context() as patch:
-        target = (stores.Store, "_settle") if point == "rename" else (durable, "point")
+        target = (stores.Store, "_rename_to") if point == "rename" else (atomic_files, "point")
         patch.setattr(*target, fail)
         with pytest.raises(StoreError):
             lab.fetch()
     lab.verdict("v1")
-    asked = len(lab.hub.gets(BIG))
+    requests = len(lab.hub.gets(BIG))
     lab.fetch()
-    assert len(lab.hub.gets(BIG)) == asked, "every byte of it was here already"
+    assert len(lab.hub.gets(BIG)) == requests, "every byte was already present"
     lab.verdict("v2", staging=False)
     assert os.pread(held, 8_000_000, 0) == version(1)[BIG]
     assert (lab.root / MODEL / "previous").readlink().name == "v1"

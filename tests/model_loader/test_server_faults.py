@@ -1,4 +1,4 @@
-"""Fault matrix rows L10-L14, L22, L23, L27: what servers, networks and redirects do."""
+"""Fault matrix rows L10-L14, L22, L23, L27 (README.md): servers, networks and redirects."""
 
 import socket
 import time
@@ -6,24 +6,26 @@ from email.utils import formatdate
 
 import pytest
 
-from model_loader import backoff
+from model_loader import retry
+from model_loader.download.segment import Limits
 from model_loader.errors import IntegrityError, LoaderError, RedirectError, SourceError, TransientError
-from model_loader.lane import Limits
-from tests.model_loader.hub import Answer, Hub
+from testing.doubles.hub import Answer, Hub
 from tests.model_loader.lab import REPOSITORY, SEGMENT, TOKEN, Lab, version
 
 BIG = "model.safetensors"
 
 
-@pytest.mark.parametrize("asked", ["0", "1", "1000000000", "-5", "soon", "", formatdate(4e9, usegmt=True)])
-def test_L10_retry_after_is_honoured_within_the_cap(lab: Lab, asked: str) -> None:
-    busy = Answer(status=429, headers={"Retry-After": asked})
+@pytest.mark.parametrize(
+    "requested", ["0", "1", "1000000000", "-5", "soon", "", formatdate(4e9, usegmt=True)]
+)
+def test_L10_retry_after_is_honoured_within_the_cap(lab: Lab, requested: str) -> None:
+    busy = Answer(status=429, headers={"Retry-After": requested})
     lab.hub.script = lambda s: busy if s.path.endswith(BIG) and s.number < 2 else None
     lab.fetch(cap_s=0.15)
     delays = [fields["delay"] for kind, fields in lab.heard.events if kind == "retry"]
     assert len(delays) >= 2
     assert all(0 <= delay <= 0.15 for delay in delays)
-    if asked in {"1", "1000000000"} or "GMT" in asked:
+    if requested in {"1", "1000000000"} or "GMT" in requested:
         assert max(delays) == 0.15
     lab.verdict("v2", staging=False)
 
@@ -31,8 +33,8 @@ def test_L10_retry_after_is_honoured_within_the_cap(lab: Lab, asked: str) -> Non
 def test_L10_a_retry_date_is_read_against_the_servers_own_clock() -> None:
     two_years_off = 63e6
     date, later = formatdate(two_years_off, usegmt=True), formatdate(two_years_off + 7, usegmt=True)
-    assert backoff.retry_after(later, date) == 7.0
-    assert backoff.retry_after(date, later) == 0.0
+    assert retry.retry_after(later, date) == 7.0
+    assert retry.retry_after(date, later) == 0.0
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
@@ -78,7 +80,7 @@ def test_L12_a_token_revoked_midway_fails_and_a_new_one_continues(lab: Lab) -> N
 @pytest.mark.parametrize(
     "fault", [Answer(drip_s=0.01), Answer(cut_at=0.1, length=9_000_000), Answer(stall_s=3)]
 )
-def test_L13_a_stall_and_a_drip_are_cut_by_the_floor_and_resumed(lab: Lab, fault: Answer) -> None:
+def test_L13_a_stall_and_a_drip_are_cut_at_the_minimum_rate_and_resumed(lab: Lab, fault: Answer) -> None:
     lab.hub.script = lambda s: fault if s.path.endswith(BIG) and s.number == 0 else None
     began = time.monotonic()
     lab.fetch(source=lab.source(stall_s=0.5), limits=Limits(1, SEGMENT, 10_000, 0.3))
@@ -153,8 +155,8 @@ def test_L23_a_redirect_to_another_port_is_another_origin(lab: Lab) -> None:
         ("http://user:pw@127.0.0.1:1/x", "user name"),
         ("http://169.254.169.254/latest/meta-data", "metadata"),
         ("http://metadata.google.internal/", "metadata"),
-        ("ftp://127.0.0.1/x", "no http"),
-        ("file:///etc/passwd", "no http"),
+        ("ftp://127.0.0.1/x", "not http"),
+        ("file:///etc/passwd", "not http"),
         ("", "redirects"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Fault matrix rows L14 and L23 where TLS decides: private authorities, bad certificates, downgrades."""
+"""Fault matrix rows L14 and L23 (README.md) with TLS: private authorities, invalid certificates, downgrades."""
 
 import datetime
 import ipaddress
@@ -12,12 +12,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from model_loader.errors import RedirectError, SourceError
-from tests.model_loader.hub import Answer, Hub
+from testing.doubles.hub import Answer, Hub
 from tests.model_loader.lab import Lab
 
 
 def certificate(folder: Path, name: str, days: int = 2) -> tuple[Path, ssl.SSLContext]:
-    """Make a throw-away self-signed authority that is its own server certificate; ``days`` left may be negative."""
+    """Make a self-signed authority that is its own server certificate, valid for ``days`` (negative: expired)."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "test")])
     now = datetime.datetime.now(datetime.UTC)
@@ -80,7 +80,7 @@ def test_L23_a_downgrade_from_https_is_refused(lab: Lab, tmp_path: Path) -> None
     plain = lab.hub.url
     _tls(lab, context)
     lab.others[0].script = lambda s: Answer(status=302, headers={"Location": plain + s.path})
-    with pytest.raises(RedirectError, match="plain http"):
+    with pytest.raises(RedirectError, match="unencrypted http"):
         lab.fetch(source=lab.source(ca=cert))
     assert lab.hub.seen == []
     lab.others.pop().close()

@@ -1,4 +1,4 @@
-"""Fault matrix rows L1-L9: cut, ranges, change, flips, sizes, encodings, error pages."""
+"""Fault matrix rows L01-L09 (README.md): cuts, ranges, changed files, bit flips, sizes, encodings, error pages."""
 
 import gzip
 
@@ -6,7 +6,7 @@ import pytest
 
 from model_loader.errors import IntegrityError, LoaderError, SourceError, TransientError
 from model_loader.plan import Plan, WantedFile
-from tests.model_loader.hub import Answer
+from testing.doubles.hub import Answer
 from tests.model_loader.lab import MODEL, SEGMENT, Lab, weights
 
 BIG = "model.safetensors"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from policies.rules import RULES, STACK_RULES
-from spec.catalogue import ROOT
+from stackfile.catalogue import ROOT
 from tests.policies.examples import FAILING, PASSING, Example
 
 PACK_PYTHON = ROOT / ".run/venvs/policies/bin/python"

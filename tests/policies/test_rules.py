@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from policies.rules import RULES, STACK_RULES, Resource
-from spec.catalogue import ROOT
+from stackfile.catalogue import ROOT
 from tests.policies.examples import FAILING, PASSING, Example
 
 STACK = "gke-prod"

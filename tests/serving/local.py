@@ -1,4 +1,4 @@
-"""The backend without Triton: a runtime, a scheduler and a reply that remembers."""
+"""The backend without Triton: a runtime, a scheduler and a reply that records what is sent."""
 
 import contextlib
 import threading
@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from serving.backend.outbox import Outbox
-from serving.backend.rows import Job, Row, Settings
+from serving.backend.requests import OutputRow, Request, SamplingParams
+from serving.backend.response_sender import ResponseSender
 from serving.backend.runtimes import Options, load
 from serving.backend.scheduler import Scheduler
 from serving.convert import convert
-from tests.support.triton import TINY
+from testing.servers.triton import TINY
 
 TOKENIZER = Tokenizer.from_file(str(TINY / "tokenizer.json"))
 PROMPTS = [
@@ -26,22 +26,22 @@ PROMPTS = [
     "with open(filename,",
     "if __name__ ==",
 ]
-SAMPLED = Settings(top_k=0, top_p=0.95, temperature=0.9)
+SAMPLED = SamplingParams(top_k=0, top_p=0.95, temperature=0.9)
 
 
 class Recorder:
-    """A client that keeps what it is told."""
+    """A client that records what it receives."""
 
     def __init__(self) -> None:
         self.finished = threading.Event()
         self.error: Exception | None = None
-        self.told: list[tuple[int, int, int, bool]] = []
+        self.received: list[tuple[int, int, int, bool]] = []
         self.gone = False
 
-    def tokens(self, row: Row, start: int, stop: int, *, final: bool) -> None:
-        self.told.append((row.index, start, stop, final))
+    def tokens(self, row: OutputRow, start: int, stop: int, *, final: bool) -> None:
+        self.received.append((row.index, start, stop, final))
 
-    def done(self, job: Job) -> None:
+    def done(self, request: Request) -> None:
         self.finished.set()
 
     def failed(self, error: Exception) -> None:
@@ -57,35 +57,35 @@ class Bench:
 
     def __init__(self, runtime) -> None:
         self.runtime = runtime
-        self.outbox = Outbox(lambda error: pytest.fail(repr(error)))
-        self.scheduler = Scheduler(runtime, self.outbox, backlog=64)
+        self.sender = ResponseSender(lambda error: pytest.fail(repr(error)))
+        self.scheduler = Scheduler(runtime, self.sender, backlog=64)
 
-    def job(self, prompt, *, n=1, limit=24, settings=None, seed=None, stop=(), timeout_s=0.0) -> Job:
-        job = Job(Recorder(), self.outbox.put, timeout_s)
+    def request(self, prompt, *, n=1, limit=24, params=None, seed=None, stop=(), timeout_s=0.0) -> Request:
+        request = Request(Recorder(), self.sender.put, timeout_s)
         ids = TOKENIZER.encode(prompt).ids if isinstance(prompt, str) else prompt
         for index in range(n):
             each = None if seed is None else seed + index
-            job.rows.append(Row(job, index, ids, limit, settings or Settings(), each, stop))
-        return job
+            request.rows.append(OutputRow(request, index, ids, limit, params or SamplingParams(), each, stop))
+        return request
 
-    def submit(self, prompt, **options) -> Job:
-        job = self.job(prompt, **options)
-        self.scheduler.submit(job)
-        return job
+    def submit(self, prompt, **options) -> Request:
+        request = self.request(prompt, **options)
+        self.scheduler.submit(request)
+        return request
 
     def run(self, prompt, **options) -> list[list[int]]:
         return self.wait(self.submit(prompt, **options))
 
     @staticmethod
-    def wait(job: Job) -> list[list[int]]:
-        assert job.reply.finished.wait(60), "no answer within a minute"
-        if job.reply.error:
-            raise job.reply.error
-        return [row.ids for row in job.rows]
+    def wait(request: Request) -> list[list[int]]:
+        assert request.reply.finished.wait(60), "no answer within a minute"
+        if request.reply.error:
+            raise request.reply.error
+        return [row.ids for row in request.rows]
 
     def close(self) -> None:
         self.scheduler.close()
-        self.outbox.close()
+        self.sender.close()
         self.runtime.close()
 
 
@@ -96,8 +96,8 @@ def bench(work: Path, name: str, precision: str, *, parallel: int = 2, max_rows:
     if not model.exists():
         model.mkdir()
         convert(TINY, model, name, precision)
-    found = Bench(load(name, Options(model, precision, 2048, max_rows, parallel, 1, "cpu", 0, print)))
+    made = Bench(load(name, Options(model, precision, 2048, max_rows, parallel, 1, "cpu", 0, print)))
     try:
-        yield found
+        yield made
     finally:
-        found.close()
+        made.close()

@@ -10,8 +10,8 @@ from safetensors.numpy import load_file, save_file
 
 from serving.convert import ConversionError, convert
 from serving.convert.layouts import split_codegen
+from testing.servers.triton import TINY
 from tests.serving import reference
-from tests.support.triton import TINY
 
 ctranslate2 = pytest.importorskip("ctranslate2", reason="needs ctranslate2: install requirements/serving.txt")
 
@@ -139,7 +139,7 @@ def test_a_head_wider_than_the_tokenizer_has_a_name_for_every_id(tmp_path):
         ({"architectures": ["LlamaForCausalLM"]}, "ready GGUF file"),
         ({"activation_function": "relu"}, "activation_function"),
         ({"n_layer": 5}, "no tensor transformer.h.4"),
-        ({"n_head": 7}, "no multiple of n_head"),
+        ({"n_head": 7}, "not a multiple of n_head"),
         ({"vocab_size": 100}, "belongs to another model"),
         ({"eos_token_id": None}, "no eos_token_id"),
     ],

@@ -12,8 +12,8 @@ import pytest
 
 from serving import llama_server
 from serving.convert import convert
-from tests.support.llama_server import running_llama
-from tests.support.triton import TINY
+from testing.servers.llama_server import running_llama
+from testing.servers.triton import TINY
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from safetensors.numpy import load_file, save_file
 from serving.backend.runtimes import Options
 from serving.convert import ConversionError, convert
 from serving.convert.layouts import split_codegen
+from testing.servers.triton import TINY
 from tests.serving import reference
-from tests.support.triton import TINY
 
 pytest.importorskip("onnxruntime", reason="needs onnxruntime and onnx: install requirements/onnx.txt")
 
@@ -118,8 +118,8 @@ def test_the_same_model_gives_the_same_files(tiny, tmp_path):
     ("config", "message"),
     [
         ({"architectures": ["Qwen2ForCausalLM"]}, "no ONNX conversion for Qwen2ForCausalLM.*ctranslate2"),
-        ({"activation_function": "gelu"}, "'gelu' has no ONNX conversion: use ctranslate2"),
-        ({"rotary_dim": 24}, "rotary_dim 24 is no multiple of 16.*use ctranslate2"),
+        ({"activation_function": "gelu"}, "no ONNX conversion for activation 'gelu': use the ctranslate2"),
+        ({"rotary_dim": 24}, "rotary_dim 24 is not a multiple of 16.*use the ctranslate2"),
     ],
 )
 def test_what_cannot_be_converted_is_refused_with_the_remedy(tmp_path, config, message):

@@ -1,4 +1,4 @@
-"""A client is asked about and answered by turns: Triton dies of a question that comes after the answer."""
+"""Checks for a cancellation and responses take turns: Triton crashes on a check after the final response."""
 
 import importlib
 import sys

@@ -6,11 +6,11 @@ import time
 import numpy as np
 import pytest
 
-from serving.backend.rows import BadRequestError, Settings
+from serving.backend.requests import BadRequestError, SamplingParams
 from serving.backend.scheduler import CancelledError
+from testing.servers.triton import TINY
 from tests.serving import reference
 from tests.serving.local import PROMPTS, SAMPLED, TOKENIZER, bench
-from tests.support.triton import TINY
 
 RUNTIMES = [("ctranslate2", "int8"), ("llama_cpp", "Q8_0"), ("onnxruntime", "int8")]
 NEEDS = {"ctranslate2": "ctranslate2", "llama_cpp": "xllamacpp", "onnxruntime": "onnxruntime"}
@@ -34,48 +34,48 @@ def engine(request, work):
 def test_greedy_text_is_the_same_alone_and_in_any_batch(engine):
     alone = [engine.run(prompt) for prompt in PROMPTS]
     for order in (PROMPTS, PROMPTS[::-1], PROMPTS[3:] + PROMPTS[:3]):
-        jobs = {prompt: engine.submit(prompt) for prompt in order}
-        assert [engine.wait(jobs[prompt]) for prompt in PROMPTS] == alone
+        requests = {prompt: engine.submit(prompt) for prompt in order}
+        assert [engine.wait(requests[prompt]) for prompt in PROMPTS] == alone
 
 
 def test_greedy_text_with_a_repetition_penalty_is_the_same_alone_and_in_any_batch(engine):
-    settings = Settings(repetition_penalty=1.3)
-    alone = [engine.run(prompt, settings=settings) for prompt in PROMPTS]
-    jobs = [engine.submit(prompt, settings=settings) for prompt in PROMPTS]
-    assert [engine.wait(job) for job in jobs] == alone
+    params = SamplingParams(repetition_penalty=1.3)
+    alone = [engine.run(prompt, params=params) for prompt in PROMPTS]
+    requests = [engine.submit(prompt, params=params) for prompt in PROMPTS]
+    assert [engine.wait(request) for request in requests] == alone
 
 
 def test_rows_of_different_lengths_each_get_what_they_asked_for(engine):
-    jobs = [engine.submit(prompt, limit=4 * index) for index, prompt in enumerate(PROMPTS)]
-    for index, job in enumerate(jobs):
-        assert [len(ids) for ids in engine.wait(job)] == [4 * index]
+    requests = [engine.submit(prompt, limit=4 * index) for index, prompt in enumerate(PROMPTS)]
+    for index, request in enumerate(requests):
+        assert [len(ids) for ids in engine.wait(request)] == [4 * index]
 
 
 @pytest.mark.parametrize("prompt", ["x", [315, 568], "def hello(", PROMPTS[2]])
 def test_a_seed_gives_the_same_text_whatever_else_runs(engine, prompt):
-    first = engine.run(prompt, n=3, seed=7, settings=SAMPLED)
-    noise = [engine.submit(other, n=2, seed=k, settings=SAMPLED) for k, other in enumerate(PROMPTS)]
-    again = [engine.submit(prompt, n=3, seed=7, settings=SAMPLED) for _ in range(4)]
-    assert [engine.wait(job) for job in again] == [first] * 4
-    for job in noise:
-        engine.wait(job)
+    first = engine.run(prompt, n=3, seed=7, params=SAMPLED)
+    noise = [engine.submit(other, n=2, seed=k, params=SAMPLED) for k, other in enumerate(PROMPTS)]
+    again = [engine.submit(prompt, n=3, seed=7, params=SAMPLED) for _ in range(4)]
+    assert [engine.wait(request) for request in again] == [first] * 4
+    for request in noise:
+        engine.wait(request)
 
 
 def test_different_seeds_and_rows_give_different_text(engine):
     texts = {
-        tuple(ids) for seed in (1, 100, 200) for ids in engine.run("def", n=3, seed=seed, settings=SAMPLED)
+        tuple(ids) for seed in (1, 100, 200) for ids in engine.run("def", n=3, seed=seed, params=SAMPLED)
     }
     assert len(texts) == 9
 
 
 def test_a_seeded_row_is_as_long_as_it_was_asked_to_be(engine):
     for limit in (1, 2, 40):
-        ids = engine.run("def hello(", n=2, seed=3, limit=limit, settings=SAMPLED)
+        ids = engine.run("def hello(", n=2, seed=3, limit=limit, params=SAMPLED)
         assert all(len(row) == limit or row[-1] == 0 for row in ids)
 
 
 def test_unseeded_sampling_varies(engine):
-    texts = {tuple(engine.run("def", settings=SAMPLED)[0]) for _ in range(5)}
+    texts = {tuple(engine.run("def", params=SAMPLED)[0]) for _ in range(5)}
     assert len(texts) > 1
 
 
@@ -88,35 +88,35 @@ def test_a_stop_word_ends_the_row_early_and_is_part_of_it(engine):
 
 def test_another_end_token_ends_the_row(engine):
     (free,) = engine.run("if __name__ ==")
-    (ended,) = engine.run("if __name__ ==", settings=Settings(end_id=free[4]))
+    (ended,) = engine.run("if __name__ ==", params=SamplingParams(end_id=free[4]))
     assert ended == free[: free.index(free[4]) + 1]
 
 
 def test_a_forbidden_word_is_never_generated(engine):
     (free,) = engine.run("if __name__ ==")
-    (other,) = engine.run("if __name__ ==", settings=Settings(bad_words=((free[0],),)))
+    (other,) = engine.run("if __name__ ==", params=SamplingParams(bad_words=((free[0],),)))
     assert free[0] not in other
 
 
 def test_log_probabilities_are_those_of_the_model(engine):
-    job = engine.submit("if __name__ ==", limit=8)
-    (ids,) = engine.wait(job)
+    request = engine.submit("if __name__ ==", limit=8)
+    (ids,) = engine.wait(request)
     prompt = TOKENIZER.encode("if __name__ ==").ids
     expected = reference.codegen_log_probs(TINY, prompt + ids)[np.arange(len(ids)) + len(prompt) - 1, ids]
-    assert np.abs(np.array(job.rows[0].log_probs) - expected).max() < 0.5
+    assert np.abs(np.array(request.rows[0].log_probs) - expected).max() < 0.5
 
 
 def test_a_client_that_goes_away_stops_the_work(engine):
-    job = engine.submit("def hello(", limit=1900)
-    while not job.rows[0].ids:
+    request = engine.submit("def hello(", limit=1900)
+    while not request.rows[0].ids:
         time.sleep(0.001)
-    job.reply.gone = True
+    request.reply.gone = True
     with pytest.raises(CancelledError, match="client cancelled"):
-        engine.wait(job)
+        engine.wait(request)
     time.sleep(0.2)
-    made = len(job.rows[0].ids)
+    made = len(request.rows[0].ids)
     time.sleep(0.2)
-    assert len(job.rows[0].ids) == made < 1900
+    assert len(request.rows[0].ids) == made < 1900
 
 
 def test_a_timeout_stops_the_work(engine):
@@ -125,17 +125,17 @@ def test_a_timeout_stops_the_work(engine):
 
 
 def test_several_long_requests_advance_at_the_same_time(engine):
-    jobs = [engine.submit(prompt, limit=300) for prompt in PROMPTS[:2]]
-    while not all(job.rows[0].ids for job in jobs):
-        assert not any(job.finished for job in jobs), "one ran to its end before the other began"
+    requests = [engine.submit(prompt, limit=300) for prompt in PROMPTS[:2]]
+    while not all(request.rows[0].ids for request in requests):
+        assert not any(request.finished for request in requests), "one ran to its end before the other began"
         time.sleep(0.0005)
-    for job in jobs:
-        engine.wait(job)
+    for request in requests:
+        engine.wait(request)
 
 
 def test_what_the_runtime_refuses_fails_alone(engine):
     good = engine.submit("def hello(")
-    bad = engine.submit([5_000_000], settings=Settings())
+    bad = engine.submit([5_000_000], params=SamplingParams())
     other = engine.submit("class")
     assert engine.wait(good)
     assert engine.wait(other)
@@ -149,8 +149,8 @@ def test_both_runtimes_agree_in_full_precision(work):
     found = {}
     for name, precision in (("ctranslate2", "float32"), ("llama_cpp", "F32")):
         with bench(work, name, precision) as engine:
-            jobs = [engine.submit(prompt) for prompt in PROMPTS]
-            found[name] = [engine.wait(job) for job in jobs]
+            requests = [engine.submit(prompt) for prompt in PROMPTS]
+            found[name] = [engine.wait(request) for request in requests]
     same = sum(a == b for a, b in zip(found["ctranslate2"], found["llama_cpp"], strict=True))
     # A tie broken the other way changes all that follows, so not every text must agree; most do.
     assert same >= len(PROMPTS) - 1
@@ -159,8 +159,8 @@ def test_both_runtimes_agree_in_full_precision(work):
 def test_closing_answers_what_still_runs(work):
     pytest.importorskip("ctranslate2")
     with bench(work, "ctranslate2", "int8", parallel=1) as engine:
-        jobs = [engine.submit("def hello(", limit=1500, settings=SAMPLED, seed=k) for k in range(4)]
+        requests = [engine.submit("def hello(", limit=1500, params=SAMPLED, seed=k) for k in range(4)]
         threading.Timer(0.1, engine.scheduler.close).start()
-        for job in jobs:
+        for request in requests:
             with pytest.raises(CancelledError, match="shutting down"):
-                engine.wait(job)
+                engine.wait(request)

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from serving.backend.rows import Row, Settings
+from serving.backend.requests import OutputRow, SamplingParams
 from serving.backend.scheduler import split
 from tests.serving.local import SAMPLED, Bench
 
@@ -16,7 +16,7 @@ class ManualRuntime:
 
     def __init__(self, max_rows: int = 4) -> None:
         self.max_rows = max_rows
-        self.batches: list[list[Row]] = []
+        self.batches: list[list[OutputRow]] = []
         self.go = threading.Semaphore(0)
         self.poison: set[int] = set()
 
@@ -42,10 +42,10 @@ def engine():
 
 def waiting(engine, first_batch_rows=1):
     """Submit a row that occupies the runtime, so that what follows has to wait and is put together."""
-    job = engine.submit([1], limit=1)
+    request = engine.submit([1], limit=1)
     while not engine.runtime.batches:
         threading.Event().wait(0.001)
-    return job
+    return request
 
 
 def prompts_of(batch):
@@ -53,60 +53,60 @@ def prompts_of(batch):
 
 
 def test_requests_that_wait_run_as_one_batch(engine):
-    jobs = [waiting(engine), *(engine.submit([token], limit=token) for token in (2, 3, 4))]
+    requests = [waiting(engine), *(engine.submit([token], limit=token) for token in (2, 3, 4))]
     engine.runtime.go.release(2)
-    assert [engine.wait(job) for job in jobs] == [[[1]], [[2, 2]], [[3, 3, 3]], [[4, 4, 4, 4]]]
+    assert [engine.wait(request) for request in requests] == [[[1]], [[2, 2]], [[3, 3, 3]], [[4, 4, 4, 4]]]
     assert [prompts_of(batch) for batch in engine.runtime.batches] == [[1], [2, 3, 4]]
 
 
 def test_a_batch_is_no_larger_than_the_runtime_takes(engine):
-    jobs = [waiting(engine), *(engine.submit([token], limit=1) for token in range(2, 8))]
+    requests = [waiting(engine), *(engine.submit([token], limit=1) for token in range(2, 8))]
     engine.runtime.go.release(3)
-    for job in jobs:
-        engine.wait(job)
+    for request in requests:
+        engine.wait(request)
     assert [len(batch) for batch in engine.runtime.batches] == [1, 4, 2]
 
 
 def test_other_settings_and_much_longer_prompts_run_apart(engine):
     first = waiting(engine)
-    jobs = [
+    requests = [
         engine.submit([2], limit=1),
-        engine.submit([3], limit=1, settings=Settings(top_k=5)),
+        engine.submit([3], limit=1, params=SamplingParams(top_k=5)),
         engine.submit([4] * 40, limit=1),
         engine.submit([5], limit=1),
     ]
     engine.runtime.go.release(10)
-    for job in (first, *jobs):
-        engine.wait(job)
+    for request in (first, *requests):
+        engine.wait(request)
     assert sorted(prompts_of(batch) for batch in engine.runtime.batches) == [[1], [2, 5], [3], [4]]
 
 
 def test_seeded_rows_run_with_their_own_request_only(engine):
     first = waiting(engine)
-    jobs = [engine.submit([token], n=2, limit=1, seed=1, settings=SAMPLED) for token in (2, 3)]
+    requests = [engine.submit([token], n=2, limit=1, seed=1, params=SAMPLED) for token in (2, 3)]
     engine.runtime.go.release(10)
-    for job in (first, *jobs):
-        engine.wait(job)
+    for request in (first, *requests):
+        engine.wait(request)
     assert [prompts_of(batch) for batch in engine.runtime.batches] == [[1], [2, 2], [3, 3]]
 
 
 def test_sampled_rows_without_a_seed_share_a_batch(engine):
     first = waiting(engine)
-    jobs = [engine.submit([token], limit=1, settings=SAMPLED) for token in (2, 3)]
+    requests = [engine.submit([token], limit=1, params=SAMPLED) for token in (2, 3)]
     engine.runtime.go.release(10)
-    for job in (first, *jobs):
-        engine.wait(job)
+    for request in (first, *requests):
+        engine.wait(request)
     assert [prompts_of(batch) for batch in engine.runtime.batches] == [[1], [2, 3]]
 
 
 def test_a_request_that_breaks_its_batch_fails_alone(engine):
     engine.runtime.poison = {3}
-    jobs = [waiting(engine), *(engine.submit([token], limit=2) for token in (2, 3, 4))]
+    requests = [waiting(engine), *(engine.submit([token], limit=2) for token in (2, 3, 4))]
     engine.runtime.go.release(10)
-    assert engine.wait(jobs[1]) == [[2, 2]]
-    assert engine.wait(jobs[3]) == [[4, 4]]
+    assert engine.wait(requests[1]) == [[2, 2]]
+    assert engine.wait(requests[3]) == [[4, 4]]
     with pytest.raises(RuntimeError, match="poisoned"):
-        engine.wait(jobs[2])
+        engine.wait(requests[2])
 
 
 def test_a_full_queue_makes_the_next_request_wait(engine):
@@ -134,14 +134,14 @@ def test_a_cancelled_request_that_waits_is_never_run(engine):
 
 
 def test_every_token_is_told_once_and_the_last_is_marked(engine):
-    job = engine.submit([7], n=2, limit=9)
+    request = engine.submit([7], n=2, limit=9)
     engine.runtime.go.release(10)
-    engine.wait(job)
+    engine.wait(request)
     for index in range(2):
-        told = [entry for entry in job.reply.told if entry[0] == index]
-        assert [start for _, start, _, _ in told] == [0, *(stop for _, _, stop, _ in told[:-1])]
-        assert told[-1][2:] == (9, True)
-        assert [final for *_, final in told].count(True) == 1
+        received = [entry for entry in request.reply.received if entry[0] == index]
+        assert [start for _, start, _, _ in received] == [0, *(stop for _, _, stop, _ in received[:-1])]
+        assert received[-1][2:] == (9, True)
+        assert [final for *_, final in received].count(True) == 1
 
 
 def test_a_row_that_wants_nothing_is_done_at_once(engine):
@@ -150,6 +150,6 @@ def test_a_row_that_wants_nothing_is_done_at_once(engine):
 
 
 def test_a_large_seeded_request_is_divided_the_same_way_each_time(engine):
-    job = engine.job([5], n=10, seed=1, settings=SAMPLED)
-    sizes = [len(unit.rows) for unit in split(job.rows, 4)]
+    request = engine.request([5], n=10, seed=1, params=SAMPLED)
+    sizes = [len(group.rows) for group in split(request.rows, 4)]
     assert sizes == [4, 4, 2]

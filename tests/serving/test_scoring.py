@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 from tritonclient.utils import InferenceServerException
 
-from serving.backend.rows import BadRequestError, Settings
-from serving.repository import Repository, generate
+from serving.backend.requests import BadRequestError, SamplingParams
+from serving.model_repository import Repository, generate
+from testing.servers.triton import TINY
 from tests.serving import reference
 from tests.serving.client import STREAM, UNARY, Client, inputs, tensors
 from tests.serving.local import PROMPTS, TOKENIZER, Bench, bench
-from tests.support.triton import TINY
 
 NEEDS = {"ctranslate2": "ctranslate2", "llama_cpp": "xllamacpp", "onnxruntime": "onnxruntime"}
 # onnxruntime has 8-bit weights only.
 TOLERANCE = {"ctranslate2": 0.02, "llama_cpp": 0.02, "onnxruntime": 0.5}
 RUNTIMES = [("ctranslate2", "float32"), ("llama_cpp", "F32"), ("onnxruntime", "int8")]
-SCORE = Settings(score=True)
+SCORE = SamplingParams(score=True)
 TEXT = "def hello(name):\n    print('hi', name)\n    return None\n"
 
 
@@ -36,25 +36,25 @@ def expected(ids: list[int]) -> np.ndarray:
 
 
 def scored(engine: Bench, prompt, **options):
-    return engine.submit(prompt, limit=0, settings=SCORE, **options)
+    return engine.submit(prompt, limit=0, params=SCORE, **options)
 
 
 def test_scores_are_the_models_log_probabilities(engine):
-    jobs = [scored(engine, text) for text in (TEXT, *PROMPTS)]
-    for job, text in zip(jobs, (TEXT, *PROMPTS), strict=True):
-        assert engine.wait(job) == [[]], "nothing is generated"
+    requests = [scored(engine, text) for text in (TEXT, *PROMPTS)]
+    for request, text in zip(requests, (TEXT, *PROMPTS), strict=True):
+        assert engine.wait(request) == [[]], "nothing is generated"
         np.testing.assert_allclose(
-            job.rows[0].log_probs, expected(TOKENIZER.encode(text).ids), atol=engine.tolerance, rtol=0
+            request.rows[0].log_probs, expected(TOKENIZER.encode(text).ids), atol=engine.tolerance, rtol=0
         )
 
 
 def test_only_what_follows_the_prompt_is_scored(engine):
-    job = engine.job(TEXT, limit=0, settings=SCORE)
-    job.rows[0].score_from = 7
-    engine.scheduler.submit(job)
-    engine.wait(job)
+    request = engine.request(TEXT, limit=0, params=SCORE)
+    request.rows[0].score_from = 7
+    engine.scheduler.submit(request)
+    engine.wait(request)
     np.testing.assert_allclose(
-        job.rows[0].log_probs, expected(TOKENIZER.encode(TEXT).ids)[6:], atol=engine.tolerance, rtol=0
+        request.rows[0].log_probs, expected(TOKENIZER.encode(TEXT).ids)[6:], atol=engine.tolerance, rtol=0
     )
 
 
@@ -66,15 +66,15 @@ def test_completions_and_scores_do_not_change_each_other(engine):
         scored(engine, "x = 1"),
         engine.submit("def hello("),
     ]
-    assert [engine.wait(job) for job in work] == [[[]], alone, [[]], alone]
+    assert [engine.wait(request) for request in work] == [[[]], alone, [[]], alone]
 
 
 def test_a_long_text_is_scored_within_the_memory_of_one(engine):
     ids = (TOKENIZER.encode(TEXT).ids * 30)[:400]
-    jobs = [scored(engine, ids) for _ in range(3)]
-    for job in jobs:
-        engine.wait(job)
-        assert len(job.rows[0].log_probs) == 399
+    requests = [scored(engine, ids) for _ in range(3)]
+    for request in requests:
+        engine.wait(request)
+        assert len(request.rows[0].log_probs) == 399
 
 
 def test_a_runtime_that_cannot_score_says_so():
@@ -85,7 +85,9 @@ def test_a_runtime_that_cannot_score_says_so():
 
     engine = Bench(Generates())
     try:
-        with pytest.raises(BadRequestError, match="cannot score text: serve the model with ctranslate2"):
+        with pytest.raises(
+            BadRequestError, match="cannot score prompt tokens: serve the model with ctranslate2"
+        ):
             engine.wait(scored(engine, [1, 2]))
     finally:
         engine.close()
@@ -98,9 +100,11 @@ def test_the_repository_tells_which_model_scores(tmp_path):
         model_dir=tmp_path / "model", runtime="ctranslate2", precision="int8", context_length=64
     )
     generate(tmp_path / "repository", described)
-    told = {name: (tmp_path / "repository" / name / "config.pbtxt").read_text() for name in (UNARY, STREAM)}
-    assert 'key: "scores"' in told[UNARY]
-    assert 'key: "scores"' not in told[STREAM]
+    configs = {
+        name: (tmp_path / "repository" / name / "config.pbtxt").read_text() for name in (UNARY, STREAM)
+    }
+    assert 'key: "scores"' in configs[UNARY]
+    assert 'key: "scores"' not in configs[STREAM]
 
 
 @pytest.fixture
@@ -139,9 +143,9 @@ def test_a_token_with_nothing_before_it_has_no_score(client):
 @pytest.mark.parametrize(
     ("score_from", "limit", "message"),
     [
-        (0, 0, "from 1 .nothing stands before token 0."),
+        (0, 0, "from 1 .token 0 has no context."),
         (4, 0, "the prompt's 3 tokens"),
-        (1, 5, "it must be 0"),
+        (1, 5, "the value must be 0"),
     ],
 )
 def test_a_request_that_cannot_be_scored_says_why(client, score_from, limit, message):

@@ -185,7 +185,7 @@ def test_tokens_come_with_their_log_probabilities(client):
 
 
 def test_a_killed_server_starts_again_on_its_ports_and_leaves_no_memory(triton, client):
-    from serving.triton import sweep
+    from serving.tritonserver import sweep
 
     expected = client.ids("def hello(", 8)
     triton.kill()

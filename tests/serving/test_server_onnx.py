@@ -3,7 +3,8 @@
 import pytest
 
 from serving.convert import convert
-from serving.repository import Repository, generate
+from serving.model_repository import Repository, generate
+from testing.servers.triton import TINY, Triton, require_triton
 from tests.serving.test_server import (  # noqa: F401 -- collected here again, with this module's server
     client,
     test_a_client_that_gives_up_stops_the_work,
@@ -14,7 +15,6 @@ from tests.serving.test_server import (  # noqa: F401 -- collected here again, w
     test_one_bad_request_never_fails_the_others,
     test_tokens_come_with_their_log_probabilities,
 )
-from tests.support.triton import TINY, Triton, require_triton
 
 pytestmark = pytest.mark.triton
 

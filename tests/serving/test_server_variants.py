@@ -6,9 +6,9 @@ import pytest
 from tritonclient.utils import InferenceServerException
 
 from serving.convert import convert
-from serving.repository import Repository, generate
+from serving.model_repository import Repository, generate
+from testing.servers.triton import TINY, Triton, require_triton
 from tests.serving.client import Client
-from tests.support.triton import TINY, Triton, require_triton
 
 pytestmark = pytest.mark.triton
 

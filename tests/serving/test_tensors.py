@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from serving.backend.rows import BadRequestError, Job
+from serving.backend.requests import BadRequestError, Request
 from serving.backend.tensors import Limits, add_rows, stream_outputs, unary_outputs
 from tests.serving.local import Recorder
 
 LIMITS = Limits(vocabulary_size=2048, eos_id=0, context_length=64)
 
 
-def request(**changes) -> dict[str, np.ndarray]:
+def tensors_of(**changes) -> dict[str, np.ndarray]:
     """Return one row as FauxPilot sends it, with changes; None leaves a tensor out."""
     tensors = {
         "input_ids": np.array([[5, 6, 7]], np.uint32),
@@ -30,9 +30,9 @@ def request(**changes) -> dict[str, np.ndarray]:
 
 
 def rows_of(*, mergeable=False, **changes):
-    job = Job(Recorder(), lambda row: None)
-    add_rows(job, request(**changes), LIMITS, mergeable=mergeable)
-    return job.rows
+    request = Request(Recorder(), lambda row: None)
+    add_rows(request, tensors_of(**changes), LIMITS, mergeable=mergeable)
+    return request.rows
 
 
 def scalar(value, kind=np.float32) -> np.ndarray:
@@ -42,12 +42,12 @@ def scalar(value, kind=np.float32) -> np.ndarray:
 def test_a_request_of_fauxpilot_is_read():
     (row,) = rows_of()
     assert (row.prompt, row.limit, row.seed, row.stop) == ([5, 6, 7], 16, 42, ())
-    assert (row.settings.top_k, row.settings.top_p, row.settings.temperature) == (0, 0.9, 0.2)
-    assert row.settings.end_id == 0, "an end_id outside the vocabulary means the model's own"
+    assert (row.params.top_k, row.params.top_p, row.params.temperature) == (0, 0.9, 0.2)
+    assert row.params.end_id == 0, "an end_id outside the vocabulary means the model's own"
 
 
 def test_only_the_three_required_tensors_are_required():
-    everything_else = dict.fromkeys(set(request()) - {"input_ids", "input_lengths", "request_output_len"})
+    everything_else = dict.fromkeys(set(tensors_of()) - {"input_ids", "input_lengths", "request_output_len"})
     (row,) = rows_of(**everything_else)
     assert row.limit == 16
 
@@ -62,11 +62,11 @@ def test_only_the_three_required_tensors_are_required():
 )
 def test_every_way_to_say_greedy_is_one_setting(changes):
     greedy = rows_of(runtime_top_k=scalar(1, np.uint32), runtime_top_p=scalar(1.0), temperature=scalar(1.0))
-    assert rows_of(**changes)[0].settings == greedy[0].settings
+    assert rows_of(**changes)[0].params == greedy[0].params
 
 
 def test_a_repetition_penalty_of_zero_means_none():
-    assert rows_of(repetition_penalty=scalar(0.0))[0].settings.repetition_penalty == 1.0
+    assert rows_of(repetition_penalty=scalar(0.0))[0].params.repetition_penalty == 1.0
 
 
 def test_the_seed_does_not_count_where_the_request_is_mergeable():
@@ -107,11 +107,11 @@ def test_padding_after_the_prompt_is_not_read():
         ({"input_ids": np.array([[5, 6, -1]], np.int32)}, "outside the model's vocabulary of 2048"),
         ({"input_lengths": scalar(4, np.uint32)}, "input_lengths is 4 but input_ids has 3 tokens"),
         ({"beam_width": scalar(2, np.uint32)}, "send beam_width 1"),
-        ({"temperature": scalar(np.nan)}, "temperature is nan: it must be a finite number"),
+        ({"temperature": scalar(np.nan)}, "temperature is nan: the value must be a finite number"),
         ({"runtime_top_p": scalar(np.inf)}, "runtime_top_p is inf"),
         ({"temperature": scalar(-1.0)}, "must not be negative"),
-        ({"stop_words_list": np.array([[[1, 2], [2, 1]]], np.int32)}, "offsets must rise"),
-        ({"stop_words_list": np.array([[[1, 2], [1, 9]]], np.int32)}, "offsets must rise"),
+        ({"stop_words_list": np.array([[[1, 2], [2, 1]]], np.int32)}, "offsets must increase"),
+        ({"stop_words_list": np.array([[[1, 2], [1, 9]]], np.int32)}, "offsets must increase"),
     ],
 )
 def test_a_request_that_can_never_be_served_is_refused_with_the_reason(changes, message):
@@ -124,12 +124,12 @@ def test_the_longest_request_that_fits_is_accepted():
 
 
 def test_the_answer_has_fastertransformers_shapes():
-    tensors = {name: np.repeat(tensor, 2, 0) for name, tensor in request().items()}
-    job = Job(Recorder(), lambda row: None)
-    add_rows(job, tensors, LIMITS, mergeable=False)
-    job.rows[0].push(9, -0.5)
-    job.rows[0].push(0, -1.0)
-    outputs = unary_outputs(job.rows, 3, [3, 3])
+    tensors = {name: np.repeat(tensor, 2, 0) for name, tensor in tensors_of().items()}
+    request = Request(Recorder(), lambda row: None)
+    add_rows(request, tensors, LIMITS, mergeable=False)
+    request.rows[0].push(9, -0.5)
+    request.rows[0].push(0, -1.0)
+    outputs = unary_outputs(request.rows, 3, [3, 3])
     assert {name: output.shape for name, output in outputs.items()} == {
         "output_ids": (2, 1, 19), "sequence_length": (2, 1), "cum_log_probs": (2, 1), "output_log_probs": (2, 1, 16),
     }  # fmt: skip

@@ -3,7 +3,7 @@
 import hashlib
 import json
 
-from tests.support.triton import TINY
+from testing.servers.triton import TINY
 
 
 def test_every_file_of_the_manifest_is_there_unchanged():

@@ -1,9 +1,9 @@
-"""A withdrawn request is known to every instance, and nothing of it stays."""
+"""A withdrawn request is visible to every instance, and its file is removed."""
 
 import pytest
 
 from serving.backend import withdrawals
-from serving.backend.rows import BadRequestError
+from serving.backend.requests import BadRequestError
 
 NAME, OTHER = "0" * 31 + "1", "0" * 31 + "2"
 
@@ -16,10 +16,10 @@ def instances(tmp_path, monkeypatch):
 
 
 def test_another_instance_sees_what_one_was_told(instances, tmp_path):
-    told, other = instances
-    withdrawn, untouched = other.asker(NAME), other.asker(OTHER)
+    instance, other = instances
+    withdrawn, untouched = other.check(NAME), other.check(OTHER)
     assert not withdrawn()
-    told.note(NAME)
+    instance.note(NAME)
     assert withdrawn()
     assert not untouched()
     (note,) = tmp_path.iterdir()
@@ -27,28 +27,28 @@ def test_another_instance_sees_what_one_was_told(instances, tmp_path):
 
 
 def test_notes_go_with_time_and_with_the_instance(instances, tmp_path, monkeypatch):
-    told, _ = instances
-    told.note(NAME)
+    instance, _ = instances
+    instance.note(NAME)
     monkeypatch.setattr(withdrawals, "_KEPT_S", 0.0)
-    told.note(OTHER)
+    instance.note(OTHER)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_instance_takes_its_notes_along(instances, tmp_path):
-    told, _ = instances
-    told.note(NAME)
-    told.close()
+    instance, _ = instances
+    instance.note(NAME)
+    instance.close()
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["", "x", "../../etc/passwd", "0" * 33, "A" * 32])
 def test_a_name_that_is_none_is_refused(instances, name):
-    told, _ = instances
+    instance, _ = instances
     with pytest.raises(BadRequestError, match="32 hexadecimal digits"):
-        told.note(name)
+        instance.note(name)
     with pytest.raises(BadRequestError, match="32 hexadecimal digits"):
-        told.asker(name)
+        instance.check(name)
 
 
 def test_a_request_without_a_name_is_never_withdrawn(instances):
-    assert instances[0].asker(None)() is False
+    assert instances[0].check(None)() is False

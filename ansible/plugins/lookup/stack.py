@@ -60,10 +60,10 @@ from ansible.errors import AnsibleLookupError
 
 from ansible.plugins.lookup import LookupBase
 from assist import deployment
-from assist.hosts import facts
+from assist.hosts import role_vars
 from assist.hosts.inventory import Inventory
-from assist.layout import Layout
-from spec import SpecError
+from assist.paths import Paths
+from stackfile import StackFileError
 
 
 class LookupModule(LookupBase):
@@ -75,12 +75,12 @@ class LookupModule(LookupBase):
         resolve = self._for_host if self.get_option("inventory_host") else self._for_this_machine
         try:
             return [resolve(str(term)) for term in terms]
-        except (SpecError, ValueError) as error:
+        except (StackFileError, ValueError) as error:
             raise AnsibleLookupError(str(error)) from error
 
     def _for_this_machine(self, stack: str) -> dict[str, Any]:
         paths = self.get_option("paths") or {}
-        layout = Layout(Path(paths["source"]), Path(paths["home"]))
+        layout = Paths(Path(paths["source"]), Path(paths["home"]))
         overrides = deployment.Overrides.of(str(self.get_option("host")), str(self.get_option("port")))
         return deployment.resolve(stack, layout, overrides).facts()
 
@@ -88,4 +88,4 @@ class LookupModule(LookupBase):
         groups = {name: [str(host) for host in hosts] for name, hosts in self.get_option("groups").items()}
         addresses = {str(host): str(address) for host, address in self.get_option("addresses").items()}
         host, release = str(self.get_option("inventory_host")), str(self.get_option("release"))
-        return facts.resolve(stack, Inventory(groups, addresses), host, release).facts()
+        return role_vars.resolve(stack, Inventory(groups, addresses), host, release).facts()

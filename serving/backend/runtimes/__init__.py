@@ -1,4 +1,4 @@
-"""The runtimes that can generate, behind one seam."""
+"""The runtimes that can generate text, behind one interface."""
 
 from .base import Options, Runtime
 
@@ -8,9 +8,7 @@ __all__ = ["Options", "Runtime", "load"]
 def load(name: str, options: Options) -> Runtime:
     """Load the model with the runtime of this name. Raises ``ValueError`` for an unknown one."""
     if name == "ctranslate2":
-        from .ctranslate2 import (
-            CTranslate2Runtime,
-        )  # each runtime's wheel may be absent, so none is imported above
+        from .ctranslate2 import CTranslate2Runtime  # a runtime's wheel may be absent: import on use
 
         return CTranslate2Runtime(options)
     if name == "llama_cpp":
@@ -22,5 +20,5 @@ def load(name: str, options: Options) -> Runtime:
 
         return OnnxRuntime(options)
     raise ValueError(
-        f"no runtime {name!r}: the parameter 'runtime' must be ctranslate2, llama_cpp or onnxruntime"
+        f"unknown runtime {name!r}: the parameter 'runtime' must be ctranslate2, llama_cpp or onnxruntime"
     )

@@ -1,16 +1,16 @@
-"""The seam between the scheduler and whatever runs the model."""
+"""The interface between the scheduler and the runtimes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ..rows import Row
+from ..requests import OutputRow
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to load a model: ``parallel`` batches may run at once, each on ``threads`` cores."""
+    """How to load a model: at most ``parallel`` batches run at the same time, each on ``threads`` cores."""
 
     model_dir: Path
     precision: str
@@ -27,25 +27,25 @@ class Runtime(Protocol):
     """A loaded model."""
 
     parallel: int
-    """How many calls of ``generate`` may run at the same time."""
+    """The number of calls of ``generate`` that may run at the same time."""
     max_rows: int
-    """How many rows one call may have."""
+    """The number of rows that one call may have."""
     vocabulary_size: int
     """Token ids are below this."""
     eos_id: int
     """The model's end-of-text token."""
 
-    def generate(self, rows: Sequence[Row]) -> None:
-        """Continue every row until its ``push`` returns True. The rows' settings are equal.
+    def generate(self, rows: Sequence[OutputRow]) -> None:
+        """Continue every row until its ``push`` returns True. The rows' parameters are equal.
 
-        Either all rows have a seed and are of one request, or none's seed matters. Blocks the calling thread.
+        Either all rows have a seed and belong to one request, or no seed matters. Blocks the calling thread.
         """
         ...
 
-    def score(self, rows: Sequence[Row]) -> None:
-        """Tell every row (``scored``) the log probabilities of its prompt from ``score_from`` on.
+    def score(self, rows: Sequence[OutputRow]) -> None:
+        """Pass each row (``scored``) the log probabilities of its prompt from ``score_from`` on.
 
-        Blocks the calling thread. A runtime without this method refuses requests for scores.
+        Blocks the calling thread. A runtime that cannot score does not have this method.
         """
         ...
 

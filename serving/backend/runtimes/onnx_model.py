@@ -1,4 +1,4 @@
-"""The graph of ``serving.convert.to_onnx`` with its KV cache: reads prompts, advances rows by a token."""
+"""The graph of ``serving.convert.to_onnx`` with its KV cache: reads prompts, advances rows by one token."""
 
 import json
 import mmap
@@ -10,24 +10,24 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from .base import Options
-from .logits import Logits
+from .onnx_sampling import Logits
 
 _Cache = NDArray[np.float32]
 
 
 class OnnxModel:
-    """One session over one cache of ``slots`` rows; not for several threads at once.
+    """One session over one cache of ``slots`` rows; use it from one thread at a time.
 
-    Rows ``0`` to ``n - 1`` advance together, so whoever calls keeps the rows that run at the front.
+    Rows ``0`` to ``n - 1`` advance together, so the caller keeps the running rows in the first slots.
     """
 
     def __init__(self, options: Options, slots: int) -> None:
-        """Load the model. Raises ``ValueError`` if it is shorter than the context that is to be served."""
+        """Load the model. Raises ``ValueError`` if the requested context is longer than the model's."""
         config = json.loads((options.model_dir / "config.json").read_text("utf-8"))
         if options.context_length > config["n_positions"]:
             raise ValueError(
                 f"context_length {options.context_length} exceeds the model's {config['n_positions']}: "
-                "lower it"
+                "use a smaller value"
             )
         end = config["eos_token_id"]
         self.eos_id = int(end[0] if isinstance(end, list) else end)
@@ -40,15 +40,15 @@ class OnnxModel:
         self._steps = [_Step(self, 0, count + 1, 1) for count in range(slots)]
 
     def read(self, slot: int, tokens: Sequence[int], start: int) -> Logits:
-        """Read ``tokens`` of one row at position ``start`` into ``slot``; return the last one's logits."""
+        """Read ``tokens`` of a row at position ``start`` into ``slot``; return the last token's logits."""
         step = _Step(self, slot, slot + 1, len(tokens))
         logits: Logits = step.run([tokens], [start + len(tokens) - 1])[0]
         return logits
 
     def advance(self, tokens: Sequence[int], lengths: Sequence[int]) -> Logits:
-        """Add a token to each of the first rows, which have ``lengths`` so far; return ``[row, vocabulary]``.
+        """Add one token to each of the first rows, which now have ``lengths``; return ``[row, vocabulary]``.
 
-        The array is overwritten by the next call with as many rows.
+        The next call with the same number of rows overwrites the array.
         """
         return self._steps[len(tokens) - 1].run([[token] for token in tokens], lengths)
 
@@ -58,7 +58,7 @@ class OnnxModel:
             cache[target, :, :length] = cache[source, :, :length]
 
     def bind(self, first: int, end: int, arrays: dict[str, NDArray[np.generic]]) -> "_Run":
-        """Bind the slots from ``first`` to ``end``, the other inputs and ``logits``, once for many runs."""
+        """Bind the slots ``first`` to ``end``, the other inputs and ``logits``, once for many runs."""
         binding = self._session.io_binding()
         for name, array in arrays.items():
             value = onnxruntime.OrtValue.ortvalue_from_numpy(array)
@@ -67,7 +67,7 @@ class OnnxModel:
             else:
                 binding.bind_ortvalue_input(name, value)
         for name, cache in self._caches.items():
-            # One buffer as past and as present: the new keys and values are written in place.
+            # Past and present share one buffer, so new keys and values are written in place.
             value = onnxruntime.OrtValue.ortvalue_from_numpy(cache[first:end])
             binding.bind_ortvalue_input(name, value)
             binding.bind_ortvalue_output(name.replace("past", "present"), value)
@@ -75,7 +75,7 @@ class OnnxModel:
 
 
 class _Run:
-    """A session with its inputs and outputs bound."""
+    """A session with bound inputs and outputs."""
 
     def __init__(self, session: onnxruntime.InferenceSession, binding: onnxruntime.IOBinding) -> None:
         self._session = session
@@ -86,7 +86,7 @@ class _Run:
 
 
 class _Step:
-    """One run's inputs and outputs, bound once and filled again at each run."""
+    """The inputs and outputs of a run, bound once and filled for each run."""
 
     def __init__(self, model: OnnxModel, first: int, end: int, length: int) -> None:
         rows = end - first
@@ -109,23 +109,23 @@ class _Step:
 
 
 def _session(options: Options) -> onnxruntime.InferenceSession:
-    settings = onnxruntime.SessionOptions()
-    settings.intra_op_num_threads = options.threads or len(os.sched_getaffinity(0))
-    settings.inter_op_num_threads = 1
-    settings.log_severity_level = 3
-    # The operators of a run are microseconds apart: threads that sleep between them cost a third of the speed
-    # on an idle machine, and threads that wait actively for long take it from others on a busy one.
-    settings.add_session_config_entry("session.intra_op.allow_spinning", "1")
-    settings.add_session_config_entry("session.intra_op.spin_duration_us", "20")
-    settings.add_session_config_entry("session.force_spinning_stop", "1")
+    session_options = onnxruntime.SessionOptions()
+    session_options.intra_op_num_threads = options.threads or len(os.sched_getaffinity(0))
+    session_options.inter_op_num_threads = 1
+    session_options.log_severity_level = 3
+    # The operators of a run are microseconds apart: threads that sleep in between cost a third of the speed
+    # on an idle machine, and threads that spin for long take time from other processes on a busy one.
+    session_options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+    session_options.add_session_config_entry("session.intra_op.spin_duration_us", "20")
+    session_options.add_session_config_entry("session.force_spinning_stop", "1")
     path = options.model_dir / "model.onnx"
-    return onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(str(path), session_options, providers=["CPUExecutionProvider"])
 
 
 def _cache(shape: tuple[int, ...]) -> _Cache:
-    """Return zeros that take memory as they are written.
+    """Return zeros whose memory is allocated page by page, when it is written.
 
-    numpy would ask the system for large pages: a row's first token would take the whole row's memory.
+    numpy would request huge pages, and the first token of a row would then allocate the whole row.
     """
     size = int(np.prod(shape)) * 4
     pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)

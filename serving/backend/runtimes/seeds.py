@@ -1,11 +1,10 @@
-"""Seed CTranslate2's random numbers per request.
+"""Seeds CTranslate2's random numbers for each request.
 
 CTranslate2 draws from one ``std::mt19937`` per worker thread, seeded once from the system; its public
-``set_random_seed`` reaches only threads that have not drawn yet. The engine itself is reachable: the library
-exports ``ctranslate2::get_random_generator()``, which returns the calling thread's engine. Called from a
-generation callback, which CTranslate2 runs in the worker thread, it gives the engine that the next draws of
-that batch come from. On a GPU the draws come from cuRAND states on the device instead, which nothing exported
-reaches.
+``set_random_seed`` affects only threads that have not drawn yet. The library exports
+``ctranslate2::get_random_generator()``, which returns the engine of the calling thread. Called from a
+generation callback, which CTranslate2 runs in the worker thread, it returns the engine of the batch's next
+draws. On a GPU the draws use cuRAND states on the device, which no exported function can set.
 """
 
 import ctypes
@@ -26,19 +25,19 @@ class _Engine(ctypes.Structure):
 
 
 class SeedingUnavailableError(Exception):
-    """A build of CTranslate2 that does not let us seed; the message says why."""
+    """CTranslate2's random numbers cannot be seeded; the message names the cause."""
 
 
 class ThreadSeeder:
-    """Sets the random engine of the thread that calls it."""
+    """Sets the random engine of the calling thread."""
 
     def __init__(self) -> None:
-        """Find the engine and check that it looks as expected. Raises ``SeedingUnavailableError``."""
+        """Find the engine and check its layout. Raises ``SeedingUnavailableError``."""
         libraries = sorted(
             (Path(ctranslate2.__file__).parent.parent / "ctranslate2.libs").glob("libctranslate2*")
         )
         if not libraries:
-            raise SeedingUnavailableError("no libctranslate2 beside the Python package")
+            raise SeedingUnavailableError("libctranslate2 is missing beside the Python package")
         try:
             self._engine_of_thread = getattr(ctypes.CDLL(str(libraries[0])), _SYMBOL)
         except (OSError, AttributeError) as error:
@@ -47,7 +46,7 @@ class ThreadSeeder:
         self._check(self._engine_of_thread().contents)
 
     def seed(self, seeds: Sequence[int]) -> None:
-        """Put the calling thread's engine into the state that follows from ``seeds``."""
+        """Set the engine of the calling thread to a state that depends only on ``seeds``."""
         state = np.random.RandomState([seed & 0xFFFFFFFF for seed in seeds]).get_state(legacy=False)
         engine = self._engine_of_thread().contents
         engine.words[:] = [int(word) for word in state["state"]["key"]]
@@ -56,4 +55,4 @@ class ThreadSeeder:
     @staticmethod
     def _check(engine: _Engine) -> None:
         if engine.position > _STATE_SIZE or any(word >> 32 for word in engine.words):
-            raise SeedingUnavailableError("the random engine is no libstdc++ std::mt19937")
+            raise SeedingUnavailableError("the random engine is not a libstdc++ std::mt19937")

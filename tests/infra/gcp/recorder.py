@@ -10,7 +10,7 @@ from pulumi.runtime import MockCallArgs, MockResourceArgs, Mocks
 
 from infra.gcp import driver_installer
 from infra.gcp.platform import Platform
-from spec.service import Service
+from stackfile.resolved import ResolvedStack
 
 # Pulumi leaves tasks behind on a loop, so it can be neither shared nor closed nor dropped while tests run.
 LOOPS: list[asyncio.AbstractEventLoop] = []
@@ -57,7 +57,7 @@ class Recorder(Mocks):
         return inputs
 
 
-def deploy(service: Service, config: dict[str, str] | None = None) -> tuple[Recorder, dict[str, Any]]:
+def deploy(service: ResolvedStack, config: dict[str, str] | None = None) -> tuple[Recorder, dict[str, Any]]:
     """Deploy the Google half of a stack against a recorder; return it and the resolved outputs.
 
     A loop and mocks of its own each time: registrations would otherwise leak between tests (pulumi 24338).

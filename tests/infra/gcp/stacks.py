@@ -3,23 +3,23 @@
 from pathlib import Path
 from typing import Any
 
-from spec import Service, load_service
-from spec.catalogue import ROOT
+from stackfile import ResolvedStack, load_stack
+from stackfile.catalogue import ROOT
 
 
-def stack(name: str = "gke-dev", **changes: Any) -> Service:
+def stack(name: str = "gke-dev", **changes: Any) -> ResolvedStack:
     """Return a stack with settings of its gke section replaced, as ``gpu_pool__driver="none"``.
 
     No check runs on the result: a test may look at one setting without its companions.
     """
-    service = load_service(ROOT / "stacks" / f"{name}.yaml")
+    service = load_stack(ROOT / "stacks" / f"{name}.yaml")
     gke = service.gke
     for path, value in changes.items():
         gke = _replaced(gke, path.split("__"), value)
     return service.model_copy(update={"gke": gke})
 
 
-def plain(**changes: Any) -> Service:
+def plain(**changes: Any) -> ResolvedStack:
     """Return ``gke-dev`` with a store of GKE's default class, whose price is listed."""
     service = stack(**changes)
     assert service.kubernetes is not None
@@ -34,7 +34,7 @@ def _replaced(section: Any, path: list[str], value: Any) -> Any:
     return section.model_copy(update={path[0]: value})
 
 
-def written(service: Service, directory: Path) -> Path:
+def written(service: ResolvedStack, directory: Path) -> Path:
     """Write what a user would: the gke section of a stack file that resolves to ``service``."""
     import yaml
 

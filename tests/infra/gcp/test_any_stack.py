@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spec import Service, SpecError, load_service
+from stackfile import ResolvedStack, StackFileError, load_stack
 from tests.infra.gcp.recorder import Recorder, deploy
 from tests.infra.gcp.stacks import stack, written
 from tests.infra.gcp.test_settings_reach_resources import OTHER
@@ -28,11 +28,11 @@ def test_any_mix_of_settings_is_refused_with_a_remedy_or_keeps_the_rules(tmp_pat
     assert {"cluster", "kubeconfig", "kubeconfig_command"} <= set(outputs)
 
 
-def read(file: Path) -> Service | str:
+def read(file: Path) -> ResolvedStack | str:
     """Return what the file describes, or why it is refused."""
     try:
-        return load_service(file)
-    except SpecError as refused:
+        return load_stack(file)
+    except StackFileError as refused:
         return str(refused)
 
 

@@ -5,8 +5,8 @@ import re
 import pytest
 import yaml
 
-from spec import load_service
-from spec.catalogue import ROOT
+from stackfile import load_stack
+from stackfile.catalogue import ROOT
 
 SHOWN = {"shared-cluster.md": "lab", "gke.md": "gke-dev"}
 
@@ -24,6 +24,6 @@ def test_a_stack_file_that_the_documentation_shows_can_be_read(page, tmp_path):
         document = whole | yaml.safe_load(text)
         written = tmp_path / f"{name}.yaml"
         written.write_text(yaml.safe_dump(document))
-        service = load_service(written)
+        service = load_stack(written)
         assert service.name == name
         assert service.kubernetes is not None

@@ -21,7 +21,7 @@ def test_every_resource_names_the_explicit_provider():
 def test_every_child_has_its_own_component_as_parent_and_nothing_leaks_into_it():
     recorder, _ = deploy(stack("gke-prod"))
     for name, options in recorder.options.items():
-        if name != "codecomplete:gcp:Platform:gke-prod":
+        if name != "ai-assist:gcp:Platform:gke-prod":
             assert options.parent is not None, name
         protected = name == "gcp:container/cluster:Cluster:gke-prod"
         assert bool(options.protect) is protected, name

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from spec import load_service
-from spec.catalogue import ROOT
+from stackfile import load_stack
+from stackfile.catalogue import ROOT
+from testing.gcp.double import missing
 from tests.infra.gcp import schema
-from tests.infra.gcp.double import missing
 from tests.infra.gcp.recorder import deploy
 from tests.infra.gcp.stacks import stack
 
@@ -66,7 +66,7 @@ def test_a_wrong_input_is_found(provider, inputs, finding):
 @pytest.mark.parametrize("count", [1, 2, 4])
 @pytest.mark.parametrize("file", sorted(Path(ROOT / "stacks").glob("gke-*.yaml")), ids=lambda file: file.stem)
 def test_what_a_gpu_pool_asks_for_is_what_the_catalogue_says_gke_offers(file, count):
-    service = load_service(file)
+    service = load_stack(file)
     device = service.accelerator.model_copy(update={"count": count})
     pools = deploy(service.model_copy(update={"accelerator": device}))[0].of("container/nodePool")
     node = pools[f"{service.name}-gpu-g{service.gke.gpu_pool.generations[-1]}"]["nodeConfig"]

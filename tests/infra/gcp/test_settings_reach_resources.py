@@ -6,7 +6,7 @@ from ipaddress import IPv4Network
 import pytest
 from pydantic import BaseModel
 
-from spec.gke import Gke
+from stackfile.gke import Gke
 from tests.infra.gcp.recorder import deploy
 from tests.infra.gcp.stacks import stack
 

@@ -13,7 +13,7 @@ from pulumi.runtime.rpc import _special_sig_key
 
 from infra.credentials import Secrets
 from infra.k8s.workloads import Workloads
-from spec import Service, load_service
+from stackfile import ResolvedStack, load_stack
 
 BASE = {"name": "s", "target": "kubernetes", "model": "tiny-codegen"}
 T4 = {
@@ -72,11 +72,11 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
-def stack(tmp_path: Path, **settings: Any) -> Service:
+def stack(tmp_path: Path, **settings: Any) -> ResolvedStack:
     """Return the service of a stack file with these settings."""
     file = tmp_path / "s.yaml"
     file.write_text(yaml.safe_dump(BASE | settings))
-    return load_service(file)
+    return load_stack(file)
 
 
 def given(**values: str) -> Secrets:
@@ -84,7 +84,7 @@ def given(**values: str) -> Secrets:
     return Secrets(**{name: pulumi.Output.secret(value) for name, value in ({"keys": "{}"} | values).items()})
 
 
-def deploy(service: Service, secrets: dict[str, str] | None = None) -> Recorder:
+def deploy(service: ResolvedStack, secrets: dict[str, str] | None = None) -> Recorder:
     """Deploy the workloads against a recorder; ``secrets`` None leaves the Secrets to others.
 
     A loop and mocks of its own each time: registrations would otherwise leak between tests (pulumi 24338).

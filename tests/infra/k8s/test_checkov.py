@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from spec.catalogue import ROOT
+from stackfile.catalogue import ROOT
 from tests.infra.checkov import scan
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

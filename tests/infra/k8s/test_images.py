@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from spec.catalogue import ROOT
+from stackfile.catalogue import ROOT
 
 FILES = sorted((ROOT / "images").glob("*.Containerfile"))
 NAMES = [file.name.split(".")[0] for file in FILES]

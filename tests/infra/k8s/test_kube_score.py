@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from infra import render
-from spec.catalogue import ROOT
+from stackfile.catalogue import ROOT
 from tests.infra import kube_score
 from tests.infra.k8s.test_checkov import NOT_LATEST
 

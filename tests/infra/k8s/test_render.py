@@ -1,6 +1,5 @@
 """The manifests are what the components make today, are valid, and apply in the order of their names."""
 
-import shutil
 from pathlib import Path
 
 import kubernetes_validate
@@ -8,13 +7,15 @@ import pytest
 import yaml
 
 from infra import render
-from spec import load_service
-from spec.catalogue import ROOT
+from stackfile import load_stack
+from stackfile.catalogue import ROOT
+from testing import tools
 
 MANIFESTS = ROOT / "manifests"
 FILES = sorted(file for file in MANIFESTS.rglob("*.yaml") if file.name != "kustomization.yaml")
 # The test cluster's version; the schemas of the library reach further.
 KUBERNETES = "1.36"
+NO_ENGINE = tools.missing("pulumi", "pulumi-kubernetes")
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -22,10 +23,10 @@ def content(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("pulumi") is None, reason="pulumi is not on PATH; install Pulumi to render")
+@pytest.mark.skipif(bool(NO_ENGINE), reason=str(NO_ENGINE))
 @pytest.mark.parametrize("folder", sorted(render.VARIANTS))
 def test_the_committed_manifests_are_what_the_components_render(folder, tmp_path):
-    render.render(load_service(ROOT / f"stacks/{render.VARIANTS[folder]}.yaml"), tmp_path / "out")
+    render.render(load_stack(ROOT / f"stacks/{render.VARIANTS[folder]}.yaml"), tmp_path / "out")
     assert content(tmp_path / "out") == content(MANIFESTS / folder), (
         "run python -m infra.render and look at the diff"
     )

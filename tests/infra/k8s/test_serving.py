@@ -3,15 +3,15 @@
 import pytest
 
 from infra.k8s import pods
-from serving import llama_server, repository, triton
-from spec import SpecError
+from serving import llama_server, model_repository, tritonserver
+from stackfile import StackFileError
 from tests.infra.k8s.recorder import T4, deploy, stack
 
 
 def test_triton_serves_what_the_init_container_prepares_with_options_that_it_knows(plain):
     waiting, preparing = plain.pod("triton")["initContainers"]
     assert "/models/tiny-codegen/current.ctranslate2-int8/manifest.json" in waiting["command"][-1]
-    known = {f"--{field.replace('_', '-')}" for field in repository.Repository.__dataclass_fields__}
+    known = {f"--{field.replace('_', '-')}" for field in model_repository.Repository.__dataclass_fields__}
     given = [part.split("=")[0] for part in preparing["command"][4:]]
     assert set(given) <= known
     assert len(given) >= 9
@@ -19,11 +19,11 @@ def test_triton_serves_what_the_init_container_prepares_with_options_that_it_kno
 
 def test_tritons_command_is_one_that_the_server_module_parses(plain, monkeypatch):
     seen = {}
-    monkeypatch.setattr(triton, "prepare", lambda python: None)
-    monkeypatch.setattr(triton, "sweep", lambda port: 0)
-    monkeypatch.setattr(triton, "command", lambda **options: seen.update(options) or (["x"], {}))
-    monkeypatch.setattr(triton.os, "execve", lambda *args: None)
-    triton.main(plain.container("triton")["command"][3:])
+    monkeypatch.setattr(tritonserver, "prepare", lambda python: None)
+    monkeypatch.setattr(tritonserver, "sweep", lambda port: 0)
+    monkeypatch.setattr(tritonserver, "command", lambda **options: seen.update(options) or (["x"], {}))
+    monkeypatch.setattr(tritonserver.os, "execve", lambda *args: None)
+    tritonserver.main(plain.container("triton")["command"][3:])
     assert (seen["grpc_port"], seen["http_port"], seen["metrics_port"]) == (8001, 8000, 8002)
     assert seen["gpu"] is False
 
@@ -153,5 +153,5 @@ def test_without_an_address_the_openai_engine_is_llama_cpps_server_in_the_cluste
     ],
 )
 def test_settings_that_llama_cpps_server_cannot_obey_are_refused(tmp_path, settings, remedy):
-    with pytest.raises(SpecError, match=remedy):
+    with pytest.raises(StackFileError, match=remedy):
         stack(tmp_path, **settings)

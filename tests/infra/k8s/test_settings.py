@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from spec import Service
+from stackfile import ResolvedStack
 from tests.infra.k8s.recorder import deploy, stack
 
 # What the workloads have no part in: `gke` is the cluster's (tests/infra/gcp), `target` chooses the program's branch.
@@ -58,14 +58,14 @@ def leaves(value: Any, path: str) -> Iterator[str]:
         yield path
 
 
-def changed(service: Service, path: str) -> Service:
+def changed(service: ResolvedStack, path: str) -> ResolvedStack:
     document = service.model_dump(mode="json")
     *parents, last = path.split(".")
     place = document
     for part in parents:
         place = place[part]
     place[last] = OTHER.get(path, _another(place[last]))
-    return Service.model_validate_json(json.dumps(document))
+    return ResolvedStack.model_validate_json(json.dumps(document))
 
 
 def _another(value: Any) -> Any:
@@ -83,13 +83,13 @@ def _another(value: Any) -> Any:
     return "other"
 
 
-def registered(service: Service) -> str:
+def registered(service: ResolvedStack) -> str:
     resources = deploy(service, SECRETS).resources
     return json.dumps(sorted(((r.typ, r.name, r.inputs) for r in resources), key=str), default=str)
 
 
 @pytest.fixture
-def services(tmp_path) -> list[tuple[Service, str]]:
+def services(tmp_path) -> list[tuple[ResolvedStack, str]]:
     found = []
     for settings in (EVERYTHING, OPENAI, VOLUME, LLAMA):
         service = stack(tmp_path, **settings)

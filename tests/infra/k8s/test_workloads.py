@@ -18,8 +18,8 @@ def test_every_object_has_an_explicit_provider_and_its_component_as_parent(plain
     for urn in objects.values():
         # A child that got its component's own options would be a child of Workloads, or of nothing.
         component = urn.split("::")[2].split("$")[0]
-        assert component.startswith("codecomplete:k8s:"), urn
-        assert component != "codecomplete:k8s:Workloads", urn
+        assert component.startswith("ai-assist:k8s:"), urn
+        assert component != "ai-assist:k8s:Workloads", urn
     registered = [r for r in plain.resources if r.typ.startswith("kubernetes:")]
     assert all("cluster" in r.provider for r in registered)
 

@@ -1,0 +1,225 @@
+"""The Service document as each role of target ``hosts`` takes it, for one host."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from assist.addresses import url_host
+from assist.deployment import needed_locks
+from assist.hosts.driver import driver_facts
+from assist.hosts.inventory import Inventory
+from assist.hosts.monitoring import monitoring_facts
+from assist.hosts.network import openings, workers
+from assist.hosts.processes import DRAINED, Processes
+from assist.paths import SOURCE
+from stackfile import ResolvedStack, load_stack
+from stackfile.hosts import Hosts
+
+USERS = {
+    "gateway": ("assist-gateway", "assist-nginx"),
+    "gpu": ("assist-loader", "assist-triton", "assist-worker"),
+    "queue": (),
+}
+# For scripts/bootstrap, Triton's stub and the playbooks; PACKAGES are those of the services themselves.
+EVERYWHERE = (
+    "acl", "ca-certificates", "iproute2", "logrotate", "nftables", "openssl", "python3", "python3-venv",
+)  # fmt: skip
+PACKAGES = {"gateway": ("nginx",), "gpu": (), "queue": ("redis-server",)}
+EXPORTER = "prometheus-node-exporter"
+# Debian starts these on installation, before they are configured.
+MASKED = {name: f"{name}.service" for name in ("nginx", "redis-server", EXPORTER)}
+
+
+@dataclass(frozen=True)
+class RoleVars:
+    """One host of one deployment; ``release`` names the archive of programs that it runs."""
+
+    stack: Path
+    service: ResolvedStack
+    inventory: Inventory
+    host: str
+    release: str
+
+    @cached_property
+    def hosts(self) -> Hosts:
+        """The stack's section."""
+        return self.service.hosts or Hosts()
+
+    @cached_property
+    def groups(self) -> list[str]:
+        """The groups of the host."""
+        return [group for group, hosts in self.inventory.groups.items() if self.host in hosts]
+
+    @property
+    def needs_triton(self) -> bool:
+        """Whether Triton generates, and not another server at ``engine.url``."""
+        return self.service.engine.kind == "triton"
+
+    @cached_property
+    def folders(self) -> dict[str, str]:
+        """Every folder of a host, by what it is for."""
+        programs = self.hosts.folders.programs
+        release = f"{programs}/releases/{self.release}"
+        return self.hosts.folders.model_dump() | {
+            "release": release,
+            "venvs": f"{release}/venvs",
+            "packages": f"{programs}/packages",
+            "secrets": f"{self.hosts.folders.config}/secrets",
+        }
+
+    @cached_property
+    def model_dir(self) -> str:
+        """Where the loader publishes the model that is served: immutable, so it names the revision itself."""
+        model = self.service.model
+        variant = "" if model.format == "gguf" else f".{self.service.variant}"
+        return f"{self.folders['models']}/{model.id}/{model.revision}{variant}"
+
+    @cached_property
+    def markers(self) -> dict[str, str]:
+        """The file that each step creates when it is complete; a later run skips the step if it exists."""
+        folders = self.folders
+        return {
+            "release": f"{folders['release']}/.complete",
+            "tools": f"{folders['venvs']}/tools/bootstrap.stamp",
+            "libpython": f"{folders['venvs']}/serving/libpython.found",
+            "triton": f"{folders['venvs']}/serving/triton.joined",
+            "model": f"{self.model_dir}/manifest.json",
+            "vocabulary": f"{self.model_dir}/tokenizer.json",
+            "certificate": f"{folders['config']}/tls/key.pem",
+        }
+
+    @cached_property
+    def processes(self) -> Processes:
+        """The settings of the host's gateways and workers."""
+        folder = self.folders["config"]
+        return Processes(self.service, self.inventory, self.host, folder, self.model_dir)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what each role needs, as plain data."""
+        nginx = self.hosts.front.model_dump() | {
+            "max_body_bytes": self.service.limits.max_body_bytes,
+            "deadline_s": self.service.limits.deadline_s,
+            "upstreams": [
+                f"{url_host(address)}:{port['port']}"
+                for address in self.inventory.reach("gateway")
+                for port in self.processes.ports()
+            ],
+        }
+        return {
+            "stack": str(self.stack),
+            "groups": self.groups,
+            "needs_triton": self.needs_triton,
+            "folders": self.folders,
+            "preflight": self._preflight(),
+            "markers": self.markers,
+            "base": self._base(),
+            "firewall": self._firewall(),
+            "release": {"id": self.release, "locks": self.locks},
+            "model_store": self._model_store(),
+            "redis": self.hosts.redis.model_dump() | self._redis(),
+            "triton_server": self._triton(),
+            "gateway_server": self.processes.gateways(),
+            "queue_worker": self.processes.workers(workers(self.service)),
+            "nginx": nginx,
+            "driver": driver_facts(self.service, self._gpus),
+            "monitoring": monitoring_facts(self.service, self.inventory, self.host, self._gpus),
+            "drained": DRAINED,
+            "verify": self._verify(),
+        }
+
+    @cached_property
+    def locks(self) -> dict[str, list[str]]:
+        """The lock files of each virtual environment of this host."""
+        # A worker runs beside each Triton, from the gateways' environment.
+        wanted = {
+            "gateway": {"gateway", "gpu"} if self.service.jobs.enabled else {"gateway"},
+            "serving": {"gpu"},
+        }
+        locks = needed_locks(self.service)
+        return {name: files for name, files in locks.items() if wanted[name] & set(self.groups)}
+
+    def _of_groups(self, table: dict[str, tuple[str, ...]]) -> list[str]:
+        return [item for group in self.groups for item in table[group]]
+
+    def _preflight(self) -> dict[str, Any]:
+        weights = sum(file.size or 0 for file in self.service.model.files) / 2**30
+        driver = self.service.accelerator.driver
+        model = 2 * weights if "gpu" in self.groups else 0  # as downloaded, and converted beside it
+        return {
+            "disk_gib": {self.folders["programs"]: self.hosts.needs.disk_gib, self.folders["models"]: model},
+            "memory_gib": self.hosts.needs.memory_gib,
+            "kernel": self.hosts.needs.kernel,
+            "gpus": self._gpus,
+            "driver": driver.minimum if driver and self._gpus else "",
+            "ports": {str(opening.port): opening.use for opening in self._openings() if opening.use != "SSH"},
+        }
+
+    @property
+    def _gpus(self) -> int:
+        accelerator = self.service.accelerator
+        return accelerator.count if accelerator.is_gpu and "gpu" in self.groups else 0
+
+    def _openings(self) -> list[Any]:
+        return openings(self.service, self.inventory, self.host)
+
+    def _base(self) -> dict[str, Any]:
+        exporter = (EXPORTER,) if self.hosts.monitoring.enabled else ()
+        packages = [*EVERYWHERE, *exporter, *self._of_groups(PACKAGES)]
+        masked = {package: unit for package, unit in MASKED.items() if package in packages}
+        logs = self.hosts.logs.model_dump()
+        return {"packages": packages, "masked": masked, "users": self._of_groups(USERS), "logs": logs}
+
+    def _firewall(self) -> dict[str, Any]:
+        rules = [opening.rule() for opening in self._openings()]
+        return {
+            "enabled": self.hosts.firewall.enabled,
+            "rules": [rule for rule in rules if rule["ipv4"] + rule["ipv6"]],
+        }
+
+    def _model_store(self) -> dict[str, Any]:
+        model = self.service.model
+        return {
+            "model": {"id": model.id, "revision": model.revision, "format": model.format},
+            "runtime": self.service.runtime,
+            "precision": self.service.precision,
+            "dir": self.model_dir,
+        }
+
+    def _redis(self) -> dict[str, Any]:
+        listen = dict.fromkeys(["127.0.0.1", *self.inventory.reach("queue")])
+        clients = self.inventory.of("gateway", "gpu", "queue")
+        return {"listen": list(listen), "clients": clients, "cache": self.service.cache.kind == "redis"}
+
+    def _triton(self) -> dict[str, Any]:
+        service, settings = self.service, self.hosts.triton.model_dump()
+        split = service.accelerator.count if service.accelerator.split == "tensor" else 1
+        return settings | {
+            "listen": self.inventory.listen(self.host),
+            "url_host": url_host(self.inventory.listen(self.host)),
+            "clients": [*self.inventory.of("gateway", "gpu"), *self.hosts.firewall.monitoring],
+            "ports": service.triton.model_dump(exclude={"host"}),
+            "runtime": service.runtime,
+            "precision": service.precision,
+            "context_length": service.context_length,
+            "serving": service.serving.model_dump(),
+            "gpus": self._gpus,
+            "split": split,
+        }
+
+    def _verify(self) -> dict[str, Any]:
+        return {
+            "url": self._nginx_url(self.inventory.of("gateway")[0]),
+            "host_url": self._nginx_url(self.inventory.addresses[self.host]),
+            "auth": self.service.auth.mode,
+        }
+
+    def _nginx_url(self, address: str) -> str:
+        return f"https://{url_host(address)}:{self.hosts.front.https_port}"
+
+
+def resolve(stack: str, inventory: Inventory, host: str, release: str) -> RoleVars:
+    """Resolve a stack by name or path for a host. Raises StackFileError or InventoryError with the remedy."""
+    inventory.check()
+    file = Path(stack) if stack.endswith((".yaml", ".yml")) else SOURCE / "stacks" / f"{stack}.yaml"
+    return RoleVars(file, load_stack(file), inventory, host, release)

@@ -1,0 +1,68 @@
+"""Where the local target keeps what it makes: one folder, removed as a whole by ``make clean``."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Paths:
+    """The folders of one clone: ``source`` is the clone, ``home`` is where everything made goes."""
+
+    source: Path = SOURCE
+    home: Path = SOURCE / ".run"
+
+    def python(self, environment: str) -> Path:
+        """Return the interpreter of a virtual environment: control, gateway or serving."""
+        return self.home / "venvs" / environment / "bin" / "python"
+
+    @property
+    def store(self) -> Path:
+        """The model store."""
+        return self.home / "models"
+
+    @property
+    def repository(self) -> Path:
+        """Triton's model repository."""
+        return self.home / "triton"
+
+    @property
+    def config(self) -> Path:
+        """What the running processes were told."""
+        return self.home / "etc"
+
+    @property
+    def log(self) -> Path:
+        """Logs of every process, rotated by supervisor."""
+        return self.home / "log"
+
+    @property
+    def keys(self) -> Path:
+        """The hashed API keys."""
+        return self.config / "keys.json"
+
+    @property
+    def gateway_env(self) -> Path:
+        """What the gateway was told last, secrets included."""
+        return self.config / "gateway.env"
+
+    @property
+    def supervisor_config(self) -> Path:
+        """The configuration of supervisord and its programs."""
+        return self.config / "supervisord.conf"
+
+    @property
+    def socket(self) -> Path:
+        """Where supervisord listens; only the owner may enter its folder."""
+        return self.config / "supervisor.sock"
+
+    @property
+    def timings(self) -> Path:
+        """Seconds that each phase of the last run took, written by the ``phases`` callback."""
+        return self.home / "phases.json"
+
+    @property
+    def client_env(self) -> Path:
+        """What a client needs: ``ASSIST_URL`` and ``ASSIST_KEY``."""
+        return self.home / "env"

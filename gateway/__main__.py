@@ -1,0 +1,35 @@
+"""``python -m gateway``: the gateway under uvicorn, with settings from the environment."""
+
+import os
+import sys
+
+import uvicorn
+from pydantic import ValidationError
+
+from gateway.app import create_app
+from gateway.http.server import server
+from gateway.settings import Settings
+from gateway.telemetry import logs
+
+_USAGE = 2
+
+
+def main() -> int:
+    """Serve until SIGTERM or SIGINT, then drain. Returns 2 for settings that cannot work, with the remedy."""
+    try:
+        # systemd's LoadCredential: a secret is a file there, named as its variable, and in no environment.
+        settings = Settings(_secrets_dir=os.environ.get("CREDENTIALS_DIRECTORY"))
+        logs.configure(settings.log_level)
+        app = create_app(settings)
+    except (ValidationError, ValueError, OSError) as error:
+        print(f"The gateway cannot start: {error}", file=sys.stderr)  # noqa: T201  -- the person who starts it reads this
+        return _USAGE
+    running: uvicorn.Server = server(
+        app, settings, host=settings.host, port=settings.port, keep_alive_s=settings.keep_alive_s
+    )
+    running.run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""How many requests run at once, how many wait, and how much each caller may ask for."""

@@ -1,0 +1,1 @@
+"""Who is calling: keys, GitLab tokens and signed tokens (OIDC)."""

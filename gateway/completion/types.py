@@ -1,0 +1,84 @@
+"""A completion on its way: what was asked, what the engine is told, and what came of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from gateway.engine.base import GenerateRequest, Sampling
+from gateway.text.output_sequence import Delta, FinishReason, TokenEntry
+from gateway.text.prompt import BuiltPrompt, Prompt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletionRequest:
+    """What a client wants, whatever its dialect. ``logprobs`` None means none; times are in seconds.
+
+    ``best_of`` rows are made per prompt and the ``n`` with the highest mean log probability returned.
+    """
+
+    prompts: Sequence[Prompt]
+    max_tokens: int
+    sampling: Sampling
+    n: int = 1
+    best_of: int | None = None
+    stops: Sequence[str] = ()
+    seed: int | None = None
+    echo: bool = False
+    logprobs: int | None = None
+    model: str | None = None
+    time_budget_s: float | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many rows each prompt needs."""
+        return max(self.n, self.best_of or 0)
+
+
+@dataclass(slots=True)
+class Choice:
+    """One finished answer to one prompt."""
+
+    index: int
+    text: str = ""
+    entries: list[TokenEntry] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+    stop: str | None = None
+    tokens: int = 0
+    logprob_sum: float = 0.0
+
+    def add(self, delta: Delta) -> None:
+        """Append what a delta brings."""
+        self.text += delta.text
+        self.entries += delta.entries
+        self.finish_reason = delta.finish_reason or self.finish_reason
+        self.stop = delta.stop or self.stop
+        self.tokens += delta.tokens
+        self.logprob_sum += delta.logprob_sum
+
+
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """What stands before a completion: its length in characters, and itself where it is wanted back."""
+
+    length: int
+    text: str = ""
+    entries: Sequence[TokenEntry] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A request made ready for the engine: per prompt its ids, its echo and its job."""
+
+    request: CompletionRequest
+    prompts: Sequence[BuiltPrompt]
+    jobs: Sequence[GenerateRequest]
+    echoes: Sequence[Echo]
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Prompt tokens, each prompt counted once however many rows it has."""
+        return sum(len(prompt.ids) for prompt in self.prompts)
+
+    @property
+    def truncated(self) -> bool:
+        """Whether any prompt was cut."""
+        return any(prompt.truncated for prompt in self.prompts)

@@ -1,0 +1,91 @@
+"""The body of OpenAI's chat endpoint, and what is made of it."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from gateway.body import Body, Int
+from gateway.completion.types import CompletionRequest
+from gateway.dialects.deps import stops_of
+from gateway.dialects.sampling_body import (
+    SamplingBody,
+    check,
+    check_choices,
+    max_tokens,
+    sampling_of,
+    unsupported,
+)
+from gateway.errors import invalid
+from gateway.settings import Settings
+from gateway.telemetry.metrics import Metrics
+from gateway.text.chat import Message
+from gateway.text.prompt import Prompt
+
+_MAX_MESSAGES = 1024
+# OpenAI's newer name of a role that templates know by its old one.
+_ROLES = {"developer": "system"}
+
+
+class TextPart(Body):
+    """One piece of a message. Pictures, sound and files are refused: no model here sees or hears."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ChatMessage(Body):
+    """One turn of a chat; what a model once called is refused with it, as tools are."""
+
+    role: Annotated[str, Field(min_length=1, max_length=32)]
+    content: str | list[TextPart] | None = None
+    tool_calls: list[Any] | None = None
+
+    @property
+    def text(self) -> str:
+        """The content, its parts joined."""
+        parts = self.content or ""
+        return parts if isinstance(parts, str) else "".join(part.text for part in parts)
+
+
+class ChatBody(SamplingBody):
+    """What is a chat's alone."""
+
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=_MAX_MESSAGES)]
+    max_completion_tokens: Annotated[Int | None, Field(ge=0)] = None
+    logprobs: bool = False
+    top_logprobs: Annotated[Int | None, Field(ge=0, le=20)] = None
+    tools: list[Any] | None = None
+    functions: list[Any] | None = None
+    modalities: list[str] | None = None
+
+
+def to_request(body: ChatBody, settings: Settings, metrics: Metrics) -> CompletionRequest:
+    """Return the request. An answer is as long as the model makes it, where no length is asked for."""
+    check(body, settings, metrics)
+    _check_modes(body)
+    check_choices(body, 1, body.n, settings)
+    asked = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+    messages = [Message(_ROLES.get(one.role, one.role), one.text) for one in body.messages]
+    return CompletionRequest(
+        prompts=[Prompt(messages=messages)],
+        max_tokens=settings.max_tokens_cap if asked is None else max_tokens(asked, settings),
+        sampling=sampling_of(body, settings),
+        n=body.n,
+        stops=stops_of(body.stop, settings),
+        seed=body.seed,
+        logprobs=(body.top_logprobs or 0) if body.logprobs else None,
+        model=body.model,
+    )
+
+
+def _check_modes(body: ChatBody) -> None:
+    """Refuse what would be answered with something else: tools, sound, and probabilities of nothing."""
+    for name in ("tools", "functions"):
+        if getattr(body, name):
+            raise unsupported(name)
+    if set(body.modalities or ()) - {"text"}:
+        raise unsupported("modalities")
+    if any(message.tool_calls for message in body.messages):
+        raise unsupported("tool_calls")
+    if body.top_logprobs is not None and not body.logprobs:
+        raise invalid("top_logprobs needs logprobs: true.", "top_logprobs")

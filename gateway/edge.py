@@ -1,0 +1,101 @@
+"""Build the edge's parts once per app and tie their lives to the app's."""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from fastapi import FastAPI
+
+from gateway.admission.admission import Admission
+from gateway.admission.rate_limits import LocalLimiter, RedisLimiter
+from gateway.auth.authenticate import Anonymous, Authenticator, ByGitLab, ByKey
+from gateway.auth.gitlab import GitLab
+from gateway.auth.jwks import SigningKeys
+from gateway.auth.key_store import KeyStore
+from gateway.auth.oidc import Oidc
+from gateway.auth.token_cache import LocalCache, RedisCache, salt_or_random
+from gateway.edge_settings import EdgeSettings
+from gateway.http.drain import Drain
+from gateway.http.health import Readiness, routes
+from gateway.http.middleware.install import install
+from gateway.redis_client import RedisLink
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.metrics_server import MetricsPortError, MetricsServer, serve
+
+_log = logging.getLogger(__name__)
+
+
+class Edge:
+    """Authentication, admission, metrics and lifecycle of one app.
+
+    Raises ``KeyFileError`` when keys are asked for and their file can't be used.
+    """
+
+    def __init__(self, settings: EdgeSettings) -> None:
+        self.settings = settings
+        self.metrics = Metrics()
+        self.drain = Drain()
+        self._redis = self._link()
+        limiter = LocalLimiter() if self._redis is None else RedisLimiter(self._redis, LocalLimiter())
+        self.admission = Admission(settings, self.metrics, limiter)
+        self._gitlab: GitLab | None = None
+        self._oidc: Oidc | None = None
+        if settings.auth_mode == "gitlab":
+            self._gitlab, self._oidc = self._token_checks()
+        self.authenticator = self._authenticator()
+        self.metrics_server: MetricsServer | None = None
+
+    def install(self, app: FastAPI, ready: Callable[[], Awaitable[bool]]) -> None:
+        """Put the middlewares and the health routes on ``app``; ``ready`` asks the engine."""
+        app.state.edge = self
+        app.include_router(routes(Readiness(ready), self.drain))
+        install(app, self.settings, self.metrics, self.drain)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Serve the metrics port and close what is open at the end."""
+        settings = self.settings
+        async with AsyncExitStack() as stack:
+            if self._redis is not None:
+                stack.push_async_callback(self._redis.close)
+            for check in (self._gitlab, self._oidc):
+                if check is not None:
+                    stack.push_async_callback(check.close)
+            if settings.metrics_port is not None:
+                self.metrics_server = self._serve_metrics(settings.metrics_host, settings.metrics_port)
+                stack.callback(self.metrics_server.close)
+            yield
+
+    def _serve_metrics(self, host: str, port: int) -> MetricsServer:
+        try:
+            server = serve(self.metrics, self.admission.usage, host, port)
+        except MetricsPortError as error:
+            _log.error("The gateway cannot start: %s", error)  # uvicorn would log the type alone
+            raise
+        _log.info("Metrics on http://%s:%d/metrics", host, server.port)
+        return server
+
+    def _link(self) -> RedisLink | None:
+        url = self.settings.redis
+        if url is None:
+            return None
+        return RedisLink(url, self.settings.redis_timeout_s, on_error=self.metrics.redis_failed)
+
+    def _token_checks(self) -> tuple[GitLab, Oidc]:
+        settings = self.settings
+        configured = settings.cache_salt.get_secret_value() if settings.cache_salt else None
+        salt = salt_or_random(configured)
+        local = LocalCache(settings.gitlab_cache_s)
+        cache = (
+            local if self._redis is None else RedisCache(self._redis, local, salt, settings.gitlab_cache_s)
+        )
+        oidc = Oidc(settings, SigningKeys(settings, self.metrics), salt, self.metrics)
+        return GitLab.from_settings(settings, cache, salt, self.metrics), oidc
+
+    def _authenticator(self) -> Authenticator:
+        settings = self.settings
+        if self._gitlab is not None and self._oidc is not None:
+            return ByGitLab(settings, self._gitlab, self._oidc, self.metrics)
+        if settings.auth_mode == "keys" and settings.keys_file is not None:
+            return ByKey(settings, KeyStore(settings.keys_file), self.metrics)
+        return Anonymous(settings)

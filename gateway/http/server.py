@@ -1,0 +1,83 @@
+"""Run uvicorn so that a stop loses nothing and no connection waits for ever."""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Awaitable, Callable
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from gateway.edge_settings import EdgeSettings
+from gateway.http.drain import Drain
+from gateway.http.uvicorn_protocol import bounded_protocol
+
+_log = logging.getLogger(__name__)
+_CANCEL_AFTER_S = 1
+_STEP_S = 0.2
+
+
+class DrainingServer(uvicorn.Server):
+    """On SIGTERM or SIGINT: drain first, then do what uvicorn does. A second SIGINT ends at once.
+
+    uvicorn alone closes its listening socket at the signal, so a client sees a refused connection, and waits
+    for half-sent bodies without end. It also dies of the signal it caught; an ordered stop exits 0.
+    """
+
+    def __init__(self, config: uvicorn.Config, drain: Drain, settings: EdgeSettings) -> None:
+        super().__init__(config)
+        self._drain, self._settings = drain, settings
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 -- uvicorn's signature
+        """Turn readiness off and let the main loop end."""
+        if self.should_exit and sig == signal.SIGINT:
+            self.force_exit = True
+        self._drain.begin()
+        self.should_exit = True
+
+    async def main_loop(self) -> None:
+        """Serve until told to stop, then drain with the socket still open, so that latecomers get a 503."""
+        await super().main_loop()
+        self._drain.begin()
+        _log.info("Stopping: %d requests under way", self._drain.under_way)
+        await self._wait(self._settings.drain_delay_s, _sleep)
+        self._drain.refuse()
+        if not await self._wait(self._settings.grace_s, self._drain.finished):
+            _log.warning("Cancelling %d requests that did not finish in time", self._drain.under_way)
+
+    async def _wait(self, seconds: float, done: Callable[[float], Awaitable[bool]]) -> bool:
+        """Ask ``done`` in short steps: a second signal is noticed only between them."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while not self.force_exit and (left := end - loop.time()) > 0:
+            if await done(min(left, _STEP_S)):
+                return True
+        return False
+
+
+async def _sleep(seconds: float) -> bool:
+    await asyncio.sleep(seconds)
+    return False
+
+
+def server(
+    app: FastAPI, settings: EdgeSettings, *, host: str, port: int, keep_alive_s: int = 75
+) -> DrainingServer:
+    """Return a server for an app that has an ``Edge``; ``run()`` blocks until the stop."""
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        loop="uvloop",
+        http=bounded_protocol(settings.header_timeout_s, settings.max_connections),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=keep_alive_s,
+        timeout_graceful_shutdown=_CANCEL_AFTER_S,
+        backlog=1024,
+    )
+    return DrainingServer(config, app.state.edge.drain, settings)

@@ -1,0 +1,92 @@
+"""Serve metrics and usage on a port of their own, from a thread of their own.
+
+A separate port keeps them away from clients; a separate thread answers even while the event loop is busy,
+which is when the numbers matter most.
+"""
+
+import json
+import threading
+from collections.abc import Callable, Iterable
+from socketserver import ThreadingMixIn
+from typing import TYPE_CHECKING, Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from prometheus_client import make_wsgi_app
+
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.usage import Usage
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIEnvironment
+
+_CLIENT_TIMEOUT_S = 5
+
+
+class MetricsPortError(OSError):
+    """The port can't be had; the message names the remedy."""
+
+
+class _Handler(WSGIRequestHandler):
+    """Quiet, and rid of clients that send nothing."""
+
+    timeout = _CLIENT_TIMEOUT_S
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ANN401 -- the base class's signature
+        """Log nothing: a scrape every few seconds is no news."""
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+    block_on_close = False
+
+
+class MetricsServer:
+    """``/metrics`` for Prometheus, ``/usage`` for ``assist keys usage``; ``port`` is the bound one."""
+
+    def __init__(self, metrics: Metrics, usage: Usage, host: str, port: int) -> None:
+        try:
+            self._server = _Server((host, port), _Handler)
+        except OSError as error:
+            raise MetricsPortError(
+                f"The metrics port {host}:{port} can't be used: {error.strerror}. "
+                "Set ASSIST_METRICS_PORT to a free port, one for each gateway process."
+            ) from None
+        self._server.set_app(_application(metrics, usage))
+        self.port: int = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop and free the port."""
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join(_CLIENT_TIMEOUT_S)
+        self._server.server_close()
+
+
+def serve(metrics: Metrics, usage: Usage, host: str, port: int) -> MetricsServer:
+    """Serve on ``host:port`` (0: any free port); raise ``MetricsPortError`` with the remedy."""
+    server = MetricsServer(metrics, usage, host, port)
+    server.start()
+    return server
+
+
+def _application(metrics: Metrics, usage: Usage) -> Callable[..., Iterable[bytes]]:
+    prometheus = make_wsgi_app(metrics.registry)
+
+    def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        if path in {"/metrics", "/metrics/"}:
+            answer: Iterable[bytes] = prometheus(environ, start_response)
+            return answer
+        found = path == "/usage"
+        body = json.dumps(
+            {"callers": usage.snapshot()} if found else {"error": "try /metrics or /usage"}
+        ).encode()
+        start_response("200 OK" if found else "404 Not Found", [("Content-Type", "application/json")])
+        return [body]
+
+    return application

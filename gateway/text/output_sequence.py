@@ -1,0 +1,137 @@
+"""One generated row: tokens in, text and log probabilities out.
+
+Tokens are taken one at a time, whatever pieces they arrive in. That is why a streamed answer and a whole
+one agree in text, log probabilities, offsets, finish reason and usage.
+"""
+
+import codecs
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from gateway.engine.base import TokenChunk
+from gateway.text.stops import StopMatcher
+from gateway.text.tokenizer import Tokenizer
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenEntry:
+    """One token of the answer.
+
+    Its id, its text by itself, its log probability, and its offset in characters.
+    """
+
+    id: int
+    text: str
+    logprob: float | None
+    offset: int
+
+
+@dataclass(slots=True)
+class Delta:
+    """What a piece of a row added. ``finish_reason`` is set once, on the row's last delta."""
+
+    row: int
+    text: str = ""
+    entries: list[TokenEntry] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+    stop: str | None = None
+    tokens: int = 0
+    logprob_sum: float = 0.0
+
+    def __bool__(self) -> bool:
+        return bool(self.text or self.entries or self.finish_reason)
+
+
+class OutputSequence:
+    """Turns one row's tokens into deltas.
+
+    ``offset`` is the length, in characters, of what stands before the text.
+    """
+
+    def __init__(
+        self, index: int, tokenizer: Tokenizer, stops: Sequence[str], max_tokens: int, offset: int = 0
+    ) -> None:
+        self._index = index
+        self._tokenizer = tokenizer
+        self._stops = StopMatcher(stops)
+        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        self._max_tokens = max_tokens
+        self._offset = offset
+        self._decoded = 0
+        self._emitted = 0
+        self._waiting: deque[TokenEntry] = deque()
+        self.tokens = 0
+        self.finish_reason: FinishReason | None = None
+
+    def push(self, piece: TokenChunk) -> Delta:
+        """Take the next tokens and return what is certain after them; nothing once the row has finished."""
+        delta = Delta(self._index)
+        if self.finish_reason is not None:
+            return delta
+        if piece.text is not None:
+            self._take_text(delta, piece)
+        else:
+            for position, token in enumerate(piece.ids):
+                logprob = piece.logprobs[position] if position < len(piece.logprobs) else None
+                self._take(delta, token, logprob)
+                if self.finish_reason is not None:
+                    break
+        if piece.final and self.finish_reason is None:
+            self._finish(delta, piece.finish_reason or ("length" if self._at_limit() else "stop"))
+        return delta
+
+    def cut(self, delta: Delta) -> Delta:
+        """End the row here, because its time is up."""
+        self._finish(delta, "length")
+        return delta
+
+    def _at_limit(self) -> bool:
+        return self.tokens >= self._max_tokens
+
+    def _take(self, delta: Delta, token: int, logprob: float | None) -> None:
+        """Add one token: count it, decode it, and finish the row at end of text, a stop or the limit."""
+        self.tokens += 1
+        delta.tokens += 1
+        delta.logprob_sum += logprob or 0.0
+        if token == self._tokenizer.eos_id:
+            self._finish(delta, "stop")
+            return
+        text = self._utf8.decode(self._tokenizer.bytes_of(token))
+        entry = TokenEntry(token, self._tokenizer.decode_one(token), logprob, self._offset + self._decoded)
+        self._waiting.append(entry)
+        self._decoded += len(text)
+        self._emit(delta, self._stops.push(text))
+        if self._stops.matched is not None:
+            self._finish(delta, "stop")
+        elif self._at_limit():
+            self._finish(delta, "length")
+
+    def _take_text(self, delta: Delta, piece: TokenChunk) -> None:
+        """Add text from an engine that decodes by itself; ``count`` says how many tokens it was."""
+        self.tokens += piece.count
+        delta.tokens += piece.count
+        self._emit(delta, self._stops.push(piece.text or ""))
+        if self._stops.matched is not None:
+            self._finish(delta, "stop")
+
+    def _emit(self, delta: Delta, text: str) -> None:
+        """Add text to the delta, with the tokens whose text has now begun to appear."""
+        delta.text += text
+        self._emitted += len(text)
+        while self._waiting and self._waiting[0].offset < self._offset + self._emitted:
+            delta.entries.append(self._waiting.popleft())
+
+    def _finish(self, delta: Delta, reason: FinishReason) -> None:
+        """End the row.
+
+        An incomplete character at the very end is dropped: half a character helps no editor.
+        """
+        if self._stops.matched is None:
+            self._emit(delta, self._stops.flush())
+        self._waiting.clear()
+        self.finish_reason = delta.finish_reason = reason
+        delta.stop = self._stops.matched

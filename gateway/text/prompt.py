@@ -1,0 +1,196 @@
+"""From what an editor sends to the ids that fit the model's context."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gateway.errors import ApiError, invalid
+from gateway.text.chat import ChatTemplate, Message
+from gateway.text.fim import FimTemplate
+from gateway.text.tokenizer import Tokenizer
+
+# A token of code is rarely longer than a few characters; beyond this many per token, text is cut first.
+_CHARS_PER_TOKEN = 64
+# How far into the kept tokens a line start is looked for: at most this many of them are given up for it.
+_LINE_SEARCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One prompt as the client gave it: text or ids, and what stands after the cursor.
+
+    ``parts`` mixes ids and texts in one prompt (llama.cpp). ``tag`` is put before the text and survives
+    truncation (GitLab's ``<python>``); ``files`` are (name, text) of other files. ``keep`` is an explicit
+    number of prompt tokens; ``cut_left`` says which end is cut. ``messages`` are a chat's: never cut.
+    """
+
+    text: str | None = None
+    ids: Sequence[int] | None = None
+    parts: Sequence[int | str] | None = None
+    suffix: str | None = None
+    tag: str = ""
+    files: Sequence[tuple[str, str]] = ()
+    keep: int | None = None
+    cut_left: bool = True
+    messages: Sequence[Message] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltPrompt:
+    """The ids for the engine, the tokens that may follow, and whether something was cut to make it fit."""
+
+    ids: list[int]
+    max_tokens: int
+    truncated: bool
+    fim: bool = False
+
+
+class PromptBuilder:
+    """Encodes prompts and fits them into ``context_length`` tokens."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        fim: FimTemplate | None,
+        context_length: int,
+        *,
+        truncate: bool,
+        chat: ChatTemplate | None = None,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._fim = fim
+        self._chat = chat
+        self._context = context_length
+        self._truncate = truncate
+
+    async def build(self, prompt: Prompt, max_tokens: int) -> BuiltPrompt:
+        """Return ids that leave room for ``max_tokens`` more.
+
+        A completion larger than half the context never pushes the prompt out: ``max_tokens`` shrinks instead.
+        Raises 400 ``context_length_exceeded`` where truncation is off, and 400 for ids that do not exist.
+        """
+        reserved = min(max_tokens, self._context // 2)
+        limit = self._context - reserved
+        if prompt.ids is None and prompt.suffix and self._fim is not None:
+            ids, truncated = await self._fill_in_middle(prompt, limit)
+            return BuiltPrompt(ids, min(max_tokens, self._context - len(ids)), truncated, fim=True)
+        if prompt.messages is not None:
+            return await self._conversation(prompt.messages, max_tokens)
+        ids, truncated = await self._encode(prompt)
+        if prompt.keep is not None and len(ids) > prompt.keep:
+            ids = ids[-prompt.keep :] if prompt.cut_left else ids[: prompt.keep]
+        if not self._truncate and len(ids) + max_tokens > self._context:
+            raise self._too_long(len(ids), max_tokens)
+        if len(ids) > limit:
+            ids, truncated = self._keep_end(prompt, ids, limit), True
+        return BuiltPrompt(ids, min(max_tokens, self._context - len(ids)), truncated)
+
+    async def _conversation(self, messages: Sequence[Message], max_tokens: int) -> BuiltPrompt:
+        """Return a chat's ids; which of its turns may be left out is the client's to say."""
+        if self._chat is None:
+            raise invalid(
+                "This model has no chat template, so it can't chat. Ask it with /v1/completions.",
+                "messages",
+                "unsupported_endpoint",
+            )
+        ids = await self._chat.encode(messages)
+        left = self._context - len(ids)
+        if left < 1 or (max_tokens > left and not self._truncate):
+            raise self._too_long(len(ids), max_tokens)
+        return BuiltPrompt(ids, min(max_tokens, left), truncated=False)
+
+    def _too_long(self, prompt_tokens: int, max_tokens: int) -> ApiError:
+        return invalid(
+            f"This model's maximum context length is {self._context}, however you requested "
+            f"{prompt_tokens + max_tokens} tokens ({prompt_tokens} in your prompt; "
+            f"{max_tokens} for the completion). "
+            "Please reduce your prompt; or completion length.",
+            code="context_length_exceeded",
+        )
+
+    async def _encode(self, prompt: Prompt) -> tuple[list[int], bool]:
+        """Return the prompt's ids before fitting.
+
+        An empty prompt is one end-of-text token, as OpenAI defines it.
+        """
+        if prompt.ids is not None:
+            return self._checked(prompt.ids), False
+        if prompt.parts is not None:
+            return self._checked(await self._joined(prompt.parts)), False
+        text = prompt.tag + (prompt.text or "")
+        cut = self._truncate and len(text) > self._context * _CHARS_PER_TOKEN
+        if cut:
+            text = text[-self._context * _CHARS_PER_TOKEN :]
+        return await self._tokenizer.encode_async(text) or [self._tokenizer.eos_id], cut
+
+    async def _joined(self, parts: Sequence[int | str]) -> list[int]:
+        ids: list[int] = []
+        for part in parts:
+            ids += await self._tokenizer.encode_fragment(part) if isinstance(part, str) else [part]
+        return ids
+
+    def _checked(self, ids: Sequence[int]) -> list[int]:
+        size = self._tokenizer.vocab_size
+        for token in ids:
+            if not 0 <= token < size:
+                raise invalid(
+                    f"Token id {token} is out of vocabulary. Use ids from 0 to {size - 1}.", "prompt"
+                )
+        return list(ids) or [self._tokenizer.eos_id]
+
+    def _keep_end(self, prompt: Prompt, ids: list[int], limit: int) -> list[int]:
+        """Return the last ids, from a line start when one is near, after the tag."""
+        tag = self._tokenizer.encode_control(prompt.tag) if prompt.tag else []
+        return tag + self._from_line_start(ids[-max(1, limit - len(tag)) :])
+
+    def _from_line_start(self, ids: list[int]) -> list[int]:
+        """Drop the rest of a cut line, so that the model never starts in the middle of one."""
+        for position in range(min(_LINE_SEARCH, len(ids) // 4)):
+            if self._tokenizer.bytes_of(ids[position]).endswith(b"\n"):
+                return ids[position + 1 :]
+        return ids
+
+    async def _fill_in_middle(self, prompt: Prompt, limit: int) -> tuple[list[int], bool]:
+        """Return the template's ids with prefix and suffix cut to share what the sentinels leave."""
+        assert self._fim is not None  # noqa: S101  -- the caller has checked; this tells the type checker
+        encode = self._tokenizer.encode_fragment
+        chars = self._context * _CHARS_PER_TOKEN
+        prefix = await encode(self._fim.clean((prompt.text or "")[-chars:]))
+        suffix = await encode(self._fim.clean((prompt.suffix or "")[:chars]))
+        start = self._tokenizer.encode("")
+        pieces = self._fim.pieces()
+        literal = {piece: self._tokenizer.encode_control(piece) for piece in pieces if not _is_hole(piece)}
+        room = max(2, limit - len(start) - sum(map(len, literal.values())))
+        kept_suffix = suffix[: max(room // 4, room - len(prefix))]
+        kept_prefix = prefix[-(room - len(kept_suffix)) :]
+        if len(kept_prefix) < len(prefix):
+            kept_prefix = self._from_line_start(kept_prefix)
+        truncated = len(kept_prefix) < len(prefix) or len(kept_suffix) < len(suffix)
+        if truncated and not self._truncate:
+            raise self._too_long(len(prefix) + len(suffix), self._context - limit)
+        files = await self._other_files(prompt, room - len(kept_prefix) - len(kept_suffix))
+        holes = {"{prefix}": kept_prefix, "{suffix}": kept_suffix}
+        ids = [token for piece in pieces for token in (holes[piece] if _is_hole(piece) else literal[piece])]
+        return start + files + ids, truncated
+
+    async def _other_files(self, prompt: Prompt, room: int) -> list[int]:
+        """Return other files as context, whole ones only, the last ones first to be kept.
+
+        Needs a separator token.
+        """
+        separator = self._fim.file_separator if self._fim else None
+        if separator is None:
+            return []
+        mark = self._tokenizer.encode_control(separator)
+        kept: list[int] = []
+        for name, text in reversed(prompt.files):
+            assert self._fim is not None  # noqa: S101  -- a separator comes from a template
+            body = f"{name}\n{text}"[: self._context * _CHARS_PER_TOKEN]
+            ids = mark + await self._tokenizer.encode_fragment(self._fim.clean(body))
+            if len(kept) + len(ids) > room:
+                break
+            kept = ids + kept
+        return kept
+
+
+def _is_hole(piece: str) -> bool:
+    return piece in ("{prefix}", "{suffix}")

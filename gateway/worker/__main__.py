@@ -1,0 +1,132 @@
+"""``python -m gateway.worker``: one process that takes jobs off the queue, one at a time.
+
+Celery's solo pool: the task runs in the process that Celery started, because a forked CUDA context is dead.
+On SIGTERM the job under way goes back to the queue with the results it has; a second worker, or the next
+start, goes on from there.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+from typing import Any
+
+from celery import Celery, bootsteps, signals
+from celery.exceptions import Reject
+from celery.worker import state
+from pydantic import ValidationError
+from redis.exceptions import RedisError
+
+from gateway import wiring
+from gateway.jobs.broker import TASK, UNSENDABLE, make_celery, send
+from gateway.jobs.store import Store
+from gateway.settings import Settings
+from gateway.telemetry import logs
+from gateway.worker.metrics import WorkerMetrics
+from gateway.worker.runner import Runner
+
+_log = logging.getLogger(__name__)
+_USAGE = 2
+# Longer than the second for which Celery's consumer blocks on the queue.
+_SOCKET_TIMEOUT_S = 15
+
+
+class Worker:
+    """One worker: Celery's consumer in front, one event loop for the engine and Redis behind.
+
+    Raises ``ValueError`` or ``OSError`` with the remedy when a setting cannot work.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.app = make_celery(settings, socket_timeout_s=_SOCKET_TIMEOUT_S)
+        self.sweep_s = settings.jobs_lease_s / 2
+        self._loop = asyncio.Runner()
+        self._parts = wiring.build(settings)
+        self._store = Store(settings)
+        self._metrics = WorkerMetrics()
+        name = f"{socket.gethostname()}-{os.getpid()}"
+        self._runner = Runner(self._parts, self._store, self._metrics, name, stopping)
+        if settings.jobs_metrics_port is not None:
+            self._metrics.serve(settings.metrics_host, settings.jobs_metrics_port)
+        self._register(self.app)
+
+    def _register(self, app: Celery) -> None:
+        worker = self
+
+        def run(job_id: str, delivery: int) -> None:
+            if not self._loop.run(self._runner.run(job_id, delivery)):
+                raise Reject("the job goes back to the queue", requeue=True)
+
+        class Sweep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types
+            """Looks for lost jobs when the worker starts, and while it has nothing to do."""
+
+            requires = ("celery.worker.consumer.tasks:Tasks",)
+
+            def start(self, consumer: Any) -> None:  # noqa: ANN401 -- Celery ships no types
+                worker.sweep()
+                self._timer = consumer.timer.call_repeatedly(worker.sweep_s, worker.sweep)
+
+            def stop(self, _consumer: Any) -> None:  # noqa: ANN401 -- as above
+                self._timer.cancel()
+
+        app.task(name=TASK)(run)
+        app.steps["consumer"].add(Sweep)
+
+    def sweep(self) -> None:
+        """Send the message of every job again that nobody works on and none is on its way for."""
+        try:
+            for job_id, delivery in self._loop.run(self._store.lost()):
+                _log.warning("%s was lost with its worker or its message; it is delivered again", job_id)
+                send(self.app, job_id, delivery)
+                self._metrics.recovered()
+        except UNSENDABLE as error:
+            _log.warning("Lost jobs cannot be looked for now: %s", type(error).__name__)
+
+    def run(self) -> int:
+        """Work until SIGTERM; return the exit status."""
+        worker = self.app.Worker(
+            pool_cls="solo", hostname=f"jobs@{socket.gethostname()}-{os.getpid()}", quiet=True,
+            without_gossip=True, without_mingle=True, without_heartbeat=True,
+        )  # fmt: skip
+        try:
+            worker.start()
+        finally:
+            self._loop.run(self._close())
+            self._loop.close()
+        return int(worker.exitcode or 0)
+
+    async def _close(self) -> None:
+        await self._parts.engine.close()
+        try:
+            await self._store.close()
+        except RedisError as error:
+            _log.warning("Redis was not there to say goodbye to: %s", type(error).__name__)
+
+
+def stopping() -> bool:
+    """Say whether a signal has asked this process to end; Celery notes the exit status, which may be 0."""
+    asked = (state.should_stop, state.should_terminate)
+    return any(status is not None and status is not False for status in asked)
+
+
+def main() -> int:
+    """Run a worker; return 2 for settings that cannot work, with the remedy."""
+    try:
+        # systemd's LoadCredential: a secret is a file there, named as its variable would be.
+        settings = Settings(_secrets_dir=os.environ.get("CREDENTIALS_DIRECTORY"))
+        logs.configure(settings.log_level)
+        signals.setup_logging.connect(_keep_logging, weak=False)
+        worker = Worker(settings)
+    except (ValidationError, ValueError, OSError) as error:
+        print(f"The worker cannot start: {error}", file=sys.stderr)  # noqa: T201  -- the person who starts it reads this
+        return _USAGE
+    return worker.run()
+
+
+def _keep_logging(**_: object) -> None:
+    """Leave the logs as they are; Celery sets them up by itself unless somebody listens to its signal."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The model store: staging, publication by rename, verification, pruning."""

@@ -1,0 +1,229 @@
+"""Write docs/reference/ from the code: the gateway's settings and the stack file's keys.
+
+``python scripts/references.py`` writes the pages, ``--check`` exits with 1 where one is not current.
+"""
+
+import argparse
+import sys
+import types
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import AliasChoices, BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from gateway.settings import Settings  # noqa: E402 -- the clone comes first on the path
+from stackfile.environment import GatewayPaths, gateway_environment  # noqa: E402
+from stackfile.resolve import load_stack  # noqa: E402
+from stackfile.resolved import ResolvedStack  # noqa: E402
+from stackfile.stack import Stack  # noqa: E402
+
+PAGES = ROOT / "docs/reference"
+UNITS = {
+    "_s": "s",
+    "_bytes": "bytes",
+    "_mib": "MiB",
+    "_gib": "GiB",
+    "_ms": "ms",
+    "_us": "µs",
+    "_m": "m cores",
+}
+NOTE = "This page is generated from {source}: `make docs` writes it.\n"
+SETTINGS = """# Gateway settings
+
+{note}
+Every setting is an environment variable of the gateway, and of the worker where it needs the setting. A
+deployment sets them through keys of its [stack file](stack-file.md): see the column *stack key*. Names in
+parentheses are those of the systems that this one replaces, and old names; they work as well. Where two are
+set, the first one wins.
+
+| variable | default | unit | stack key | meaning |
+|---|---|---|---|---|
+{rows}
+"""
+STACK = """# Stack file
+
+{note}
+`stacks/<name>.yaml` is the only place where a deployment is described. One reader (`stackfile/`) refuses
+unknown keys, wrong types and settings that cannot work together: all problems at once, each with file, line
+and remedy. What the file leaves out has the default below; `assist show` prints the whole resolved document.
+Secrets never enter a stack file.
+
+{sections}
+"""
+TABLE = "| key | default | value | meaning |\n|---|---|---|---|\n"
+
+
+def settings_page() -> str:
+    """Return the page of the gateway's settings."""
+    keys = stack_keys()
+    rows = []
+    for name, field in Settings.model_fields.items():
+        ours, *others = variables(name, field)
+        also = f" ({', '.join(f'`{other}`' for other in others)})" if others else ""
+        key = next((keys[variable] for variable in (ours, *others) if variable in keys), "-")
+        rows.append(f"| `{ours}`{also} | {default(field)} | {unit(name)} | {key} | {meaning(field)} |")
+    return SETTINGS.format(note=NOTE.format(source="`gateway/settings.py`"), rows="\n".join(rows))
+
+
+def variables(name: str, field: FieldInfo) -> list[str]:
+    """Return the environment variables that set a field, the preferred one first."""
+    alias = field.validation_alias
+    if isinstance(alias, AliasChoices):
+        return [str(choice) for choice in alias.choices if str(choice).isupper()]
+    return [alias.upper() if isinstance(alias, str) else f"ASSIST_{name.upper()}"]
+
+
+def stack_keys() -> dict[str, str]:
+    """Return for each variable the stack keys that set it, found by changing one key of a stack at a time."""
+    stack = load_stack(ROOT / "stacks/local.yaml")
+    stack = stack.model_copy(update={"jobs": stack.jobs.model_copy(update={"enabled": True})})
+    before = _environment(stack)
+    found: dict[str, list[str]] = {}
+    for path in _leaves(stack):
+        after = _environment(_replaced(stack, path))
+        for variable in sorted(before.keys() | after.keys()):
+            if before.get(variable) != after.get(variable):
+                key = path[0] if path[0] == "model" else ".".join(path)
+                found.setdefault(variable, []).append(f"`{key}`")
+    return {variable: ", ".join(dict.fromkeys(names)) for variable, names in found.items()}
+
+
+def _environment(stack: ResolvedStack) -> Mapping[str, str]:
+    return gateway_environment(stack, GatewayPaths(Path("/model"), Path("/keys.json")))
+
+
+def _leaves(section: BaseModel, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        if isinstance(value, BaseModel) and name != "fim":
+            yield from _leaves(value, (*above, name))
+        else:
+            yield (*above, name)
+
+
+def _replaced(section: Any, path: tuple[str, ...]) -> Any:  # noqa: ANN401 -- models of any kind
+    value = getattr(section, path[0])
+    if len(path) > 1:
+        changed = _replaced(value, path[1:])
+    else:
+        changed = None if path[0] == "fim" else not value if isinstance(value, bool) else "~"
+    return section.model_copy(update={path[0]: changed})
+
+
+def stack_page() -> str:
+    """Return the page of the stack file's keys."""
+    plain = {name: field for name, field in Stack.model_fields.items() if _model(field) is None}
+    sections = ["## Top level\n\n" + TABLE + "\n".join(_row(name, field) for name, field in plain.items())]
+    for name, field in Stack.model_fields.items():
+        model = _model(field)
+        if model is not None:
+            rows = [_row(path, key) for path, key in _keys(model, name)]
+            sections.append(f"## `{name}`\n\n{_summary(model)}\n\n{TABLE}" + "\n".join(rows))
+    return STACK.format(note=NOTE.format(source="`stackfile/`"), sections="\n\n".join(sections))
+
+
+def _keys(model: type[BaseModel], above: str) -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in model.model_fields.items():
+        inner = _model(field)
+        if inner is None:
+            yield f"{above}.{name}", field
+        else:
+            yield from _keys(inner, f"{above}.{name}")
+
+
+def _row(path: str, field: FieldInfo) -> str:
+    return f"| `{path}` | {default(field)} | {value_of(field)} | {meaning(field)} |"
+
+
+def _model(field: FieldInfo) -> type[BaseModel] | None:
+    kinds = [kind for kind in (field.annotation, *get_args(field.annotation)) if isinstance(kind, type)]
+    return next((kind for kind in kinds if issubclass(kind, BaseModel)), None)
+
+
+def _summary(model: type[BaseModel]) -> str:
+    return " ".join((model.__doc__ or "").split()).replace("``", "`")
+
+
+def default(field: FieldInfo) -> str:
+    """Return a field's default as a table's cell."""
+    value = field.get_default(call_default_factory=True, validated_data={})
+    if value is PydanticUndefined:
+        return "required"
+    if value is None or value == ():
+        return "-"
+    text = f"{value:g}" if isinstance(value, float) else _word(value)
+    return f"`{text}`" if text else "empty"
+
+
+def _word(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def value_of(field: FieldInfo) -> str:
+    """Return which values a field takes: its choices, or its type with its bounds."""
+    text = _type(field.annotation)
+    bounds = [f"{sign} {limit:g}" for sign, limit in _bounds(field)]
+    return f"{text} {', '.join(bounds)}".strip()
+
+
+def _type(kind: Any) -> str:  # noqa: ANN401 -- any annotation
+    if get_origin(kind) is Literal:
+        return ", ".join(f"`{_word(choice)}`" for choice in get_args(kind))
+    if get_origin(kind) is Annotated:
+        return _type(get_args(kind)[0])
+    if get_origin(kind) in {Union, types.UnionType}:
+        return " or ".join(_type(one) for one in get_args(kind) if one is not types.NoneType)
+    if get_origin(kind) in {tuple, list, frozenset}:
+        return "list"
+    if get_origin(kind) is dict:
+        return "mapping"
+    names = {str: "text", int: "integer", float: "number", bool: "`true`, `false`"}
+    return names.get(kind, getattr(kind, "__name__", str(kind)).lower())
+
+
+def _bounds(field: FieldInfo) -> Iterator[tuple[str, float]]:
+    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+    annotated = [part for one in get_args(field.annotation) for part in getattr(one, "__metadata__", ())]
+    for constraint in (*field.metadata, *annotated):
+        for name, sign in signs.items():
+            if (limit := getattr(constraint, name, None)) is not None:
+                yield sign, float(limit)
+
+
+def unit(name: str) -> str:
+    """Return the unit that a setting's name ends in."""
+    named = (text for end, text in UNITS.items() if name.endswith(end))
+    return next(named, "tokens" if "tokens" in name else "")
+
+
+def meaning(field: FieldInfo) -> str:
+    """Return a field's description as a table's cell."""
+    return " ".join((field.description or "").split()).replace("``", "`").replace("|", "\\|")
+
+
+def main() -> int:
+    """Write or check the pages; return the exit status."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 for a stale page")
+    check = parser.parse_args().check
+    stale = []
+    for name, text in (("settings.md", settings_page()), ("stack-file.md", stack_page())):
+        page = PAGES / name
+        if not page.is_file() or page.read_text("utf-8") != text:
+            stale.append(name)
+            if not check:
+                page.parent.mkdir(exist_ok=True)
+                page.write_text(text, "utf-8")
+    if check and stale:
+        sys.stderr.write(f"docs/reference: {', '.join(stale)} not current; run: make docs\n")
+    return int(check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

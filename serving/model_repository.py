@@ -1,0 +1,193 @@
+"""Generates the Triton model repository: a unary model and its decoupled (streaming) twin."""
+
+import argparse
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from serving.model_config import ModelConfig
+
+UNARY = "fastertransformer"
+STREAM = "fastertransformer_stream"
+# The runtimes that can score prompt tokens.
+SCORING = frozenset({"ctranslate2", "llama_cpp", "onnxruntime"})
+# The file that a model directory of each runtime must have.
+_MODEL_FILES = {"ctranslate2": "model.bin", "llama_cpp": "*.gguf", "onnxruntime": "model.onnx"}
+_BACKEND = Path(__file__).parent / "backend"
+_MODEL_PY = '''"""Loads the backend that was copied beside this file."""
+
+from assist_backend.model import TritonPythonModel
+
+__all__ = ["TritonPythonModel"]
+'''
+
+
+class RepositoryError(Exception):
+    """The repository cannot be generated; the message names the cause and the remedy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repository:
+    """What to serve, and how.
+
+    Attributes:
+        model_dir: folder of a converted model, or the store's link to it.
+        runtime: ``ctranslate2``, ``llama_cpp`` or ``onnxruntime``.
+        precision: the precision that the model was converted to.
+        context_length: tokens of prompt and output together.
+        max_batch_size: rows per batch.
+        instances: model instances per device.
+        gpus: number of GPUs; 0 means the CPU.
+        split: GPUs that share one copy of the model; no runtime supports more than 1.
+        intra_threads: threads per batch; 0 uses all cores.
+        streams: streamed requests that advance at the same time.
+        max_queue_delay_us: microseconds that a request waits for others to share a batch.
+        max_queue_size: requests that may wait before Triton refuses more.
+
+    """
+
+    model_dir: Path
+    runtime: str
+    precision: str
+    context_length: int
+    max_batch_size: int = 16
+    instances: int = 1
+    gpus: int = 0
+    split: int = 1
+    intra_threads: int = 1
+    streams: int = 4
+    max_queue_delay_us: int = 0
+    max_queue_size: int = 128
+
+    @property
+    def batches(self) -> int:
+        """Batches of the unary model that run at the same time; CTranslate2 runs one, of many rows."""
+        return 1 if self.runtime == "ctranslate2" else min(self.max_batch_size, 8)
+
+    def check(self) -> None:
+        """Raise ``RepositoryError`` for values that no runtime can serve."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            minimum = 0 if field.name in {"gpus", "intra_threads", "max_queue_delay_us"} else 1
+            if isinstance(value, int) and value < minimum:
+                raise RepositoryError(f"{field.name} is {value}: the value must be at least {minimum}")
+        if self.split > 1:
+            raise RepositoryError(
+                f"splitting the model over {self.split} GPUs is not supported with {self.runtime}: "
+                "CTranslate2 needs an MPI launcher, which Triton's backend processes lack. Use one GPU "
+                "with enough memory or a lower precision; several GPUs can each hold a whole copy"
+            )
+        model_file = _MODEL_FILES.get(self.runtime)
+        if model_file is None:
+            raise RepositoryError(
+                f"unknown runtime {self.runtime!r}: choose one of {', '.join(_MODEL_FILES)}"
+            )
+        if not any(self.model_dir.glob(model_file)):
+            raise RepositoryError(
+                f"{self.model_dir} has no {model_file}: fetch and convert the model first (model-loader "
+                f"fetch MODEL --runtime {self.runtime} --precision {self.precision})"
+            )
+
+
+def generate(target: Path, repository: Repository) -> bool:
+    """Make ``target`` the model repository that ``repository`` describes; return whether anything changed.
+
+    The new repository is built beside the old one and then renamed, so a server that starts meanwhile sees
+    the old or the new one, complete. The weights are a symbolic link to the resolved model folder, so a later
+    switch of the store's ``current`` link does not affect a running server.
+
+    Args:
+        target: the folder to create or replace; its parent is created if needed.
+        repository: the model, its runtime and the limits (sizes in rows and tokens, delays in microseconds).
+
+    Raises:
+        RepositoryError: no runtime can serve these values, or the model's folder lacks its file.
+
+    """
+    repository.check()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as work:
+        built = Path(work) / "new"
+        built.mkdir(mode=0o755)
+        for name in (UNARY, STREAM):
+            _write_model(built / name, repository, decoupled=name == STREAM)
+        if target.is_dir() and _content(built) == _content(target):
+            return False
+        if target.exists():
+            target.rename(Path(work) / "old")
+        built.rename(target)
+    return True
+
+
+def _write_model(directory: Path, repository: Repository, *, decoupled: bool) -> None:
+    version = directory / "1"
+    version.mkdir(parents=True)
+    config = _config(directory.name, repository, decoupled=decoupled)
+    (directory / "config.pbtxt").write_text(config.text(), "utf-8")
+    (version / "model.py").write_text(_MODEL_PY, "utf-8")
+    shutil.copytree(_BACKEND, version / "assist_backend", ignore=shutil.ignore_patterns("__pycache__"))
+    (version / "model").symlink_to(repository.model_dir.resolve())
+
+
+def _config(name: str, repository: Repository, *, decoupled: bool) -> ModelConfig:
+    parameters = {
+        "runtime": repository.runtime,
+        "precision": repository.precision,
+        "context_length": str(repository.context_length),
+        "intra_threads": str(repository.intra_threads),
+        "parallel": str(repository.streams if decoupled else repository.batches),
+        # Two full batches keep the runtime busy; further rows wait in Triton's queue, which can refuse them.
+        "backlog": str(2 * repository.max_batch_size),
+    }
+    if decoupled:
+        # Tells clients that the request parameters withdrawable and withdraw are supported.
+        parameters["withdraws"] = "true"
+    elif repository.runtime in SCORING:
+        # Tells clients that the request parameter score_from is supported.
+        parameters["scores"] = "true"
+    return ModelConfig(
+        name=name,
+        decoupled=decoupled,
+        max_batch_size=repository.max_batch_size,
+        instances=repository.instances,
+        gpus=repository.gpus,
+        max_queue_delay_us=repository.max_queue_delay_us,
+        max_queue_size=repository.max_queue_size,
+        parameters=parameters,
+    )
+
+
+def _content(root: Path) -> dict[str, bytes | str]:
+    """Map every file and link below ``root`` to its content or target, except the server's bytecode."""
+    content: dict[str, bytes | str] = {}
+    for path in root.rglob("*"):
+        if path.is_symlink():
+            content[str(path.relative_to(root))] = str(path.readlink())
+        elif path.is_file() and "__pycache__" not in path.parts:
+            content[str(path.relative_to(root))] = path.read_bytes()
+    return content
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit status: 0 success, 1 invalid values."""
+    parser = argparse.ArgumentParser(prog="python -m serving.model_repository", description=__doc__)
+    parser.add_argument("target", type=Path, help="folder to create or replace")
+    for field in fields(Repository):
+        flag = "--" + field.name.replace("_", "-")
+        kind = {"model_dir": Path, "runtime": str, "precision": str}.get(field.name, int)
+        required = field.name in {"model_dir", "runtime", "precision", "context_length"}
+        parser.add_argument(flag, type=kind, required=required, default=None if required else field.default)
+    options = vars(parser.parse_args(arguments))
+    try:
+        changed = generate(options.pop("target"), Repository(**options))
+    except RepositoryError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.write("changed\n" if changed else "unchanged\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

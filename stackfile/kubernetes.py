@@ -1,0 +1,165 @@
+"""The ``kubernetes`` section of a stack. Sizes: ``cpu_m`` in thousandths of a core, ``*_mib`` in MiB."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+from stackfile.validation import Strict
+
+Count = Annotated[int, Field(ge=1)]
+DnsLabel = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+_REFERENCE = re.compile(
+    r"[a-z0-9][a-z0-9._/-]*(:[0-9]+/[a-z0-9._/-]+)?(:(?P<tag>\w[\w.-]{0,127}))?(?P<digest>@sha256:[0-9a-f]{64})?"
+)
+
+
+def _fixed(image: str) -> str:
+    match = _REFERENCE.fullmatch(image)
+    if match is None:
+        raise ValueError("is no image reference; write name:tag or name@sha256:<64 hex digits>")
+    if not match["digest"] and match["tag"] in {None, "latest"}:
+        raise ValueError("moves under a running service; give a tag other than latest, or better a digest")
+    return image
+
+
+Image = Annotated[str, AfterValidator(_fixed)]
+
+
+# What images/build makes of NVIDIA's wheel, for CPUs, and of their container, which has CUDA.
+TRITON_CPU = "localhost/ai-assist/triton:0.1.0"
+TRITON_GPU = "localhost/ai-assist/triton:0.1.0-gpu"
+
+
+class Images(Strict):
+    """The container images; the defaults are the names that they are built under, by the kind of hardware."""
+
+    gateway: Image = "localhost/ai-assist/gateway:0.1.0"
+    loader: Image = "localhost/ai-assist/loader:0.1.0"
+    triton: Image = TRITON_CPU
+    redis: Image = "redis:7.2.5-bookworm"
+
+
+class Store(Strict):
+    """The volume of the model store. ``path`` is a directory of the node and belongs to ``host_path`` alone.
+
+    A ``ReadWriteOnce`` volume keeps every pod that reads the model on one node.
+    """
+
+    kind: Literal["pvc", "host_path"] = "pvc"
+    size_gib: Count = 20
+    storage_class: DnsLabel | None = None
+    access_mode: Literal["ReadWriteOnce", "ReadWriteMany"] = "ReadWriteOnce"
+    path: Annotated[str, StringConstraints(pattern=r"^/[^/]")] | None = None
+
+
+class GatewayPods(Strict):
+    """The gateways: how large, how many, between ``replicas`` and ``max_replicas`` by use of their CPU."""
+
+    replicas: Count = 2
+    max_replicas: Count = 6
+    cpu_percent: Annotated[int, Field(ge=10, le=100)] = 80
+    cpu_m: Count = 250
+    memory_mib: Count = 512
+
+
+class TritonPods(Strict):
+    """The Tritons: how many, how large and where. ``spare_gpus`` may be used for a surge while they roll."""
+
+    replicas: Count = 1
+    cpu_m: Count = 1000
+    memory_mib: Count = 2048
+    shm_mib: Count = 256
+    spare_gpus: Annotated[int, Field(ge=0)] = 0
+    startup_s: Count = 1200
+    node_selector: dict[str, str] = Field(default_factory=dict)
+
+
+# The Service of llama.cpp's server where the cluster runs one.
+LLAMA_PORT = 8080
+LLAMA_URL = f"http://llama:{LLAMA_PORT}/v1"
+
+
+class LlamaPods(Strict):
+    """llama.cpp's server, the engine ``openai`` without a ``url``: how many, how large.
+
+    ``slots`` requests are computed at once in each; every slot holds a context of its own in memory.
+    """
+
+    replicas: Count = 1
+    cpu_m: Count = 1000
+    memory_mib: Count = 2048
+    slots: Count = 4
+    startup_s: Count = 1200
+
+
+class LoaderPods(Strict):
+    """The job that fills the store: its size, how often it is tried again, how long `pulumi up` waits."""
+
+    cpu_m: Count = 500
+    memory_mib: Count = 1024
+    retries: Annotated[int, Field(ge=0)] = 10
+    wait_s: Count = 900
+    https_proxy: str | None = None
+    no_proxy: str | None = None
+
+
+class Ingress(Strict):
+    """How editors outside the cluster come in, always over TLS. ``annotations`` are the controller's own."""
+
+    host: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")]
+    class_name: DnsLabel
+    tls_secret: DnsLabel
+    namespace: DnsLabel = "ingress-nginx"
+    annotations: dict[str, str] = Field(default_factory=dict)
+
+
+class Monitoring(Strict):
+    """Where Prometheus runs. ``service_monitor`` needs the Prometheus operator's CRDs in the cluster."""
+
+    namespace: DnsLabel = "monitoring"
+    service_monitor: bool = False
+
+
+class Kubernetes(Strict):
+    """How the service runs on a cluster. ``shared_cluster``: we have one namespace, which exists already.
+
+    ``registry`` is a private registry's host, to which the secret ``gitlab-registry`` then logs in.
+    """
+
+    namespace: DnsLabel = "ai-assist"
+    shared_cluster: bool = False
+    registry: str | None = None
+    images: Images = Images()
+    store: Store = Store()
+    gateway: GatewayPods = GatewayPods()
+    triton: TritonPods = TritonPods()
+    llama: LlamaPods | None = None
+    loader: LoaderPods = LoaderPods()
+    ingress: Ingress | None = None
+    monitoring: Monitoring = Monitoring()
+
+
+# Filestore's smallest basic instance is 1 TiB; GKE has no other built-in class that many nodes can mount.
+GKE_STORE = Store(storage_class="standard-rwx", access_mode="ReadWriteMany", size_gib=1024)
+
+
+def complete(
+    section: Kubernetes | None, *, gke: bool, gpu: bool, gpu_label: str | None, own_llama: bool
+) -> Kubernetes:
+    """Return the section with what target and hardware decide where the stack leaves it open.
+
+    On GKE the store is Filestore, for the pools are several, and ``gpu_label`` selects the GPUs.
+    """
+    kubernetes = section or Kubernetes()
+    changed: dict[str, object] = {}
+    if gpu and "triton" not in kubernetes.images.model_fields_set:
+        changed["images"] = kubernetes.images.model_copy(update={"triton": TRITON_GPU})
+    if own_llama and kubernetes.llama is None:
+        changed["llama"] = LlamaPods()
+    if gke and "store" not in kubernetes.model_fields_set:
+        changed["store"] = GKE_STORE
+    if gke and gpu_label is not None:
+        selector = {"cloud.google.com/gke-accelerator": gpu_label} | kubernetes.triton.node_selector
+        changed["triton"] = kubernetes.triton.model_copy(update={"node_selector": selector})
+    return kubernetes.model_copy(update=changed)

@@ -1,0 +1,126 @@
+"""What must hold between the settings of ``kubernetes``, and between them and the rest of the stack."""
+
+from collections.abc import Iterator
+
+from stackfile.catalogue import AcceleratorFacts, ModelFacts
+from stackfile.document import Location
+from stackfile.kubernetes import Kubernetes, complete
+from stackfile.stack import CLUSTERS, Stack
+
+Finding = tuple[Location, str]
+
+
+def findings(stack: Stack, model: ModelFacts, device: AcceleratorFacts, runtime: str) -> Iterator[Finding]:
+    """Yield every conflict of the ``kubernetes`` section, which may be left out on a cluster."""
+    if stack.target not in CLUSTERS:
+        if stack.kubernetes is not None:
+            yield (
+                ("kubernetes",),
+                f"is read with target: kubernetes or gke only, not {stack.target}; remove it",
+            )
+        return
+    label = device.gke.accelerator if device.gke else None
+    kubernetes = complete(
+        stack.kubernetes,
+        gke=stack.target == "gke",
+        gpu=device.is_gpu,
+        gpu_label=label,
+        own_llama=own_llama(stack),
+    )
+    yield from _replicas(kubernetes)
+    yield from _store(stack, kubernetes, device)
+    yield from _surge(kubernetes, device)
+    yield from _engine(stack)
+    yield from _llama(stack, model, device, runtime)
+    yield from _binding(stack)
+
+
+def own_llama(stack: Stack) -> bool:
+    """Return whether the cluster runs llama.cpp's server: the engine is ``openai`` and has no address."""
+    return stack.target in CLUSTERS and stack.engine.kind == "openai" and not stack.engine.url
+
+
+def _replicas(kubernetes: Kubernetes) -> Iterator[Finding]:
+    gateway = kubernetes.gateway
+    if gateway.max_replicas < gateway.replicas:
+        yield (
+            ("kubernetes", "gateway", "max_replicas"),
+            f"{gateway.max_replicas} is below replicas ({gateway.replicas}); raise it or lower replicas",
+        )
+
+
+def _store(stack: Stack, kubernetes: Kubernetes, device: AcceleratorFacts) -> Iterator[Finding]:
+    store, where = kubernetes.store, ("kubernetes", "store")
+    if store.kind == "host_path" and store.path is None:
+        yield (*where, "path"), "is needed with kind: host_path, e.g. /var/lib/ai-assist"
+    if store.kind == "pvc" and store.path is not None:
+        yield (*where, "path"), "is read with kind: host_path only; remove it, or set kind: host_path"
+    if store.kind == "host_path" and kubernetes.shared_cluster:
+        yield (*where, "kind"), "host_path needs a PersistentVolume, which a shared cluster refuses; set pvc"
+    once = store.access_mode == "ReadWriteOnce"
+    if once and stack.target == "gke":
+        yield (
+            (*where, "access_mode"),
+            "ReadWriteOnce would keep gateway, loader and GPU on one node, and the pools are several; set"
+            " access_mode: ReadWriteMany and storage_class: standard-rwx (Filestore), or leave store out",
+        )
+    elif once and device.is_gpu and not kubernetes.triton.node_selector:
+        yield (
+            ("kubernetes", "triton", "node_selector"),
+            "is needed with a ReadWriteOnce store: the gateway could start on a node without GPUs and hold"
+            " the volume there; select the GPU nodes, or set store.access_mode: ReadWriteMany",
+        )
+
+
+def _surge(kubernetes: Kubernetes, device: AcceleratorFacts) -> Iterator[Finding]:
+    if kubernetes.triton.spare_gpus and not device.is_gpu:
+        yield (
+            ("kubernetes", "triton", "spare_gpus"),
+            "has no effect on a CPU, which always surges; remove it",
+        )
+
+
+def _engine(stack: Stack) -> Iterator[Finding]:
+    if stack.engine.kind == "openai" and stack.kubernetes and "triton" in stack.kubernetes.model_fields_set:
+        yield ("kubernetes", "triton"), "is read with engine.kind: triton only; remove it"
+
+
+def _llama(stack: Stack, model: ModelFacts, device: AcceleratorFacts, runtime: str) -> Iterator[Finding]:
+    if not own_llama(stack):
+        if stack.kubernetes and stack.kubernetes.llama:
+            yield (
+                ("kubernetes", "llama"),
+                "is read with engine.kind: openai and no engine.url only; remove it",
+            )
+        return
+    if runtime != "llama_cpp":
+        yield (
+            ("runtime",),
+            f"{runtime} is Triton's, and without engine.url the engine openai is llama.cpp's server; set"
+            " runtime: llama_cpp, or engine.url of a server that you run",
+        )
+    elif model.format != "gguf":
+        # Our converter names tokens by their numbers, which are what Triton is asked and answers.
+        yield (
+            ("model",),
+            f"{stack.model} has no GGUF file with the words of its tokens, so llama.cpp's own server would"
+            " answer numbers; choose a model whose format is gguf, or engine.kind: triton",
+        )
+    if device.is_gpu:
+        yield (
+            ("accelerator", "kind"),
+            "llama.cpp's server of our image computes on CPUs; set kind: cpu, or engine.url of a GPU server",
+        )
+
+
+def _binding(stack: Stack) -> Iterator[Finding]:
+    if stack.auth.mode == "none":
+        yield (
+            ("auth", "mode"),
+            "none would let every pod of the cluster use the service; set keys or gitlab",
+        )
+    loopback = {"127.0.0.1", "::1", "localhost"}
+    for part in ("gateway", "triton"):
+        section = getattr(stack, part)
+        if "host" in section.model_fields_set and section.host in loopback:
+            yield (part, "host"), f"{section.host} is a pod's own; leave it out on a cluster"

@@ -1,0 +1,1 @@
+"""What tests and benchmarks share: doubles, servers under test, labs, recorded requests."""

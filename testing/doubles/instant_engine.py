@@ -1,0 +1,29 @@
+"""An engine inside the test process that continues every row at once with the same token."""
+
+from collections.abc import AsyncGenerator
+
+from gateway.engine.base import GenerateRequest, ScoreRequest, TokenChunk
+
+_TOKEN = 64
+
+
+class InstantEngine:
+    """Makes as many tokens as it is asked for, all of them ``a``-like text; never fails."""
+
+    async def stream(self, job: GenerateRequest) -> AsyncGenerator[TokenChunk, None]:
+        for row in range(job.n):
+            for step in range(job.max_tokens):
+                yield TokenChunk(row, [_TOKEN], [-0.5], final=step == job.max_tokens - 1)
+
+    async def complete(self, job: GenerateRequest) -> list[TokenChunk]:
+        made = [_TOKEN] * job.max_tokens
+        return [TokenChunk(row, made, [-0.5] * job.max_tokens, final=True) for row in range(job.n)]
+
+    async def score(self, job: ScoreRequest) -> list[float]:
+        return [-0.5] * (len(job.ids) - job.start)
+
+    async def ready(self) -> bool:
+        return True
+
+    async def close(self) -> None:
+        """Nothing is open."""

@@ -1,0 +1,1 @@
+"""Recorded requests of real clients and servers, as JSON."""

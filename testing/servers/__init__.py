@@ -1,0 +1,1 @@
+"""The real servers under test, as processes of their own on the loopback."""

@@ -1,0 +1,142 @@
+"""A real tritonserver with tiny-codegen on free loopback ports, for any test that asks for the fixture ``triton``."""
+
+import contextlib
+import http.client
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from testing.ports import free_ports
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = ROOT / "models" / "tiny-codegen"
+START_S = 60.0
+
+
+class Triton:
+    """One server that can be killed and started again on the same ports."""
+
+    def __init__(self, repository: Path, model_dir: Path, log: Path) -> None:
+        self.repository = repository
+        self.model_dir = model_dir
+        self.tokenizer_path = model_dir / "tokenizer.json"
+        self.log = log
+        self._ports = free_ports(3)
+        self.http, self.grpc, self.metrics = (f"127.0.0.1:{port}" for port in self._ports)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start the server and wait until it is ready."""
+        from serving import tritonserver
+
+        python = Path(sys.executable)
+        tritonserver.prepare(python)
+        tritonserver.sweep(self._ports[1])
+        http_port, grpc_port, metrics_port = self._ports
+        argv, environment = tritonserver.command(
+            self.repository, host="127.0.0.1", http_port=http_port, grpc_port=grpc_port,
+            metrics_port=metrics_port, gpu=False, python=python,
+        )  # fmt: skip
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                argv, env=environment, stdout=log, stderr=log, cwd=self.repository, start_new_session=True
+            )
+        self._wait_until_ready()
+
+    def stop(self) -> int:
+        """End the server in its own way; return its exit status."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            return self._process.wait(timeout=40)
+        finally:
+            self._clean()
+
+    def kill(self) -> None:
+        """End the server and its backend processes at once, as the kernel would."""
+        assert self._process is not None
+        self._clean()
+        self._process.wait(timeout=10)
+
+    def restart(self) -> None:
+        """Kill the server if it runs, then start it."""
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+        self.start()
+
+    def is_ready(self) -> bool:
+        connection = http.client.HTTPConnection(self.http, timeout=1)
+        try:
+            connection.request("GET", "/v2/health/ready")
+            return connection.getresponse().status == 200
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+    def _wait_until_ready(self) -> None:
+        assert self._process is not None
+        deadline = time.monotonic() + START_S
+        while not self.is_ready():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                pytest.fail(f"tritonserver did not become ready:\n{self.log.read_text()[-4000:]}")
+            time.sleep(0.05)
+
+    def _clean(self) -> None:
+        from serving import tritonserver
+
+        assert self._process is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        tritonserver.sweep(self._ports[1])
+
+
+def require_triton() -> None:
+    """Skip the calling test, with the remedy, where the server or its runtime is not installed."""
+    from serving import tritonserver
+
+    pytest.importorskip("ctranslate2", reason="needs ctranslate2: install requirements/serving.txt")
+    try:
+        tritonserver.prepare(Path(sys.executable))
+    except tritonserver.TritonError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def tiny_int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Convert tiny-codegen for CTranslate2 once per session."""
+    pytest.importorskip("ctranslate2", reason="needs ctranslate2: install requirements/serving.txt")
+    from serving.convert import convert
+
+    target = tmp_path_factory.mktemp("tiny-codegen-ctranslate2-int8")
+    convert(TINY, target, "ctranslate2", "int8")
+    return target
+
+
+@pytest.fixture(scope="session")
+def triton(tiny_int8: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Triton]:
+    """Run a server with the unary model and its streaming twin; a test that kills it must start it again."""
+    require_triton()
+    from serving.model_repository import Repository, generate
+
+    work = tmp_path_factory.mktemp("triton")
+    generate(
+        work / "repository",
+        Repository(model_dir=tiny_int8, runtime="ctranslate2", precision="int8", context_length=2048),
+    )
+    server = Triton(work / "repository", tiny_int8, work / "triton.log")
+    server.start()
+    yield server
+    server.kill()

@@ -1,0 +1,89 @@
+"""The commands as a user types them: `assist bundle`, and Python's own where nothing is installed."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from assist.bundle import __main__ as plain
+from assist.bundle import keys
+from assist.bundle.cli import bundle
+from assist.paths import SOURCE
+
+run = CliRunner()
+
+
+@pytest.fixture
+def public(small):
+    file = small.folder / "small.pub"
+    file.write_text(small.key.text())
+    return file
+
+
+def test_verify_says_what_the_bundle_is_for_and_holds(small, public):
+    done = run.invoke(bundle, ["verify", str(small.archive), "--key", str(public), "--json"])
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    assert (told["status"], told["stack"], told["files"]) == ("verified", "small", 4)
+
+
+@pytest.mark.parametrize("command", ["verify", "install"])
+def test_a_refusal_is_one_sentence_and_exit_status_1(small, public, command):
+    small.archive.write_bytes(b"no archive at all")
+    done = run.invoke(bundle, [command, str(small.archive), "--key", str(public)])
+    assert done.exit_code == 1
+    assert "Copy it again" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_list_of_a_stack_names_every_wheel_and_writes_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for arguments in (["list"], ["build", "--dry-run"]):
+        done = run.invoke(bundle, [*arguments, "--stack", "local", "--json"])
+        assert done.exit_code == 0, done.output
+        told = json.loads(done.stdout)
+        assert {"pip", "uv", "ctranslate2"} <= {name.partition("==")[0] for name in told["wheels"]}
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_stack_that_does_not_exist_is_a_wrong_question(tmp_path):
+    done = run.invoke(bundle, ["list", "--stack", "no-such-stack"])
+    assert done.exit_code == 2
+    assert "does not exist" in done.stderr
+
+
+def test_building_without_a_key_says_how_to_make_one(tmp_path):
+    done = run.invoke(bundle, ["build", "--key", str(tmp_path / "none.key"), "--output", str(tmp_path / "x")])
+    assert done.exit_code == 1
+    assert "assist bundle key" in done.stderr
+    assert not (tmp_path / "x").exists()
+
+
+def test_images_that_nobody_has_built_stop_the_build_and_leave_no_archive(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    keys.generate(tmp_path / "a.key")
+    monkeypatch.setattr("assist.bundle.wheels.gather", lambda *_: {})
+    target = tmp_path / "kube.bundle"
+    arguments = ["build", "--stack", "kube-local", "--key", str(tmp_path / "a.key"), "--output", str(target)]
+    done = run.invoke(bundle, arguments)
+    assert done.exit_code == 1
+    assert "image localhost/ai-assist/gateway" in done.stderr
+    assert "--allow-missing" in done.stderr
+    assert not target.exists()
+    done = run.invoke(bundle, [*arguments, "--allow-missing", "--json"])
+    assert done.exit_code == 0, done.output
+    assert len(json.loads(done.stdout)["missing"]) == 3
+
+
+def test_python_alone_verifies_and_refuses(small, public):
+    command = [sys.executable, "-m", plain.__package__, "verify", small.archive, "--key", public, "--json"]
+    done = subprocess.run(command, cwd=SOURCE, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["status"] == "verified"
+    small.archive.write_bytes(b"something else")
+    done = subprocess.run(command, cwd=SOURCE, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "no bundle" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,145 @@
+"""G12, G13, G19: slow clients, clients that leave, and no file descriptors left."""
+
+import json
+import resource
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from testing.doubles.fake_triton import FakeTritonThread
+from testing.servers.gateway_process import COMPLETIONS, Gateway, read_all, request_bytes
+from tests.integration.faults.conftest import StartGateway
+
+BODY = json.dumps({"prompt": "def f(x):", "max_tokens": 8, "temperature": 0}).encode()
+
+
+def until(condition: object, within_s: float = 20) -> float:
+    """Wait until the call returns true; return the seconds it took."""
+    started = time.monotonic()
+    assert callable(condition)
+    while not condition():
+        assert time.monotonic() - started < within_s, "it did not happen in time"
+        time.sleep(0.01)
+    return time.monotonic() - started
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"POST /v1/comp", b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nX-A: "],
+    ids=["none", "line", "head"],
+)
+def test_a_client_that_does_not_finish_its_head_is_closed(
+    fake_triton: FakeTritonThread, start_gateway: StartGateway, sent: bytes
+) -> None:
+    gateway = start_gateway(fake_triton.address, header_timeout_s=1)
+    connection = gateway.connect()
+    connection.sendall(sent)
+    started = time.monotonic()
+    assert read_all(connection) == b""
+    assert time.monotonic() - started < 5
+
+
+def test_a_second_request_on_a_kept_connection_has_a_head_time_out_too(
+    fake_triton: FakeTritonThread, start_gateway: StartGateway
+) -> None:
+    gateway = start_gateway(fake_triton.address, header_timeout_s=1)
+    connection = gateway.connect()
+    connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\nGET /health HT")
+    assert read_all(connection).startswith(b"HTTP/1.1 200")
+
+
+def test_a_client_that_does_not_finish_its_body_gets_408(
+    fake_triton: FakeTritonThread, start_gateway: StartGateway
+) -> None:
+    gateway = start_gateway(fake_triton.address, body_timeout_s=1)
+    connection = gateway.connect()
+    connection.sendall(request_bytes(BODY[:5], length=len(BODY)))
+    answer = read_all(connection)
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b"connection: close" in answer.lower()
+
+
+def test_a_client_that_does_not_read_its_stream_is_given_up(
+    fake_triton: FakeTritonThread, start_gateway: StartGateway
+) -> None:
+    gateway = start_gateway(
+        fake_triton.address, write_timeout_s=1, max_tokens_cap=100_000, max_rows=64, max_n=64
+    )
+    gateway.until_ready()
+    body = json.dumps({"prompt": "a", "max_tokens": 1500, "n": 32, "stream": True, "stop": []}).encode()
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect(("127.0.0.1", gateway.port))
+    connection.sendall(request_bytes(body))
+    until(lambda: gateway.metric("vllm:num_requests_running") == 1)
+    until(lambda: gateway.metric("vllm:num_requests_running") == 0, 20)
+    assert gateway.complete().status_code == 200
+    connection.close()
+
+
+def test_200_clients_that_leave_cost_no_capacity(
+    fake_triton: FakeTritonThread, start_gateway: StartGateway
+) -> None:
+    fake = fake_triton.fake
+    gateway = start_gateway(fake_triton.address, max_in_flight=8, max_queue=256)
+    gateway.until_ready()
+    assert gateway.complete().status_code == 200
+    fake.fault = "hang"
+    connections = [gateway.connect() for _ in range(200)]
+    for number, connection in enumerate(connections):
+        body = BODY if number % 2 else BODY.replace(b"}", b', "stream": true}')
+        connection.sendall(request_bytes(body))
+    until(lambda: fake.running == 8 and gateway.metric("vllm:num_requests_waiting") == 192)
+    for connection in connections:
+        connection.close()
+    waiting, running = "vllm:num_requests_waiting", "vllm:num_requests_running"
+    until(lambda: gateway.metric(waiting) == gateway.metric(running) == fake.running == 0)
+    fake.fault, fake.peak, fake.latency_s = "", 0, 0.2
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: gateway.complete(), range(8)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert fake.peak == 8
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_engines_work_ends_when_its_client_leaves(
+    fake_triton: FakeTritonThread, start_gateway: StartGateway, *, stream: bool
+) -> None:
+    gateway = start_gateway(fake_triton.address)
+    gateway.until_ready()
+    gateway.complete()
+    fake_triton.fake.fault = "hang"
+    connection = gateway.connect()
+    connection.sendall(request_bytes(BODY.replace(b"}", b', "stream": %s}' % str(stream).lower().encode())))
+    until(lambda: fake_triton.fake.running == 1)
+    connection.close()
+    assert until(lambda: fake_triton.fake.cancelled == 1) < 1
+
+
+def test_without_file_descriptors_it_sheds_and_comes_back(
+    tmp_path: Path, fake_triton: FakeTritonThread
+) -> None:
+    gateway = Gateway(fake_triton.address, tmp_path / "gateway.log", header_timeout_s=2)
+    gateway.start("/ready")
+    try:
+        used = gateway.process.num_fds()
+        resource.prlimit(gateway.process.pid, resource.RLIMIT_NOFILE, (used + 20, used + 20))
+        held = [gateway.connect() for _ in range(60)]
+        time.sleep(1)
+        assert gateway.process.is_running()
+        for connection in held:
+            connection.close()
+        until(lambda: _completes(gateway), 15)
+    finally:
+        gateway.kill()
+
+
+def _completes(gateway: Gateway) -> bool:
+    try:
+        return httpx.post(gateway.url + COMPLETIONS, content=BODY, timeout=5).status_code == 200
+    except httpx.HTTPError:
+        return False

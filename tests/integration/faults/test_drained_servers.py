@@ -1,0 +1,87 @@
+"""An operator takes one of several Tritons away: it gets nothing new, and what it has begun is finished."""
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from testing.doubles.fake_triton import FakeTritonThread
+from testing.servers.gateway_process import Gateway
+from testing.until import until
+from tests.integration.faults.conftest import StartGateway
+
+Two = tuple[FakeTritonThread, FakeTritonThread]
+
+
+@pytest.fixture
+def tritons() -> Iterator[Two]:
+    """Run two engines that compute nothing."""
+    both = FakeTritonThread(), FakeTritonThread()
+    yield both
+    for each in both:
+        each.close()
+
+
+@pytest.fixture
+def drained(tmp_path: Path) -> Path:
+    """Name the file of the servers that are being taken away; it does not exist yet."""
+    return tmp_path / "drained"
+
+
+@pytest.fixture
+def gateway(tritons: Two, drained: Path, start_gateway: StartGateway) -> Gateway:
+    """Start a gateway in front of both engines and wait until each has served."""
+    addresses = ",".join(each.address for each in tritons)
+    started = start_gateway(f"ipv4:{addresses}", drained_file=drained, hold_s=20)
+    started.until_ready()
+    until(lambda: started.complete().status_code == 200 and all(each.fake.served for each in tritons))
+    return started
+
+
+def test_a_drained_server_gets_no_new_request_and_finishes_those_it_has(
+    gateway: Gateway, tritons: Two, drained: Path
+) -> None:
+    gone, stays = tritons
+    gone.fake.fault = stays.fake.fault = "held"
+    with ThreadPoolExecutor(8) as pool:
+        begun = [pool.submit(gateway.complete) for _ in range(8)]
+        until(lambda: gone.fake.running + stays.fake.running == 8)
+        assert gone.fake.running > 0
+        stays.fake.fault = ""
+        drained.write_text(gone.address + "\n")
+        until(lambda: stays.fake.running == 0)
+        before = gone.fake.served
+        time.sleep(0.5)
+        later = [gateway.complete() for _ in range(10)]
+        assert gone.fake.served == before
+        gone.fake.fault = ""
+        answers = [each.result(30) for each in begun]
+    assert {answer.status_code for answer in answers + later} == {200}
+    drained.unlink()
+    served = gone.fake.served
+    until(lambda: gateway.complete().status_code == 200 and gone.fake.served > served)
+
+
+def test_requests_wait_while_every_server_is_drained(gateway: Gateway, tritons: Two, drained: Path) -> None:
+    drained.write_text("\n".join(each.address for each in tritons))
+    until(lambda: gateway.status("/ready") == 503)
+    with ThreadPoolExecutor(4) as pool:
+        held = [pool.submit(gateway.complete) for _ in range(4)]
+        time.sleep(0.5)
+        assert not any(each.done() for each in held)
+        drained.unlink()
+        assert {each.result(30).status_code for each in held} == {200}
+
+
+def test_a_file_that_names_strangers_drains_nobody(gateway: Gateway, tritons: Two, drained: Path) -> None:
+    drained.write_bytes(b"10.1.2.3:8001\n\xff\xfe\n")
+    time.sleep(0.5)
+    served = [each.fake.served for each in tritons]
+    until(
+        lambda: (
+            gateway.complete().status_code == 200
+            and all(each.fake.served > before for each, before in zip(tritons, served, strict=True))
+        )
+    )

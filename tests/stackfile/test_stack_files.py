@@ -1,0 +1,148 @@
+"""A stack file is refused completely and clearly, or resolved completely."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stackfile import StackFileError, load_stack
+from stackfile.catalogue import ROOT
+
+GOOD = {"name": "s", "target": "local", "model": "tiny-codegen", "accelerator": {"kind": "cpu"}}
+
+
+def problems(tmp_path: Path, text: str) -> list[str]:
+    file = tmp_path / "s.yaml"
+    file.write_text(text)
+    with pytest.raises(StackFileError) as refused:
+        load_stack(file)
+    return [str(problem).removeprefix(f"{file}:") for problem in refused.value.problems]
+
+
+def changed(tmp_path: Path, **settings: object) -> list[str]:
+    return problems(tmp_path, yaml.safe_dump(GOOD | settings, sort_keys=False))
+
+
+def loaded(tmp_path: Path, **settings: object):
+    file = tmp_path / "s.yaml"
+    file.write_text(yaml.safe_dump(GOOD | settings))
+    return load_stack(file)
+
+
+def test_every_stack_in_the_repository_resolves():
+    stacks = sorted((ROOT / "stacks").glob("*.yaml"))
+    services = [load_stack(file) for file in stacks if not file.name.startswith("Pulumi.")]
+    assert {service.name for service in services} >= {"local"}
+
+
+def test_the_local_stack_is_complete_in_about_fifteen_lines():
+    assert len((ROOT / "stacks/local.yaml").read_text().splitlines()) <= 15
+
+
+def test_the_resolved_document_leaves_nothing_to_default(tmp_path):
+    document = loaded(tmp_path).model_dump()
+    assert document["gateway"]["port"] == 5000
+    assert document["limits"]["max_in_flight"] > 0
+    assert document["accelerator"]["split"] == "none"
+
+
+def test_all_problems_are_reported_at_once_with_line_and_remedy(tmp_path):
+    text = """name: other
+target: loca
+model: codegen-6B-multi
+precision: float16
+accelerator: {kind: t4, count: 2}
+gateway:
+  prot: 5000
+  port: "5000"
+triton: {grpc_port: 8000}
+"""
+    found = problems(tmp_path, text)
+    assert [problem.split(":")[0] for problem in found] == ["1", "2", "3", "5", "7", "8", "9"]
+    assert "did you mean 'port'?" in found[4]
+    assert "mind the quotes" in found[5]
+
+
+@pytest.mark.parametrize(
+    ("settings", "remedy"),
+    [
+        ({"model": "tiny-codgen"}, "did you mean 'tiny-codegen'?"),
+        ({"accelerator": {"kind": "l44"}}, "did you mean 'l4'?"),
+        (
+            {"model": "codegen-2B-multi", "accelerator": {"kind": "t4"}, "precision": "float32"},
+            "int8_float16",
+        ),
+        ({"model": "codegen-6B-multi", "accelerator": {"kind": "t4"}}, "choose a smaller model"),
+        ({"accelerator": {"kind": "t4", "count": 2}}, "set split: replicate"),
+        ({"accelerator": {"kind": "t4", "count": 2, "split": "tensor"}}, "set split: replicate"),
+        ({"accelerator": {"kind": "cpu", "count": 2}}, "serving.instances"),
+        ({"accelerator": {"kind": "k80"}, "precision": "int8"}, "one of: float32"),
+        ({"model": "mistral-7b-instruct-Q2_K", "runtime": "ctranslate2"}, "set runtime: llama_cpp"),
+        ({"model": "mistral-7b-instruct-Q2_K", "accelerator": {"kind": "k80"}}, "choose another runtime"),
+        ({"model": "qwen2.5-coder-1.5b", "runtime": "onnxruntime"}, "is not converted for onnxruntime"),
+        ({"model": "qwen2.5-coder-1.5b", "runtime": "llama_cpp"}, "is not converted for llama_cpp"),
+        ({"runtime": "onnxruntime", "accelerator": {"kind": "t4"}}, "choose another runtime"),
+        ({"engine": {"kind": "openai"}}, "e.g. http://127.0.0.1:8080/v1"),
+        ({"engine": {"kind": "triton", "url": "http://x"}}, "triton.host"),
+        ({"gateway": {"metrics_port": 5000}}, "give one of them another port"),
+        ({"context_length": 4096}, "lower it or leave it out"),
+        ({"gateway": {"host": "0.0.0.0"}, "auth": {"mode": "none"}}, "set keys or gitlab"),
+        (
+            {"target": "gke", "accelerator": {"kind": "t4", "count": 3, "split": "replicate"}},
+            "1, 2, 4 a node",
+        ),
+        ({"limits": {"hold_s": 30.0}}, "raise deadline_s"),
+        ({"limits": {"max_in_flight": 0}}, "greater than or equal to 1"),
+        ({"gateway": {"port": 70000}}, "less than or equal to 65535"),
+        ({"auth": {"mode": "key"}}, "'none', 'keys' or 'gitlab'"),
+        ({"colour": "red"}, "known keys:"),
+    ],
+)
+def test_a_conflict_is_refused_with_its_remedy(tmp_path, settings, remedy):
+    assert any(remedy in problem for problem in changed(tmp_path, **settings))
+
+
+def test_a_key_given_twice_is_refused_although_yaml_would_keep_the_last(tmp_path):
+    assert problems(tmp_path, "name: s\nname: t\n") == ["2: name: stands twice; keep one of them"]
+
+
+def test_a_required_key_that_is_missing_is_named(tmp_path):
+    found = problems(tmp_path, "name: s\ntarget: local\n")
+    assert found == ["1: model: is missing and has no default; add it"]
+
+
+def test_broken_yaml_names_its_line(tmp_path):
+    assert problems(tmp_path, "name: s\nmodel: [\n")[0].startswith("3: (file): is not valid YAML")
+
+
+def test_a_missing_stack_lists_the_stacks_there_are(tmp_path):
+    (tmp_path / "mine.yaml").write_text("name: mine")
+    with pytest.raises(StackFileError, match="Stacks here: mine"):
+        load_stack(tmp_path / "other.yaml")
+
+
+@pytest.mark.parametrize(
+    ("model", "accelerator", "expected"),
+    [
+        ("tiny-codegen", "cpu", ("ctranslate2", "int8")),
+        ("codegen-350M-mono", "cpu", ("onnxruntime", "int8")),
+        ("qwen2.5-coder-1.5b", "cpu", ("ctranslate2", "int8")),
+        ("codegen-2B-multi", "t4", ("ctranslate2", "int8_float16")),
+        ("codegen-350M-mono", "k80", ("ctranslate2", "float32")),
+        ("mistral-7b-instruct-Q4_K_M", "cpu", ("llama_cpp", "Q4_K_M")),
+        ("qwen2.5-coder-1.5b", "t4", ("ctranslate2", "int8_float16")),
+    ],
+)
+def test_auto_chooses_what_the_hardware_runs_best(tmp_path, model, accelerator, expected):
+    service = loaded(tmp_path, model=model, accelerator={"kind": accelerator})
+    assert (service.runtime, service.precision) == expected
+
+
+def test_onnxruntime_runs_codegen_in_int8_on_a_cpu(tmp_path):
+    service = loaded(tmp_path, model="codegen-350M-mono", runtime="onnxruntime", accelerator={"kind": "cpu"})
+    assert service.variant == "onnxruntime-int8"
+
+
+def test_the_reference_model_fits_the_reference_accelerator(tmp_path):
+    service = loaded(tmp_path, model="codegen-2B-multi", accelerator={"kind": "t4"})
+    assert service.variant == "ctranslate2-int8_float16"

@@ -1,0 +1,129 @@
+"""The test cluster itself: ports that no other process gets, processes that are watched, and nothing left."""
+
+import socket
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stackfile.catalogue import ROOT
+from testing.cluster import ports
+from testing.cluster.engine import missing
+from testing.cluster.errors import ClusterError, PortTakenError
+from testing.cluster.images import Image
+from testing.cluster.processes import Processes
+from testing.cluster.simulated import Simulated
+from testing.until import until
+
+NOTHING_ELSE = "import sys; from testing.cluster import ports; ports._RANGE = range({0}, {0} + 1); print(*ports.Ports().reserve(1))"
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[Processes]:
+    made = Processes(tmp_path)
+    yield made
+    made.kill(made.names())
+
+
+def reserve_elsewhere(port: int) -> subprocess.CompletedProcess[str]:
+    """Reserve that port, if any, in another process."""
+    run = [sys.executable, "-c", NOTHING_ELSE.format(port)]
+    return subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_a_reserved_port_is_given_to_no_other_process_until_it_is_released():
+    held = ports.Ports()
+    (port,) = held.reserve(1)
+    assert "fewer than 1 free ports" in reserve_elsewhere(port).stderr
+    held.release()
+    assert reserve_elsewhere(port).stdout.split() == [str(port)]
+
+
+def test_a_port_on_which_somebody_listens_is_not_given(monkeypatch: pytest.MonkeyPatch):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setattr(ports, "_RANGE", range(port, port + 1))
+        with pytest.raises(ClusterError, match="fewer than 1 free ports"):
+            ports.Ports().reserve(1)
+
+
+def test_a_process_that_ends_is_reported_at_once_with_its_last_words(processes: Processes):
+    processes.start("etcd", "sh", "-c", "echo no space left; exit 1")
+    with pytest.raises(ClusterError, match="etcd has ended:\nno space left"):
+        processes.wait_for("etcd", lambda: False, ("etcd",))
+
+
+def test_a_process_that_finds_its_port_taken_is_told_from_one_that_is_broken(processes: Processes):
+    processes.start("etcd", "sh", "-c", "echo listen tcp 127.0.0.1:1: bind: address already in use; exit 1")
+    with pytest.raises(PortTakenError):
+        processes.wait_for("etcd", lambda: False, ("etcd",))
+
+
+def test_a_process_is_started_once_and_gone_when_killed(processes: Processes):
+    processes.start("etcd", "sleep", "600")
+    first = processes.pid("etcd")
+    processes.start("etcd", "sleep", "600")
+    assert processes.pid("etcd") == first
+    processes.kill(["etcd"])
+    assert not Path(f"/proc/{first}").exists()
+    assert not processes.is_running("etcd")
+
+
+def test_another_process_with_a_dead_ones_id_is_left_alone(processes: Processes):
+    stranger = subprocess.Popen(["sleep", "600"])
+    processes.pids.mkdir()
+    (processes.pids / "etcd").write_text(f"{stranger.pid} 1")
+    assert not processes.is_running("etcd")
+    processes.kill(["etcd"])
+    assert stranger.poll() is None
+    stranger.kill()
+    stranger.wait()
+
+
+def test_an_image_is_the_same_each_time_and_has_a_link_for_each_name(tmp_path: Path):
+    program = tmp_path / "kubeall"
+    program.write_bytes(b"program")
+    made = Image("local.test/a:1", files={"bin/kubeall": program}, links={"coredns": "bin/kubeall"})
+    for name in ("one.tar", "two.tar"):
+        made.write(tmp_path / name)
+    assert (tmp_path / "one.tar").read_bytes() == (tmp_path / "two.tar").read_bytes()
+    with tarfile.open(tmp_path / "one.tar") as image:
+        (layer,) = [name for name in image.getnames() if name.endswith("layer.tar")]
+        with tarfile.open(fileobj=image.extractfile(layer)) as files:
+            assert files.getmember("coredns").linkname == "bin/kubeall"
+            assert files.getmember("bin/kubeall").mode == 0o755
+            assert files.getmember("tmp").mode == 0o1777
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Simulated:
+    if reason := missing():
+        pytest.skip(reason)
+    return Simulated(tmp_path / "cluster", cpu_nodes=1)
+
+
+@pytest.mark.kube
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_cluster_whose_port_is_taken_in_the_meantime_starts_on_others_and_leaves_nothing(
+    cluster: Simulated, monkeypatch: pytest.MonkeyPatch
+):
+    reserve = ports.Ports.reserve
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        given = [taken.getsockname()[1]]
+
+        def snatched(self: ports.Ports, count: int) -> list[int]:
+            # The first answer has a port that was free when it was looked at.
+            return [given.pop(), *reserve(self, count - 1)] if given else reserve(self, count)
+
+        monkeypatch.setattr(ports.Ports, "reserve", snatched)
+        with cluster:
+            assert not given
+            assert [node["metadata"]["name"] for node in cluster.get("nodes")] == ["cpu-1"]
+            running = [cluster.processes.pid(name) for name in cluster.processes.names()]
+            assert len(running) == 5
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in running))
+    assert not cluster.state.exists()
