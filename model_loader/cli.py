@@ -1,4 +1,4 @@
-"""``model-loader``: downloads models into a store; a model is complete and verified before a server sees it.
+"""Downloads models into a store; a model is complete and verified before a server sees it.
 
 Exit codes: 0 success or nothing to do, 1 failure (the previous model is still served), 2 wrong usage.
 """

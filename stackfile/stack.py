@@ -1,23 +1,21 @@
-"""The stack file: the few settings a user writes. Everything left out has the default that stands here."""
+"""The stack file's own sections. A setting that the file leaves out has the default given here."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from stackfile.fields import Count, Port, Seconds
 from stackfile.gke import Gke
 from stackfile.hosts import Hosts
-from stackfile.jobs import Jobs
+from stackfile.jobs import JobsSection
 from stackfile.kubernetes import Kubernetes
 from stackfile.validation import Strict
 
 Target = Literal["local", "hosts", "kubernetes", "gke"]
 CLUSTERS = frozenset({"kubernetes", "gke"})
-Port = Annotated[int, Field(ge=1, le=65535)]
-Count = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(gt=0)]
 
 
-class Accelerator(Strict):
+class AcceleratorSection(Strict):
     """What the model runs on. ``count`` devices a node; ``split`` says how several devices share the work.
 
     ``replicate`` runs one copy of the model on each; ``tensor`` splits one model over all of them.
@@ -28,15 +26,15 @@ class Accelerator(Strict):
     split: Literal["replicate", "tensor"] | None = None
 
 
-class Engine(Strict):
-    """Who generates: our Triton, or any OpenAI-compatible server at ``url``."""
+class EngineSection(Strict):
+    """The engine: our Triton, or any OpenAI-compatible server at ``url``."""
 
     kind: Literal["triton", "openai"] = "triton"
     url: str | None = None
 
 
-class Serving(Strict):
-    """How Triton batches. ``max_queue_delay_us`` is paid by every lone request, so it is 0 by default."""
+class ServingSection(Strict):
+    """How Triton batches. Every lone request pays ``max_queue_delay_us``, so its default is 0."""
 
     max_batch_size: Count = 64
     max_queue_size: Count = 256
@@ -45,7 +43,7 @@ class Serving(Strict):
     intra_threads: Annotated[int, Field(ge=0)] = 0
 
 
-class Triton(Strict):
+class TritonSection(Strict):
     """Where Triton listens: HTTP for health, gRPC for the gateway, and its own metrics."""
 
     host: str = "127.0.0.1"
@@ -54,7 +52,7 @@ class Triton(Strict):
     metrics_port: Port = 8002
 
 
-class Gateway(Strict):
+class GatewaySection(Strict):
     """Where the gateway listens."""
 
     host: str = "127.0.0.1"
@@ -63,10 +61,11 @@ class Gateway(Strict):
     metrics_port: Port = 8082
 
 
-class Limits(Strict):
-    """What the gateway admits. Times in seconds, sizes in bytes or tokens; per-key limits are 0 for none.
+class LimitsSection(Strict):
+    """The gateway's limits. Times in seconds, sizes in bytes or tokens; a per-key limit of 0 limits nothing.
 
-    ``hold_s``: how long of its engine's absence requests wait for it; they need the rest of ``deadline_s``.
+    ``engine_wait_s``: how long, from the beginning of its engine's absence, requests wait for the engine;
+    the completion itself takes the rest of ``deadline_s``.
     """
 
     max_body_bytes: Count = 4 * 2**20
@@ -74,7 +73,7 @@ class Limits(Strict):
     max_queue: Annotated[int, Field(ge=0)] = 256
     queue_timeout_s: Seconds = 20.0
     deadline_s: Seconds = 30.0
-    hold_s: Annotated[float, Field(ge=0)] = 15.0
+    engine_wait_s: Annotated[float, Field(ge=0)] = 15.0
     grace_s: Seconds = 30.0
     max_tokens: Count = 1024
     max_choices: Count = 16
@@ -83,8 +82,8 @@ class Limits(Strict):
     concurrency: Annotated[int, Field(ge=0)] = 0
 
 
-class Auth(Strict):
-    """Who may ask: anybody, holders of our keys, or users of a GitLab instance."""
+class AuthSection(Strict):
+    """Who may call the gateway: anybody, holders of our keys, or users of a GitLab instance."""
 
     mode: Literal["none", "keys", "gitlab"] = "keys"
     gitlab_url: str = "https://gitlab.com"
@@ -93,7 +92,7 @@ class Auth(Strict):
     gitlab_check_json: str = "user_is_allowed"
 
 
-class Cache(Strict):
+class CacheSection(Strict):
     """Where positive GitLab answers and shared limits live. ``redis`` needs the secret ASSIST_REDIS_URL."""
 
     kind: Literal["local", "redis"] = "local"
@@ -109,15 +108,15 @@ class Stack(Strict):
     runtime: Literal["auto", "ctranslate2", "llama_cpp", "onnxruntime"] = "auto"
     precision: str = "auto"
     context_length: Count | None = None
-    accelerator: Accelerator = Accelerator()
-    engine: Engine = Engine()
-    serving: Serving = Serving()
-    triton: Triton = Triton()
-    gateway: Gateway = Gateway()
-    limits: Limits = Limits()
-    auth: Auth = Auth()
-    cache: Cache = Cache()
-    jobs: Jobs = Jobs()
+    accelerator: AcceleratorSection = AcceleratorSection()
+    engine: EngineSection = EngineSection()
+    serving: ServingSection = ServingSection()
+    triton: TritonSection = TritonSection()
+    gateway: GatewaySection = GatewaySection()
+    limits: LimitsSection = LimitsSection()
+    auth: AuthSection = AuthSection()
+    cache: CacheSection = CacheSection()
+    jobs: JobsSection = JobsSection()
     kubernetes: Kubernetes | None = None
     gke: Gke | None = None
     hosts: Hosts | None = None

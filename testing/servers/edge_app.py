@@ -13,8 +13,8 @@ from gateway import error_responses
 from gateway.auth.authenticate import authenticate
 from gateway.caller import Caller
 from gateway.edge import Edge
-from gateway.edge_settings import EdgeSettings
 from gateway.errors import ApiError
+from gateway.settings import Settings
 
 
 class Switch:
@@ -30,7 +30,7 @@ class Switch:
 
 def make_app(**settings: Any) -> tuple[FastAPI, Edge, Switch]:
     """Return an app with one completion route that takes ``sleep`` seconds."""
-    edge = Edge(EdgeSettings(**{"auth": "none", "metrics_port": None, **settings}))
+    edge = Edge(Settings(**{"auth": "none", "metrics_port": None, **settings}))
     switch = Switch()
     app = FastAPI()
     edge.install(app, switch.check)

@@ -11,7 +11,7 @@ from gateway.app import create_app
 from gateway.http.server import DrainingServer, server
 from gateway.settings import Settings
 
-START_S = 20.0
+START_S = 120.0
 
 
 class RunningGateway:

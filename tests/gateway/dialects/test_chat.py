@@ -16,6 +16,7 @@ from gateway.text.chat import ChatTemplate, Message
 from gateway.text.model_files import ModelFiles
 from gateway.text.tokenizer import Tokenizer
 from stackfile.catalogue import ROOT
+from testing import needs
 from testing.servers.gateway import gateway
 from testing.servers.gateway_process import running_gateway
 from testing.servers.llama_server import running_llama
@@ -25,7 +26,7 @@ from tests.gateway.engine.test_openai import choice, engine, sse
 from tests.serving.test_llama_server import ask, ready
 
 END = "<|endoftext|>"
-# Turns between control tokens, as in ChatML; what the model is told first; no two turns of one side.
+# Turns between control tokens, as in ChatML; a default system message; no two turns of one side.
 TEMPLATE = """{%- if messages[0].role == 'system' %}
 {{- bos_token + 'system\\n' + messages[0].content | trim + eos_token }}
 {%- endif %}
@@ -159,7 +160,7 @@ def test_the_real_triton_answers_a_chat_with_log_probabilities(triton, tmp_path)
 @pytest.fixture(scope="module")
 def chat_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of one GGUF file that carries tokenizer and template, as a published chat model does."""
-    pytest.importorskip("xllamacpp", reason="needs xllamacpp: install requirements/llamacpp.txt")
+    needs.package("xllamacpp")
     from testing import gguf_files
 
     def vocabulary(writer, checkpoint):
@@ -179,15 +180,17 @@ def server(chat_file: Path) -> Iterator[str]:
 
 
 def test_a_gateway_on_another_host_than_the_model_is_given_all_of_it(chat_file, tmp_path):
-    told = [sys.executable, "-m", "gateway.text.model_files"]
+    command = [sys.executable, "-m", "gateway.text.model_files"]
     done = subprocess.run(
-        [*told, chat_file], capture_output=True, text=True, cwd=ROOT, check=True, timeout=60
+        [*command, chat_file], capture_output=True, text=True, cwd=ROOT, check=True, timeout=60
     )
     for name, text in json.loads(done.stdout).items():
         (tmp_path / name).write_text(text)
     assert ModelFiles.read(tmp_path) == ModelFiles.read(chat_file)
     (tmp_path / "empty").mkdir()
-    none = subprocess.run([*told, tmp_path / "empty"], capture_output=True, text=True, cwd=ROOT, check=False)
+    none = subprocess.run(
+        [*command, tmp_path / "empty"], capture_output=True, text=True, cwd=ROOT, check=False
+    )
     assert (none.returncode, "Traceback" in none.stderr) == (1, False)
 
 

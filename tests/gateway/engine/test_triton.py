@@ -21,7 +21,7 @@ def job(**changes) -> GenerateRequest:
 
 @pytest.fixture
 async def engine(fake):
-    made = TritonEngine(fake, 50256, connect_s=1.0)
+    made = TritonEngine(fake, 50256, connect_timeout_s=1.0)
     yield made
     await made.close()
 
@@ -100,7 +100,7 @@ async def test_asking_for_the_models_interface_is_tried_once_more_too(engine, sc
 
 
 async def test_a_dead_server_is_known_after_a_few_tries_and_answers_at_once():
-    engine = TritonEngine("127.0.0.1:1", 50256, connect_s=1.0)
+    engine = TritonEngine("127.0.0.1:1", 50256, connect_timeout_s=1.0)
     for _ in range(4):
         with pytest.raises(ApiError) as caught:
             await engine.complete(job())

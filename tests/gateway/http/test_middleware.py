@@ -208,9 +208,9 @@ async def test_a_stopping_gateway_is_alive_not_ready_and_refuses_new_work() -> N
         assert refused.headers["retry-after"] == "1"
         assert refused.headers["connection"] == "close"
         assert (await client.get("/health")).status_code == 200
-        assert not await edge.drain.finished(0.01)
+        assert not await edge.drain.wait_until_idle(0.01)
         assert (await running).status_code == 200
-        assert await edge.drain.finished(1)
+        assert await edge.drain.wait_until_idle(1)
 
 
 async def test_metrics_and_usage_are_on_a_port_of_their_own() -> None:
