@@ -38,7 +38,7 @@ def test_a_broken_version_reverts_by_itself_without_a_failed_request(site):
     before = versions(site.lab, [HOST])
     site.lab.run(HOST, f"truncate --size 1000 {MODELS}/{FLOAT32}/model.bin")
     with constant_load(site.lab, HOST, site.folder) as answers:
-        broken = site.play("update.yml", precision="float32", hosts={"triton": {"startup_s": 5}})
+        broken = site.play("update.yml", precision="float32", hosts={"triton": {"startup_timeout_s": 5}})
     assert broken.code == 2, broken.output[-4000:]
     assert "The new version did not start on one, which serves the version from before" in " ".join(
         broken.output.split()

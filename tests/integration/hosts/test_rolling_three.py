@@ -14,7 +14,7 @@ FIRST, MIDDLE, LAST = "gpu1", "gpu2", "gw1"
 HOSTS = [FIRST, MIDDLE, LAST]
 MODEL = "/var/lib/ai-assist/models/tiny-codegen/1.ctranslate2-float32/model.bin"
 INT8, FLOAT32 = "1.ctranslate2-int8", "1.ctranslate2-float32"
-QUICK = {"triton": {"startup_s": 5}}
+QUICK = {"triton": {"startup_timeout_s": 5}}
 # The new gateway alone does not start: its own file is what keeps it from it.
 REFUSES = "/etc/systemd/system/ai-assist-gateway@.service.d"
 SABOTAGE = f"""mkdir -p {REFUSES} && cat >{REFUSES}/no.conf <<'END' && systemctl daemon-reload

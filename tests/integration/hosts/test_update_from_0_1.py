@@ -11,18 +11,20 @@ from typing import Any
 
 import pytest
 
-from tests.integration.hosts import earlier
-from tests.integration.hosts.lab import Lab
-from tests.integration.hosts.lan import ask, client_key
-from tests.integration.hosts.rolling import Site, constant_load, failed, stack_file, versions
-from tests.integration.hosts.state import state
+from testing import earlier
+from testing.lab.driver import Lab, Played
+from testing.lab.lan import ask, client_key
+from testing.lab.rolling import PATIENT, Site, constant_load, failed, stack_file, versions
+from testing.lab.state import state
 
-pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.timeout(3600)]
 
 HOST = "one"
 SECRETS = "cd /etc/ai-assist && sha256sum secrets/redis.json keys/keys.json tls/key.pem tls/certificate.pem"
 OLD = {"ai-assist-front.service"}
 NEW = {"ai-assist-nginx.service"}
+# Under the names that they had then, which the stack of a user still has after the update.
+LIMITS = {"hold_s": PATIENT["engine_wait_s"], "deadline_s": PATIENT["deadline_s"]}
 JOB = {"type": "score", "items": [{"prompt": "# add\n", "text": "def add(a, b):"}]}
 
 
@@ -34,6 +36,9 @@ class Updated(Site):
     secrets: str = ""
     finished: dict[str, Any] = field(default_factory=dict)
     waiting: str = ""
+
+    def play(self, playbook: str, **settings: object) -> Played:
+        return super().play(playbook, limits=LIMITS, **settings)
 
     def ask(self, path: str, body: object = None) -> dict[str, Any]:
         answer = ask(self.lab, path, body, host=HOST, key=client_key(self.lab.home))
@@ -62,11 +67,11 @@ class Updated(Site):
 @pytest.fixture(scope="module")
 def site(make_lab, tmp_path_factory) -> Updated:
     earlier.require()
-    folder = tmp_path_factory.mktemp("update")
+    folder: Path = tmp_path_factory.mktemp("update")
     lab: Lab = make_lab("U", f"{HOST}:groups=gateway,gpu,queue")
     before = state(lab, HOST)
-    tree = earlier.unpack(Path(folder) / "earlier")
-    earlier.play(tree, lab, "site.yml", {"service_stack": stack_file(folder)}, timeout=1200).succeed()
+    tree = earlier.unpack(folder / "earlier")
+    earlier.play(tree, lab, "site.yml", {"service_stack": stack_file(folder, limits=LIMITS)}).succeed()
     site = Updated(lab, "", folder, before, lab.run(HOST, SECRETS))
     assert site.units() == OLD
     site.finished = site.job(site.ask("/v1/jobs", JOB)["id"])

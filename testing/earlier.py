@@ -1,42 +1,43 @@
-"""The project as it was at an earlier commit, in a folder and an environment of its own."""
+"""The project at an earlier commit, in a folder and an environment of its own: what users update from."""
 
 import json
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
-import pytest
+from testing import needs
+from testing.lab.driver import ROOT, Lab, Played, recap
 
-from stackfile.catalogue import ROOT
-from tests.integration.hosts.lab import Lab, Played, recap
-
-# The last commit before the packages, units and settings got the names that they have now.
-BEFORE_RENAMES = "f7a48ef"
+# Release 0.1: the last commit before the packages, units and settings got the names that they have now.
+RELEASE_0_1 = "f7a48ef"
 
 
-def require(commit: str = BEFORE_RENAMES) -> None:
-    """Skip, with the remedy, where the commit is not in this clone."""
+def require(commit: str = RELEASE_0_1) -> None:
+    """Skip the test unless this clone has the commit."""
     command = ["git", "cat-file", "-e", f"{commit}^{{commit}}"]
     if subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode:
-        pytest.skip(f"commit {commit} is not in this clone; if the clone is shallow: git fetch --unshallow")
+        needs.skip(f"commit {commit} is not in this clone, as with a shallow one", "git fetch --unshallow")
 
 
-def unpack(folder: Path, commit: str = BEFORE_RENAMES) -> Path:
+def unpack(folder: Path, commit: str = RELEASE_0_1) -> Path:
     """Unpack the project of ``commit`` into ``folder`` and install what runs Ansible; return the folder."""
     folder.mkdir(parents=True)
     archive = subprocess.run(["git", "archive", commit], cwd=ROOT, capture_output=True, check=True).stdout
     subprocess.run(["tar", "--extract"], cwd=folder, input=archive, check=True)
     bootstrap = ["scripts/bootstrap", ".run/venvs/control", "requirements/control.txt"]
-    done = subprocess.run(bootstrap, cwd=folder, capture_output=True, text=True, check=False, timeout=400)
+    done = subprocess.run(bootstrap, cwd=folder, capture_output=True, text=True, check=False, timeout=900)
     assert done.returncode == 0, done.stderr
     return folder
 
 
-def play(tree: Path, lab: Lab, playbook: str, variables: dict[str, object], timeout: float = 900) -> Played:
-    """Run a playbook of an earlier ``tree`` on a lab's hosts, with the lab's keys and archives."""
+def play(
+    tree: Path, lab: Lab, playbook: str, variables: Mapping[str, object], timeout: float = 1200
+) -> Played:
+    """Run a playbook of an earlier ``tree`` on a lab's hosts, with the lab's folder of keys and archives."""
     programs = tree / ".run/venvs/control/bin"
-    inventories = ["-i", str(tree / "ansible/inventories/lab"), "-i", str(lab.folder / "inventory.yml")]
-    options = ["-e", json.dumps({"service_home": str(lab.home)} | variables)]
+    inventories = ["-i", str(tree / "ansible/inventories/lab"), "-i", str(lab.inventory)]
+    options = ["-e", json.dumps({"service_home": str(lab.home)} | dict(variables))]
     environment = {name: text for name, text in os.environ.items() if not name.startswith("ANSIBLE_")}
     done = subprocess.run(
         [str(programs / "ansible-playbook"), *inventories, str(tree / "ansible" / playbook), *options],
