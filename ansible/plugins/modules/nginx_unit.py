@@ -67,7 +67,8 @@ UNIT = "ai-assist-nginx.service"
 # The name until release 0.1.
 FORMER = "ai-assist-front.service"
 UNITS = Path("/etc/systemd/system")
-STAMPS = Path("/run/ai-assist")
+RUN = Path("/run")
+STAMPS = RUN / "ai-assist"
 LOGS = Path("/var/log/ai-assist")
 LOG = {UNIT: "access.log", FORMER: "front.log"}
 _ACTIVE = {"active", "reloading"}
@@ -131,7 +132,8 @@ class Nginx:
         end = time.monotonic() + self.module.params["grace_s"]
         while Path(f"/proc/{process}").exists() and time.monotonic() < end:
             time.sleep(0.1)
-        self.systemctl("stop", self.other)
+        if self.active(self.other):  # systemd may have unloaded the unit already
+            self.systemctl("stop", self.other)
 
     def rename_logs(self) -> None:
         """Give the logs the name under which they are rotated and removed from now on."""
@@ -145,7 +147,7 @@ class Nginx:
         link = UNITS / "multi-user.target.wants" / self.other
         paths = [link, UNITS / self.other, STAMPS / self.other]
         left = [path for path in paths if path.is_symlink() or path.exists()]
-        folder = Path("/run") / self.other.removesuffix(".service")
+        folder = RUN / self.other.removesuffix(".service")
         if (left or folder.exists()) and not self.module.check_mode:
             for path in left:
                 path.unlink()
