@@ -158,7 +158,7 @@ class Lab:
 
     @property
     def home(self) -> Path:
-        """Where the playbooks keep this lab's keys and its client's address, on the machine that drives."""
+        """Where the playbooks keep this lab's keys and its client's address, on the control node."""
         return self.folder / "assist"
 
     def play(
@@ -184,7 +184,7 @@ class Lab:
             capture_output=True, text=True, timeout=timeout, check=False,
         )  # fmt: skip
         output = done.stdout + done.stderr
-        return Played(done.returncode, output, _recap(output), _changed(output))
+        return Played(done.returncode, output, recap(output), _changed(output))
 
 
 def sweep() -> None:
@@ -204,7 +204,7 @@ def _short(number: int) -> str:
     return text
 
 
-def _recap(output: str) -> dict[str, dict[str, int]]:
+def recap(output: str) -> dict[str, dict[str, int]]:
     """Read the counts of PLAY RECAP, by host."""
     rows = re.findall(r"^(\S+)\s+: (ok=\d+.*)$", output, re.MULTILINE)
     return {
