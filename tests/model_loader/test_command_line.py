@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from model_loader.sources.protocols import FolderSource
 from model_loader.store import staging
 from model_loader.store.store import Store
 from testing.doubles.hub import COMMIT, Answer, Hub
-from tests.model_loader.lab import MODEL, REPOSITORY, TOKEN, Lab, plan_of, version
+from tests.model_loader.lab import MODEL, REPOSITORY, Lab, plan_of, version
 from tests.model_loader.test_crashes import REPO_ROOT, write_manifest
 from tests.model_loader.test_tls import certificate
 
@@ -93,8 +94,10 @@ def test_L28_a_time_step_during_a_download_makes_no_negative_wait(
 def test_L30_the_token_is_in_no_log_argument_file_or_environment(
     lab: Lab, tmp_path: Path, manifest: Path, status: int | None
 ) -> None:
+    # A token of its own: tests that run at the same time hand the usual one to their loaders.
+    token = f"hf_{secrets.token_hex(12)}"
     secret = tmp_path / "token"
-    secret.write_text(TOKEN + "\n")
+    secret.write_text(token + "\n")
     seen_in_proc = []
 
     def script(_seen):
@@ -104,7 +107,7 @@ def test_L30_the_token_is_in_no_log_argument_file_or_environment(
                     text = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
                 except OSError:
                     continue
-                seen_in_proc.append(TOKEN.encode() in text)
+                seen_in_proc.append(token.encode() in text)
         return Answer(status=status) if status else None
 
     lab.hub.script = script
@@ -113,10 +116,11 @@ def test_L30_the_token_is_in_no_log_argument_file_or_environment(
         "--token-file", secret, "--set", "tries=2", "--set", "wait-cap=0.1",
     )  # fmt: skip
     assert done.returncode == (1 if status else 0)
-    assert TOKEN not in done.stdout + done.stderr
+    assert token not in done.stdout + done.stderr
     assert seen_in_proc
     assert not any(seen_in_proc)
-    assert lab.hub.seen[0].headers["authorization"] == f"Bearer {TOKEN}"
+    assert not any(token.encode() in path.read_bytes() for path in lab.root.rglob("*") if path.is_file())
+    assert lab.hub.seen[0].headers["authorization"] == f"Bearer {token}"
     lab.verdict("v1" if status else "v2")
 
 
