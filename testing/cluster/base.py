@@ -112,7 +112,7 @@ class Cluster(ABC):
         needs: Iterable[str] = ("kube-apiserver",),
         within_s: float = 300,
     ) -> None:
-        """Return once ``reached`` is true; an error of kubectl is no answer yet.
+        """Return once ``reached`` is true; an error of kubectl counts as false.
 
         Raises:
             ClusterError: After ``within_s`` seconds, or where one of the processes in ``needs`` has ended.

@@ -18,7 +18,7 @@ def packages() -> list[Package]:
 
 
 def is_installed(package: Package) -> bool:
-    """Return whether what the package brings is there, whoever brought it."""
+    """Return whether the package's program, library or file exists, from whatever source."""
     sign = package.sign
     if sign.startswith("/"):
         return Path(sign).exists()
@@ -56,7 +56,7 @@ def install(names: list[str]) -> None:
 
 
 def may_install(names: list[str], yes: bool) -> bool:
-    """Return whether the user lets us: root and ``--yes`` do, a terminal is asked, anything else does not."""
+    """Return whether packages may be installed: as root, with ``--yes``, or where a user at a terminal agrees."""
     if os.geteuid() == 0 or yes:
         return True
     if not sys.stdin.isatty():
@@ -73,7 +73,7 @@ def unpack(kit: Kit, target: Path) -> None:
 
     """
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-        raise RuntimeError(f"{kit.name} comes from Debian's archive, and this is no Debian")
+        raise RuntimeError(f"{kit.name} comes from Debian's archive, and this system is not Debian")
     archives = target.with_name("archives")
     archives.mkdir(mode=0o755)
     # As root, apt-get would else download as a user that may not enter this folder, and say so.

@@ -28,11 +28,11 @@ Say = Callable[[str], None]
 
 
 class UnreachableError(Exception):
-    """The server can't be reached, or does not have the file: another way may lead there."""
+    """The server can't be reached, or does not have the file. Another source may have it."""
 
 
 class MismatchError(Exception):
-    """What came is not what was asked for. Nothing of it may be used, and no other way is tried."""
+    """The content differs from what is pinned. None of it may be used, and no other source is tried."""
 
 
 @contextmanager
@@ -110,7 +110,7 @@ def _fetch_one(item: Download, target: Path, say: Say) -> None:
 
 def _copy(response: http.client.HTTPResponse, file: IO[bytes], url: str, say: Say) -> str:
     """Copy a body to its end and return its sha256; what is cut off is an error."""
-    digest, done, told = hashlib.sha256(), 0, time.monotonic()
+    digest, done, reported = hashlib.sha256(), 0, time.monotonic()
     length = int(response.headers.get("Content-Length", "0"))
     say(f"downloading {url}" + (f" ({length / 1e6:.1f} MB)" if length else ""))
     try:
@@ -118,9 +118,9 @@ def _copy(response: http.client.HTTPResponse, file: IO[bytes], url: str, say: Sa
             file.write(chunk)
             digest.update(chunk)
             done += len(chunk)
-            if time.monotonic() - told > 5:
+            if time.monotonic() - reported > 5:
                 say(f"  {done / 1e6:.0f} MB" + (f" of {length / 1e6:.0f} MB" if length else ""))
-                told = time.monotonic()
+                reported = time.monotonic()
     except (OSError, http.client.HTTPException) as error:
         raise UnreachableError(f"{url} broke off after {done} bytes: {error}") from error
     if length and done != length:
@@ -213,15 +213,17 @@ def _fetch_image(image: Image, target: Path, say: Say) -> None:
 
 
 def _authorization(url: str) -> dict[str, str]:
-    """Return the header that lets nobody in particular read a public image."""
+    """Return the header for anonymous access to a public image; empty where the registry wants none."""
     try:
         with _open(url, {"Accept": _MANIFESTS}):
             return {}
     except urllib.error.HTTPError as error:
         if error.code != 401:
             raise UnreachableError(f"{url}: {error.code} {error.reason}") from error
-        asked = dict(re.findall(r'(\w+)="([^"]*)"', error.headers.get("WWW-Authenticate", "")))
-    address = f"{asked.get('realm')}?service={asked.get('service', '')}&scope={asked.get('scope', '')}"
+        challenge = dict(re.findall(r'(\w+)="([^"]*)"', error.headers.get("WWW-Authenticate", "")))
+    address = (
+        f"{challenge.get('realm')}?service={challenge.get('service', '')}&scope={challenge.get('scope', '')}"
+    )
     with _opened(address) as response:
         answer = json.loads(response.read(CHUNK))
     return {"Authorization": f"Bearer {answer.get('token') or answer.get('access_token')}"}

@@ -20,8 +20,8 @@ def path_entries() -> list[Path]:
 def locate(kit: Kit) -> list[Path] | None:
     """Return the folders in which the kit's files are, or None where it is not there as a whole.
 
-    One place has all of it: a folder of PATH (with its ``folders``), else the cache. Two halves of different versions
-    are no kit.
+    All files come from one place: a folder of PATH (with its ``folders``), else the cache. Halves of different
+    versions are never combined.
     """
     places = [[entry, *(entry / name for name in kit.folders)] for entry in path_entries() if kit.from_path]
     places.append([folder_of(kit)])

@@ -8,7 +8,7 @@ from pathlib import Path
 from testing.tools import debian, download, golang
 from testing.tools.find import locate
 from testing.tools.kits import Kit, Package, kits
-from testing.tools.store import folder_of, staged
+from testing.tools.store import discard, folder_of, staged
 
 # Fetched when something has to be compiled, and never for its own sake.
 ON_DEMAND = "go"
@@ -89,8 +89,8 @@ def _fill(kit: Kit, how: str, target: Path, planned: Plan, say: download.Say) ->
                 raise
             say(f"{error}; building it from its modules instead")
             # What came before the failure must not stand beside what is built.
-            for left in target.iterdir():
-                left.unlink()
+            discard(target)
+            target.mkdir()
             golang.build_kit(_go(planned), kit, target, say)
 
 

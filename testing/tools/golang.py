@@ -49,8 +49,8 @@ def find_go() -> Path | None:
     candidates = (shutil.which("go"), USUAL, folder_of(kits()["go"]) / "sdk/bin/go")
     for candidate in candidates:
         if candidate and Path(candidate).exists():
-            asked = subprocess.run([candidate, "version"], cwd=KUBERNETES, capture_output=True, check=False)
-            if asked.returncode == 0:
+            version = subprocess.run([candidate, "version"], cwd=KUBERNETES, capture_output=True, check=False)
+            if version.returncode == 0:
                 return Path(candidate)
     return None
 
@@ -93,11 +93,11 @@ class Builder:
         """
         module = self.kit.module(name)
         self.say(f"downloading the module {module.path} {module.version}")
-        told = json.loads(
+        facts = json.loads(
             self.run("mod", "download", "-json", f"{module.path}@{module.version}", cwd=self.work)
         )
-        _require_sum(module, told["Sum"])
-        return Path(told["Dir"])
+        _require_sum(module, facts["Sum"])
+        return Path(facts["Dir"])
 
     def copy(self, name: str) -> Path:
         """Return a copy of a pinned module, to be changed and compiled in."""
@@ -124,16 +124,16 @@ class Builder:
 
     def _follow(self, lines: Iterable[str]) -> list[str]:
         """Count the packages that `go build -v` names as it goes on, and return what else it says."""
-        begun = told = time.monotonic()
+        begun = reported = time.monotonic()
         packages, said = 0, []
         for line in lines:
             if " " in line.strip() or line.startswith("#"):
                 said.append(line)
             else:
                 packages += 1
-            if time.monotonic() - told > 15:
-                told = time.monotonic()
-                self.say(f"  {packages} packages compiled in {told - begun:.0f} s")
+            if time.monotonic() - reported > 15:
+                reported = time.monotonic()
+                self.say(f"  {packages} packages compiled in {reported - begun:.0f} s")
         return said
 
 
@@ -173,14 +173,14 @@ def _kubernetes(build: Builder) -> None:
     sources = _copied(build)
     major, minor, _ = build.kit.version.split(".")
     # Else the API server calls itself v0.0.0, and nothing that asks for its version works.
-    told = {
+    version = {
         "gitVersion": f"v{build.kit.version}",
         "gitMajor": major,
         "gitMinor": minor,
         "gitTreeState": "clean",
     }
     packages = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
-    stamped = [f"{package}.{key}={value}" for package in packages for key, value in told.items()]
+    stamped = [f"{package}.{key}={value}" for package in packages for key, value in version.items()]
     build.compile(sources, "./kubeall", "kubeall", *stamped)
     for name in _MULTICALL:
         (build.target / name).symlink_to("kubeall")

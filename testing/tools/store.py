@@ -34,7 +34,7 @@ def staged(kit: Kit) -> Iterator[Path | None]:
         if folder_of(kit).is_dir():
             yield None
             return
-        # What a killed run has left behind is nobody's, as the lock is ours.
+        # While the lock is held, a partial folder can only be a killed run's.
         for left in tools.glob(f".{kit.name}.part-*"):
             discard(left)
         part = Path(tempfile.mkdtemp(prefix=f".{kit.name}.part-", dir=tools))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 @dataclass
 class ReleaseServer:
-    """What it serves and what it was asked for."""
+    """The files that are served and the requests that came."""
 
     files: dict[str, bytes] = field(default_factory=dict)
     # By path: where else a client is sent, how many bytes come before the connection breaks off.
@@ -20,12 +20,12 @@ class ReleaseServer:
     broken: dict[str, int] = field(default_factory=dict)
     # A registry's: without this token, nothing but /token is served.
     token: str = ""
-    asked: list[str] = field(default_factory=list)
+    requests: list[str] = field(default_factory=list)
     url: str = ""
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         path = handler.path.partition("?")[0]
-        self.asked.append(f"{handler.command} {path}")
+        self.requests.append(f"{handler.command} {path}")
         if self.token and path != "/token" and handler.headers["Authorization"] != f"Bearer {self.token}":
             handler.send_response(401)
             challenge = f'Bearer realm="{self.url}/token",service="test",scope="pull"'

@@ -56,7 +56,7 @@ def test_a_process_that_ends_is_reported_at_once_with_its_last_words(processes: 
         processes.wait_for("etcd", lambda: False, ("etcd",))
 
 
-def test_a_process_that_finds_its_port_taken_is_told_from_one_that_is_broken(processes: Processes):
+def test_a_port_that_is_taken_raises_an_error_of_its_own(processes: Processes):
     processes.start("etcd", "sh", "-c", "echo listen tcp 127.0.0.1:1: bind: address already in use; exit 1")
     with pytest.raises(PortTakenError):
         processes.wait_for("etcd", lambda: False, ("etcd",))

@@ -83,6 +83,13 @@ def test_a_block_has_its_exceptions():
     ]
 
 
+def test_a_policy_for_one_direction_leaves_the_other_alone():
+    ingress = {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": []}
+    assert rules("egress_10_244_0_2", ingress) is None
+    assert rules("egress_10_244_0_2", {"podSelector": {}, "ingress": []}) is None
+    assert rules("egress_10_244_0_2", {"podSelector": {}, "egress": []}) == ["counter drop"]
+
+
 def test_policies_add_up():
     one = {"podSelector": {}, "ingress": [{"ports": [{"port": 1}]}]}
     two = {"podSelector": {"matchLabels": {"app": "web"}}, "ingress": [{"ports": [{"port": 2}]}]}

@@ -109,9 +109,9 @@ def test_a_release_is_fetched_once(pin: Pin, releases: ReleaseServer, capsys: py
     assert [path.name for path in (cache / kit).iterdir()] == ["demo"]
     assert subprocess.check_output([tools.file("demo", "demo")]) == b"demo\n"
     assert "downloading" in capsys.readouterr().err
-    asked = list(releases.asked)
+    before = list(releases.requests)
     assert command.main(["--only", "demo"]) == 0
-    assert releases.asked == asked
+    assert releases.requests == before
     assert "nothing is missing" in capsys.readouterr().out
 
 
@@ -247,7 +247,7 @@ def test_a_program_is_taken_out_of_an_images_last_layer(pin: Pin, releases: Rele
     pin(images=[image(releases, layer, layer)])
     assert command.main(["--only", "demo"]) == 0
     assert tools.file("demo", "demo").read_bytes() == PROGRAM
-    assert not any(sha256(b"base") in path for path in releases.asked)
+    assert not any(sha256(b"base") in path for path in releases.requests)
 
 
 def test_a_layer_of_another_content_is_refused(pin: Pin, releases: ReleaseServer):
@@ -292,7 +292,20 @@ def test_a_release_that_does_not_exist_is_built_from_its_module(buildable: Pin, 
     buildable(downloads=[{"url": f"{releases.url}/removed", "sha256": sha256(b"released")}])
     assert command.main(["--only", "demo"]) == 0
     assert tools.file("demo", "demo").read_text() == "built"
-    assert releases.asked[-1] == "GET /removed"
+    assert releases.requests[-1] == "GET /removed"
+
+
+def test_a_build_has_nothing_of_the_release_whose_other_half_does_not_exist(
+    buildable: Pin, releases: ReleaseServer
+):
+    packed = archive(**{"config/a.yaml": b"released", "demo": b"released"})
+    releases.files["/first.tar.gz"] = packed
+    first = {"url": f"{releases.url}/first.tar.gz", "sha256": sha256(packed)}
+    first["members"] = {"config/": "config/", "demo": "demo"}
+    buildable(downloads=[first, {"url": f"{releases.url}/removed", "sha256": sha256(b"")}])
+    assert command.main(["--only", "demo"]) == 0
+    folder = tools.file("demo", "demo").parent
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"demo": "built"}
 
 
 def test_a_build_that_fails_says_what_go_said_and_leaves_nothing(
