@@ -6,18 +6,16 @@ import secrets
 import subprocess
 import sys
 import time
-import tomllib
 from hashlib import sha256
-from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-import model_loader
 from model_loader.sources import pin
 from model_loader.sources.protocols import FolderSource
 from model_loader.store import staging
 from model_loader.store.store import Store
+from stackfile.version import VERSION
 from testing import needs
 from testing.doubles.hub import COMMIT, Answer, Hub
 from tests.model_loader.lab import MODEL, REPOSITORY, Lab, plan_of, version
@@ -159,19 +157,7 @@ def test_every_command_explains_itself_with_an_example(command: str) -> None:
 
 
 def test_the_version_is_the_projects() -> None:
-    project = tomllib.loads((REPO_ROOT / "pyproject.toml").read_text())["project"]
-    assert loader("--version").stdout == f"model-loader {project['version']}\n"
-
-
-def test_a_copy_without_its_project_has_an_unknown_version(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    def missing(name: str) -> str:
-        raise metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(metadata, "version", missing)
-    monkeypatch.setattr(model_loader, "__file__", str(tmp_path / "model_loader" / "__init__.py"))
-    assert model_loader.version() == "unknown"
+    assert loader("--version").stdout == f"model-loader {VERSION}\n"
 
 
 @pytest.mark.parametrize(
