@@ -98,7 +98,7 @@ class Workspace:
             input=given,
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=1200,
             check=False,
         )
 
@@ -160,7 +160,7 @@ class Workspace:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=300,
             check=True,
         )
         return done.stdout
