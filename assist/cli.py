@@ -1,44 +1,52 @@
-"""The ``assist`` command: a table of contents; what each command does stands in the module of its name.
+"""The ``assist`` command: one function for each command; the work is in the modules that they call.
 
-What only some commands need is imported where they need it, as imports take most of a command's time and
-`make up` runs several. ``lazy`` does the same for groups of commands.
+Commands import what only they need, because imports take most of a command's time and `make up` runs
+several commands. ``lazy`` does the same for groups of commands.
 """
 
-import json
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from assist.deployment import Deployment, Overrides, current, resolve
-from assist.gke.options import Answers, Project
 from assist.lazy import LazyGroup
+from assist.options import Json, Project, Recorded, Stack
 from assist.paths import Paths
-from assist.terminal import err, fail, out
+from assist.terminal import err, fail, out, renamed
 from stackfile import StackFileError
+from stackfile.version import VERSION
 
 if TYPE_CHECKING:
     from assist.findings import Finding
 
-app = typer.Typer(
-    cls=LazyGroup, help="Plan, run and look after one deployment.", no_args_is_help=True, add_completion=False
-)
+app = typer.Typer(cls=LazyGroup, help="Plan, run and look after one deployment.", no_args_is_help=True)
 
-Stack = Annotated[str, typer.Option(envvar="STACK", help="A name in stacks/, or a stack file.")]
-Host = Annotated[str, typer.Option(envvar="HOST", help="Address of the gateway, in place of the stack's.")]
+Host = Annotated[str, typer.Option(envvar="HOST", help="Address of the gateway. Default: the stack's.")]
 Port = Annotated[
-    str,
-    typer.Option(envvar=["PORT", "API_EXTERNAL_PORT"], help="Port of the gateway, in place of the stack's."),
+    str, typer.Option(envvar=["PORT", "API_EXTERNAL_PORT"], help="Port of the gateway. Default: the stack's.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a program to read.")]
 Unpinned = Annotated[
-    bool,
-    typer.Option(
-        envvar="ALLOW_UNPINNED", help="Take a model's files on the source's word where no checksum is known."
-    ),
+    bool, typer.Option(envvar="ALLOW_UNPINNED", help="Download model files that have no recorded checksum.")
 ]
+
+
+def _print_version(flag: bool) -> None:
+    if flag:
+        out.print(VERSION)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Plan, run and look after one deployment."""
 
 
 @app.command("up")
@@ -48,13 +56,14 @@ def up_(
     port: Port = "",
     as_json: Json = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Change nothing; say what would change.")
+        bool, typer.Option("--dry-run", help="Print what would change, and change nothing.")
     ] = False,
     allow_unpinned: Unpinned = False,
 ) -> None:
-    """Start the service on this machine, make a real completion, and say how to use it."""
+    """Start the service on this machine, make a real completion, and print how to use the service."""
     from assist import up
 
+    _need_clone()
     deployment = _resolve(stack, host, port)
     request = up.Request(stack, host, port, as_json=as_json, check=dry_run, allow_unpinned=allow_unpinned)
     raise typer.Exit(up.run(deployment, request, out, err))
@@ -66,17 +75,28 @@ def plan(
     host: Host = "",
     port: Port = "",
     project: Project = "",
-    recorded: Answers = None,
+    recorded: Recorded = None,
     as_json: Json = False,
 ) -> None:
-    """Say what `up` would change, and change nothing. For target gke: what stops it, and what it costs."""
-    if _resolve(stack, host, port).service.target == "gke":
-        from assist.gke.cli import plan as plan_gke
+    """Print what `up` would change, and change nothing. Target gke: check Google's side and the price.
 
-        plan_gke(stack, project, recorded, as_json)
+    With target gke, exit 0: `pulumi up` can start; 1: something prevents that; 2: unknown.
+    """
+    if _resolve(stack, host, port).stack.target == "gke":
+        from assist.gke import cli as gke
+
+        gke.check(stack, project, recorded, as_json=as_json)
     if recorded:
-        fail(f"--recorded replays Google's answers, and {stack} is not for Google: leave it out", 2)
+        fail(f"--recorded replays Google's responses, but {stack} does not use Google: remove --recorded", 2)
     up_(stack, host, port, as_json, dry_run=True)
+
+
+@app.command("show")
+def show_(stack: Stack = "local", host: Host = "", port: Port = "", as_json: Json = False) -> None:
+    """Print the resolved stack: every setting with its value, and the model's and accelerator's facts."""
+    from assist import show
+
+    show.show(_resolve(stack, host, port).stack, out, as_json=as_json)
 
 
 @app.command("preflight")
@@ -87,7 +107,7 @@ def preflight_(
     as_json: Json = False,
     allow_unpinned: Unpinned = False,
 ) -> None:
-    """Look for everything that would make a start fail; exit 1 when there is something."""
+    """Check that the service can start; exit 1 when something prevents that."""
     from assist import preflight
 
     _finish(preflight.run(_resolve(stack, host, port), allow_unpinned=allow_unpinned), as_json)
@@ -95,35 +115,36 @@ def preflight_(
 
 @app.command()
 def down() -> None:
-    """Stop the service: the gateway first, once it has answered what it accepted, then Triton."""
+    """Stop the service: the gateway first, after its accepted requests, then Triton."""
     from assist.processes import own, stop
 
     layout = Paths()
     if not own(layout):
         out.print("Nothing runs; nothing to stop.")
         return
-    with out.status("Stopping: the gateway answers what it has accepted"):
+    with out.status("Stopping: the gateway finishes its accepted requests"):
         killed = stop(layout)
     out.print(f"Stopped{'; had to kill ' + ', '.join(killed) if killed else ''}.")
 
 
 @app.command("doctor")
 def doctor_(as_json: Json = False) -> None:
-    """Say what is up, what is not, why, what to do. Exit 0: well, 1: something wrong, 2: could not tell."""
+    """Check the deployment and explain how to fix what is wrong. Exit 0: healthy, 1: problem, 2: unknown."""
     from assist import doctor
 
     _finish(doctor.examine(Paths()), as_json)
 
 
-@app.command()
+@app.command(help="Deprecated: the former name of `doctor`.")
 def status(as_json: Json = False) -> None:
-    """Do the same as `doctor`."""
+    """Warn, then do what `doctor` does."""
+    renamed("assist status", "assist doctor")
     doctor_(as_json)
 
 
 @app.command()
 def verify(timeout: Annotated[float, typer.Option(help="Seconds to wait for readiness.")] = 180.0) -> None:
-    """Wait until the service is ready and make one real completion; exit 1 with the reason if that fails."""
+    """Wait until the service is ready and make a real completion; exit 1 with the reason if that fails."""
     from assist import doctor, probe
 
     deployment = _current()
@@ -139,17 +160,17 @@ def verify(timeout: Annotated[float, typer.Option(help="Seconds to wait for read
 
 @app.command()
 def logs(
-    program: Annotated[str, typer.Argument(help="gateway, triton, supervisord; all by default.")] = "",
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as lines arrive.")] = False,
+    program: Annotated[str, typer.Argument(help="gateway, triton or supervisord. Default: all.")] = "",
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Print new lines as they arrive.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0)] = 50,
 ) -> None:
-    """Show the logs."""
-    known = {path.stem: path for path in sorted(Paths().log.glob("*.log"))}
-    if not known:
+    """Print the end of the logs."""
+    files = {path.stem: path for path in sorted(Paths().log.glob("*.log"))}
+    if not files:
         fail("There are no logs yet. Start the service with: make up")
-    if program and program not in known:
-        fail(f"There is no log of {program!r}; there are: {', '.join(known)}")
-    chosen = [known[program]] if program else list(known.values())
+    if program and program not in files:
+        fail(f"There is no log of {program!r}; choose one of: {', '.join(files)}")
+    chosen = [files[program]] if program else list(files.values())
     command = [
         "tail",
         f"--lines={lines}",
@@ -162,17 +183,22 @@ def logs(
 @app.command("version")
 def version_() -> None:
     """Print the version."""
-    out.print(_version())
+    out.print(VERSION)
 
 
-def _finish(found: "list[Finding]", as_json: bool) -> None:
-    from assist import findings, report
+def _finish(findings: "list[Finding]", as_json: bool) -> NoReturn:
+    from assist import report
 
-    if as_json:
-        typer.echo(json.dumps(findings.document(found), indent=1))
-    else:
-        out.print(report.findings_table(found))
-    raise typer.Exit(findings.exit_status(found))
+    report.finish(findings, as_json=as_json)
+
+
+def _need_clone() -> None:
+    """End with the remedy where the command was installed as a wheel, without the playbooks and locks."""
+    if not (Paths().source / "ansible" / "site.yml").is_file():
+        fail(
+            "This command needs a clone of the project: clone the project and run make up there.",
+            2,
+        )
 
 
 def _resolve(stack: str, host: str, port: str) -> Deployment:
@@ -187,19 +213,7 @@ def _current() -> Deployment:
         deployment = current(Paths())
     except (StackFileError, ValueError) as error:
         fail(str(error), 2)
-    return deployment or fail("Nothing has been started here. Start it with: make up")
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("ai-assist")
-    except PackageNotFoundError:  # a clone on sys.path has no package metadata
-        import tomllib
-
-        project = tomllib.loads((Paths().source / "pyproject.toml").read_text(encoding="utf-8"))
-        return str(project["project"]["version"])
+    return deployment or fail("The service has not been started here. Start it with: make up")
 
 
 def main() -> None:

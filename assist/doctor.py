@@ -1,4 +1,4 @@
-"""What is up, what is not, why, and what to do: truthful also when nothing runs."""
+"""The checks of a deployment, each with its remedy; they also work when nothing runs."""
 
 import json
 import shutil
@@ -25,15 +25,10 @@ def examine(layout: Paths) -> list[Finding]:
     try:
         deployment = current(layout)
     except (StackFileError, ValueError, KeyError) as error:
-        return [
-            unknown(
-                "stack",
-                f"the stack of what was started can't be read: {error}",
-                "Mend the file, then: make up",
-            )
-        ]
+        cause = f"the stack of the running service can't be read: {error}"
+        return [unknown("stack", cause, "Correct the file, then: make up")]
     if deployment is None:
-        return [problem("service", "nothing has been started here", "make up")]
+        return [problem("service", "the service has not been started here", "make up")]
     running = processes.programs(layout)
     findings = [_disk(deployment), _keys(deployment), _model(deployment)]
     if running is None:
@@ -46,9 +41,11 @@ def _down(deployment: Deployment) -> Finding:
     if orphans := processes.own(deployment.layout):
         pids = ", ".join(str(process.pid) for process in orphans)
         return problem(
-            "service", f"supervisord is gone and left processes {pids} behind", "make down, then: make up"
+            "service",
+            f"supervisord has ended, but its processes {pids} still run",
+            "make down, then: make up",
         )
-    return problem("service", f"the service is down; nothing of {deployment.service.name} runs", "make up")
+    return problem("service", f"the service is down; no process of {deployment.stack.name} runs", "make up")
 
 
 def _programs(deployment: Deployment, running: list[processes.Program]) -> list[Finding]:
@@ -61,41 +58,42 @@ def _programs(deployment: Deployment, running: list[processes.Program]) -> list[
         elif program.state in _STATES:
             findings.append(ok(f"process {name}", f"{name} {_STATES[program.state]} (process {program.pid})"))
         else:
-            remedy = f"See {log} (assist logs {name}), mend the cause, then: make up"
+            remedy = f"See {log} (assist logs {name}), correct the cause, then: make up"
             cause = f"{name} is {program.state}{': ' + program.reason if program.reason else ''}"
             findings.append(problem(f"process {name}", cause, remedy))
     return findings
 
 
 def _skew(deployment: Deployment) -> list[Finding]:
-    wanted, running = deployment.facts()["supervisor"]["revisions"], processes.revisions(deployment.layout)
-    return [_version(name, same=revision == wanted[name]) for name, revision in running.items()]
+    expected = deployment.facts()["supervisor"]["revisions"]
+    running = processes.revisions(deployment.layout)
+    return [_version(name, same=revision == expected[name]) for name, revision in running.items()]
 
 
 def _version(name: str, *, same: bool) -> Finding:
     if same:
-        return ok(f"version {name}", f"{name} runs what is here")
-    return problem(f"version {name}", f"{name} runs older code or settings than are here", "make up")
+        return ok(f"version {name}", f"{name} runs the current code and settings")
+    return problem(f"version {name}", f"{name} runs older code or settings than this clone's", "make up")
 
 
 def _answers(deployment: Deployment) -> list[Finding]:
-    """Ask from the inside out, and stop where an answer is missing: what comes after could only repeat it."""
-    asked = {"triton ready": probe.triton_url(deployment)} if deployment.needs_triton else {}
-    asked |= {"gateway health": f"{deployment.url}/health", "gateway ready": f"{deployment.url}/ready"}
+    """Probe from the inside out, and stop at the first failure, which later checks would only repeat."""
+    urls = {"triton ready": probe.triton_url(deployment)} if deployment.needs_triton else {}
+    urls |= {"gateway health": f"{deployment.url}/health", "gateway ready": f"{deployment.url}/ready"}
     findings = []
-    for check, url in asked.items():
+    for check, url in urls.items():
         status = probe.status(url)
         good = status == 200
         cause = f"{url} answers {status}" if status else f"nothing answers at {url}"
-        remedy = "If it was started just now, wait a moment; else: assist logs"
+        remedy = "If the service was started just now, wait a moment; otherwise: assist logs"
         findings.append(ok(check, cause) if good else problem(check, cause, remedy))
     return [*findings, completion(deployment)] if all(f.status == "ok" for f in findings) else findings
 
 
 def completion(deployment: Deployment) -> Finding:
-    """Make one real completion, and say how it went."""
-    if deployment.service.auth.mode == "gitlab" and "ASSIST_KEY" not in client_env(deployment.layout):
-        return ok("completion", "not tried: only users of the GitLab instance may ask")
+    """Make a real completion and return its result."""
+    if deployment.stack.auth.mode == "gitlab" and "ASSIST_KEY" not in client_env(deployment.layout):
+        return ok("completion", "not tried: only users of the GitLab instance may call the service")
     try:
         completion = probe.complete(deployment)
     except probe.NotServingError as error:
@@ -106,20 +104,20 @@ def completion(deployment: Deployment) -> Finding:
 def _model(deployment: Deployment) -> Finding:
     """Compare presence and sizes with the manifest; ``model-loader verify`` reads every byte."""
     if not deployment.needs_triton:
-        return ok("model", f"{deployment.service.engine.url} has its own")
+        return ok("model", f"the engine at {deployment.stack.engine.url} has its own")
     folder = deployment.model_dir
     try:
         files = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["files"]
         wrong = [file["path"] for file in files if _size(folder / file["path"]) != file["size"]]
     except (OSError, ValueError, KeyError) as error:
-        return problem("model", f"{folder} holds no whole model: {error}", "make up")
+        return problem("model", f"the model in {folder} is incomplete: {error}", "make up")
     if wrong:
         return problem(
             "model",
             f"{folder}: missing or of wrong size: {', '.join(wrong)}",
             "model-loader verify --repair, or make up",
         )
-    return ok("model", f"{deployment.service.model.id}: {folder.name}, {len(files)} files as in the manifest")
+    return ok("model", f"{deployment.stack.model.id}: {folder.name}, {len(files)} files as in the manifest")
 
 
 def _size(path: Path) -> int | None:
@@ -127,7 +125,7 @@ def _size(path: Path) -> int | None:
 
 
 def _keys(deployment: Deployment) -> Finding:
-    path, mode = deployment.layout.keys, deployment.service.auth.mode
+    path, mode = deployment.layout.keys, deployment.stack.auth.mode
     if mode != "keys":
         return ok("keys", f"not used: auth is {mode}")
     try:
@@ -136,11 +134,11 @@ def _keys(deployment: Deployment) -> Finding:
         return problem("keys", str(error), "assist keys add USER")
     for file in (path, deployment.layout.client_env):
         if file.exists() and stat.S_IMODE(file.stat().st_mode) & 0o077:
-            return problem("keys", f"{file} can be read by others", f"chmod 600 {file}")
+            return problem("keys", f"other users can read {file}", f"chmod 600 {file}")
     return (
-        ok("keys", f"{count} keys in force")
+        ok("keys", f"{count} active keys")
         if count
-        else problem("keys", "no key is in force", "assist keys add USER")
+        else problem("keys", "there is no active key", "assist keys add USER")
     )
 
 
@@ -150,18 +148,18 @@ def _disk(deployment: Deployment) -> Finding:
     return (
         ok("disk", cause)
         if free >= _LOW_DISK_GIB
-        else problem("disk", cause, "Free some space: model-loader prune, or older logs")
+        else problem("disk", cause, "Free some space: model-loader prune, or remove old logs")
     )
 
 
 def _logs(deployment: Deployment) -> list[Finding]:
-    """Look for the errors of the last hour, each program by its own way of writing them."""
-    marks: dict[str, Callable[[str], bool]] = {
+    """Search each program's log for errors of the last hour, in the program's own format."""
+    is_error: dict[str, Callable[[str], bool]] = {
         "triton": lambda line: line.startswith("E") or " ERROR " in line,
         "gateway": _is_json_error,
         "worker": _is_json_error,
     }
-    return [_log(name, deployment.layout.log / f"{name}.log", marks[name]) for name in deployment.programs]
+    return [_log(name, deployment.layout.log / f"{name}.log", is_error[name]) for name in deployment.programs]
 
 
 def _is_json_error(line: str) -> bool:
@@ -170,8 +168,8 @@ def _is_json_error(line: str) -> bool:
 
 def _log(name: str, path: Path, is_error: Callable[[str], bool]) -> Finding:
     if not path.exists() or time.time() - path.stat().st_mtime > _RECENT_S:
-        return ok(f"log {name}", "nothing new in the last hour")
-    # CUDA's absence is no error on a CPU, whatever Triton calls it.
+        return ok(f"log {name}", "no new line in the last hour")
+    # On a CPU, the absence of CUDA is not an error, although Triton logs it as one.
     lines = [line for line in probe.tail(path) if is_error(line) and "CudaDriverHelper" not in line]
     if not lines:
         return ok(f"log {name}", "no error at its end")

@@ -1,4 +1,4 @@
-"""``assist keys``: who may ask. A change counts within a second; nothing is restarted."""
+"""``assist keys``: the callers' API keys. A change takes effect within a second, without a restart."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from assist.options import Json
 from assist.paths import Paths
 from assist.terminal import err, fail, out
 from gateway.auth.keys import Key, KeyFileError, create_key, list_keys, revoke_key, rotate_key
@@ -16,26 +17,28 @@ keys = typer.Typer(
     help="API keys: hashed at rest, several per user, changed without a restart.", no_args_is_help=True
 )
 
-KeyId = Annotated[str, typer.Argument(help="As `assist keys list` names it.")]
+KeyId = Annotated[str, typer.Argument(help="Id of the key, as `assist keys list` prints it.")]
 KeyFile = Annotated[
     Path | None,
     typer.Option(
-        "--file", dir_okay=False, help="The keys of another deployment, e.g. for Pulumi's configuration."
+        "--file", dir_okay=False, help="File of another deployment's keys, e.g. for Pulumi's configuration."
     ),
 ]
-Limit = Annotated[int | None, typer.Option(min=0, help="0 for no limit; the stack's own limit by default.")]
+Limit = Annotated[int | None, typer.Option(min=0, help="0 for no limit. Default: the stack's own limit.")]
 
 
 @keys.command()
 def add(
     user: str,
-    days: Annotated[int | None, typer.Option(min=1, help="Days until it expires; never by default.")] = None,
+    days: Annotated[
+        int | None, typer.Option(min=1, help="Days until the key expires. Default: never.")
+    ] = None,
     rpm: Limit = None,
     tpm: Limit = None,
     concurrency: Limit = None,
     file: KeyFile = None,
 ) -> None:
-    """Make a key and print it, once: it is stored as a hash. rpm and tpm: requests and tokens a minute."""
+    """Make a key and print it once; only its hash is stored. rpm and tpm: requests and tokens a minute."""
     expires = datetime.now(UTC) + timedelta(days=days) if days else None
     try:
         key_id, secret = create_key(
@@ -43,34 +46,32 @@ def add(
         )
     except (KeyFileError, ValueError) as error:
         fail(str(error))
-    err.print(f"{key_id}: keep this key, it is not shown again.", highlight=False)
+    err.print(f"{key_id}: store this key now; it is not shown again.", highlight=False)
     typer.echo(secret)
 
 
 @keys.command("list")
-def list_(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False, file: KeyFile = None
-) -> None:
-    """List the keys; none can be read back."""
-    found = _list(file)
+def list_(as_json: Json = False, file: KeyFile = None) -> None:
+    """List the keys, without their secrets, which are not stored."""
+    stored = _list(file)
     if as_json:
-        typer.echo(json.dumps([key.model_dump(mode="json", exclude={"sha256"}) for key in found], indent=1))
+        typer.echo(json.dumps([key.model_dump(mode="json", exclude={"sha256"}) for key in stored], indent=1))
         return
     table = Table("id", "user", "created", "expires", "state", "requests/min", "tokens/min", "at a time")
     now = datetime.now(UTC)
-    for key in found:
+    for key in stored:
         limits = [
             str(limit) if limit is not None else "default" for limit in (key.rpm, key.tpm, key.concurrency)
         ]
         expires = f"{key.expires:%Y-%m-%d}" if key.expires else "never"
-        state = "revoked" if key.revoked else "expired" if key.refusal(now) else "in force"
+        state = "revoked" if key.revoked else "expired" if key.refusal(now) else "active"
         table.add_row(key.id, key.user, f"{key.created:%Y-%m-%d}", expires, state, *limits)
     out.print(table)
 
 
 @keys.command()
 def revoke(key_id: KeyId, file: KeyFile = None) -> None:
-    """Make a key useless from now on."""
+    """Revoke a key: requests with it are refused from now on."""
     try:
         key = revoke_key(file or Paths().keys, key_id)
     except KeyFileError as error:
@@ -84,25 +85,30 @@ def rotate(
     overlap_hours: Annotated[float, typer.Option(min=0)] = 0.0,
     file: KeyFile = None,
 ) -> None:
-    """Replace a key by one of the same user and limits, and print it; the old one works for the overlap."""
+    """Replace a key by a new one of the same user and limits, and print it.
+
+    The old key stays valid for the overlap.
+    """
     try:
         new_id, secret = rotate_key(file or Paths().keys, key_id, timedelta(hours=overlap_hours))
     except KeyFileError as error:
         fail(str(error))
-    err.print(f"{new_id} replaces {key_id}: keep this key, it is not shown again.", highlight=False)
+    err.print(f"{new_id} replaces {key_id}: store this key now; it is not shown again.", highlight=False)
     typer.echo(secret)
 
 
 @keys.command()
-def usage(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Say what each caller has used since the gateway started: requests, refusals and tokens."""
+def usage(as_json: Json = False) -> None:
+    """Print each caller's requests, refusals and tokens since the gateway started."""
     from assist import probe
     from assist.deployment import current
     from stackfile import StackFileError
 
     try:
         deployment = current(Paths())
-        used = probe.usage(deployment) if deployment else fail("Nothing has been started here: make up")
+        used = (
+            probe.usage(deployment) if deployment else fail("The service has not been started here: make up")
+        )
     except StackFileError as error:
         fail(str(error), 2)
     except probe.NotServingError as error:
@@ -110,7 +116,7 @@ def usage(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] =
     if as_json:
         typer.echo(json.dumps(used, indent=1))
         return
-    table = Table("key", "user", "requests", "refused", "tokens", "last asked")
+    table = Table("key", "user", "requests", "refused", "tokens", "last request")
     for key_id, use in sorted(used.items(), key=lambda item: -item[1]["tokens"]):
         last = datetime.fromtimestamp(use["last"], UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         counts = [f"{use[name]:,}" for name in ("requests", "refused", "tokens")]

@@ -1,4 +1,4 @@
-"""``assist models``: what the catalogue knows and what the store holds."""
+"""``assist models``: the models in the catalogue and in the store."""
 
 import json
 from typing import Annotated
@@ -6,61 +6,62 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from assist import pin as pins
+from assist import catalogue_writer
+from assist.options import Json
 from assist.paths import Paths
 from assist.terminal import fail, out
 from model_loader.errors import LoaderError
-from model_loader.sources import pin as loader_pin
+from model_loader.sources import pin as pins
 from stackfile import StackFileError, catalogue
 
-models = typer.Typer(help="Models: what the catalogue knows, and what is here.", no_args_is_help=True)
+models = typer.Typer(help="Models: those in the catalogue, and those in the store.", no_args_is_help=True)
 
 
 @models.command("list")
-def list_(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """List the catalogue, and which revisions are in the store."""
-    known = _catalogue()
-    here = {name: _stored(name) for name in known}
+def list_(as_json: Json = False) -> None:
+    """List the catalogue's models, and the revisions that are in the store."""
+    entries = _catalogue()
+    stored = {name: _stored(name) for name in entries}
     if as_json:
         facts = {
-            name: {**model.model_dump(mode="json"), "stored": here[name]} for name, model in known.items()
+            name: {**model.model_dump(mode="json"), "stored": stored[name]} for name, model in entries.items()
         }
         typer.echo(json.dumps(facts, indent=1))
         return
     table = Table("model", "licence", "parameters", "context", "checksums", "in the store")
-    for name, model in known.items():
+    for name, model in entries.items():
         size, pinned = f"{model.parameters / 1e6:,.0f} M", "known" if model.pinned else "not pinned"
-        table.add_row(name, model.licence, size, str(model.context_length), pinned, ", ".join(here[name]))
+        table.add_row(name, model.licence, size, str(model.context_length), pinned, ", ".join(stored[name]))
     out.print(table)
 
 
 @models.command()
 def pin(
     model: str,
-    revision: Annotated[
-        str, typer.Option(help="Branch, tag or commit; the catalogue's own by default.")
-    ] = "",
+    revision: Annotated[str, typer.Option(help="Branch, tag or commit. Default: the catalogue's own.")] = "",
 ) -> None:
-    """Ask the hub for the checksums of a model's files and record them in the catalogue, for review.
+    """Fetch the checksums of a model's files from the hub and record them in the catalogue, for review.
 
-    From then on the catalogue, not the hub, says what may be served. HF_ENDPOINT and HF_TOKEN are honoured.
+    From then on the catalogue, not the hub, decides what is served. HF_ENDPOINT and HF_TOKEN apply.
     """
-    known = _catalogue()
-    if model not in known:
-        fail(f"{model!r} is not in the catalogue; it has: {', '.join(known)}")
-    facts = known[model]
+    entries = _catalogue()
+    if model not in entries:
+        fail(f"{model!r} is not in the catalogue; choose one of: {', '.join(entries)}")
+    facts = entries[model]
     if facts.repository is None:
-        fail(f"{model} is part of this project; its checksums stand in the catalogue already.")
-    wanted = revision or facts.revision
+        fail(f"{model} is part of this project; the catalogue already has its checksums.")
+    requested = revision or facts.revision
     try:
-        found = loader_pin.resolve(
-            loader_pin.hub(facts.repository, wanted), [file.path for file in facts.files], wanted
+        resolved = pins.resolve(
+            pins.hub(facts.repository, requested), [file.path for file in facts.files], requested
         )
-        changed = pins.record(catalogue.DIRECTORY / "models.yaml", model, found.revision, found.files)
-    except (LoaderError, pins.PinError) as error:
+        changed = catalogue_writer.record(
+            catalogue.DIRECTORY / "models.yaml", model, resolved.revision, resolved.files
+        )
+    except (LoaderError, catalogue_writer.CatalogueError) as error:
         fail(str(error))
     out.print(
-        f"{model} is pinned to {found.revision}." if changed else f"{model} was pinned already.",
+        f"{model} is pinned to {resolved.revision}." if changed else f"{model} was pinned already.",
         highlight=False,
     )
 

@@ -1,4 +1,4 @@
-"""Where the local target keeps what it makes: one folder, removed as a whole by ``make clean``."""
+"""The folders of target local: everything that it makes is in one folder, which ``make clean`` removes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ SOURCE = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Paths:
-    """The folders of one clone: ``source`` is the clone, ``home`` is where everything made goes."""
+    """The folders of one clone: ``source`` is the clone, ``home`` contains everything that is made there."""
 
     source: Path = SOURCE
     home: Path = SOURCE / ".run"
@@ -29,12 +29,12 @@ class Paths:
 
     @property
     def config(self) -> Path:
-        """What the running processes were told."""
+        """The settings of the running processes."""
         return self.home / "etc"
 
     @property
     def log(self) -> Path:
-        """Logs of every process, rotated by supervisor."""
+        """The logs of every process, rotated by supervisor."""
         return self.home / "log"
 
     @property
@@ -44,7 +44,7 @@ class Paths:
 
     @property
     def gateway_env(self) -> Path:
-        """What the gateway was told last, secrets included."""
+        """The running gateway's environment, secrets included."""
         return self.config / "gateway.env"
 
     @property
@@ -54,7 +54,7 @@ class Paths:
 
     @property
     def socket(self) -> Path:
-        """Where supervisord listens; only the owner may enter its folder."""
+        """The socket of supervisord, in a folder that only its owner may enter."""
         return self.config / "supervisor.sock"
 
     @property
@@ -64,5 +64,5 @@ class Paths:
 
     @property
     def client_env(self) -> Path:
-        """What a client needs: ``ASSIST_URL`` and ``ASSIST_KEY``."""
+        """The variables for clients: ``ASSIST_URL`` and ``ASSIST_KEY``."""
         return self.home / "env"

@@ -1,4 +1,4 @@
-"""Run the playbook and show what it does while it does it."""
+"""Runs the playbook and prints its progress."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from assist.paths import Paths
 
 @dataclass(frozen=True)
 class Run:
-    """How a run went: ``seconds`` by phase, what changed, and each failure with its own words."""
+    """The result of a run: ``seconds`` by phase, the changes, and each failure's message."""
 
     succeeded: bool
     seconds: dict[str, float] = field(default_factory=dict)
@@ -38,7 +38,7 @@ def run(layout: Paths, variables: dict[str, str], console: Console, *, check: bo
             **os.environ, **variables, "ASSIST_EVENTS": str(events), "ASSIST_HOME": work,
             "ASSIST_PREFLIGHT_DONE": "true", "ANSIBLE_NOCOLOR": "true",
         }  # fmt: skip
-        # ansible-playbook re-executes nothing of ours: the control environment's own copy, by its path.
+        # Ansible of this very environment, whatever is on PATH.
         command = [
             sys.executable,
             "-m",
@@ -63,7 +63,7 @@ def run(layout: Paths, variables: dict[str, str], console: Console, *, check: bo
 
 
 def _follow(process: "subprocess.Popen[bytes]", events: Path, console: Console) -> list[str]:
-    """Show each task until the process ends; return the names of those that changed something."""
+    """Print each task until the process ends; return the names of the tasks that changed something."""
     changes: list[str] = []
     finished = threading.Event()
     threading.Thread(target=_announce, args=(process, finished), daemon=True).start()

@@ -1,4 +1,4 @@
-"""Look before anything is touched: every reason why a start would fail, all at once, each with its remedy."""
+"""The checks before a start: every reason why it would fail, all at once, each with its remedy."""
 
 import os
 import platform
@@ -8,15 +8,16 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from assist import processes
+from assist.bundle.packages import libpython_package
 from assist.bundle.paths import BundlePaths
 from assist.deployment import Deployment
 from assist.findings import Finding, ok, problem
 from assist.package_index import unreachable
+from assist.versions import numbers
 from stackfile.checks import model_copies
 
 _GIB = 2**30
@@ -26,7 +27,7 @@ _SOCKET_PATH_MAX = 107 - len(".1234567")  # sun_path, and the suffix that superv
 
 
 def run(deployment: Deployment, *, allow_unpinned: bool = False) -> list[Finding]:
-    """Make every check. Nothing is written; the network is asked only when something must be installed."""
+    """Make every check, writing nothing; the network is used only when a package must be installed."""
     checks: list[Callable[[Deployment], Finding]] = [
         _python, _platform, _folder, _socket_path, _disk, _memory, _shared_memory, _libpython, _network,
         _queue,
@@ -36,7 +37,7 @@ def run(deployment: Deployment, *, allow_unpinned: bool = False) -> list[Finding
 
 
 def installed(deployment: Deployment) -> bool:
-    """Say whether every virtual environment is there already; their content is uv's to compare."""
+    """Return whether every virtual environment exists; uv compares their content."""
     return all(os.access(deployment.layout.python(name), os.X_OK) for name in deployment.locks)
 
 
@@ -53,7 +54,7 @@ def _python(_: Deployment) -> Finding:
 def _platform(deployment: Deployment) -> Finding:
     machine, (libc, version) = platform.machine(), platform.libc_ver()
     if not deployment.needs_triton or (
-        machine == "x86_64" and libc == "glibc" and _number(version) >= (2, 35)
+        machine == "x86_64" and libc == "glibc" and numbers(version) >= (2, 35)
     ):
         return ok("platform", f"{platform.system()} {machine}, {libc} {version}")
     cause = f"{machine}, {libc or 'no glibc'} {version}: tritonserver's wheel needs x86_64 and glibc 2.35"
@@ -64,17 +65,11 @@ def _platform(deployment: Deployment) -> Finding:
     )
 
 
-def _number(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".") if part.isdecimal())
-
-
 def _folder(deployment: Deployment) -> Finding:
     home = _existing(deployment.layout.home)
     if os.access(home, os.W_OK | os.X_OK):
-        return ok("folder", f"{home} can be written")
-    return problem(
-        "folder", f"{home} can't be written by this user", "Clone the project to a folder of your own"
-    )
+        return ok("folder", f"{home} is writable")
+    return problem("folder", f"this user can't write to {home}", "Clone the project to a folder of your own")
 
 
 def _socket_path(deployment: Deployment) -> Finding:
@@ -86,33 +81,33 @@ def _socket_path(deployment: Deployment) -> Finding:
 
 
 def _queue(deployment: Deployment) -> Finding:
-    wanted, variable = deployment.service.jobs.enabled, "ASSIST_JOBS_REDIS_URL"
-    if not wanted or variable in deployment.gateway_environment():
-        return ok("queue", "its Redis is named" if wanted else "no jobs are asked for")
-    remedy = f"{variable}=redis://127.0.0.1:6379/0 make up, or take jobs.enabled out of the stack"
-    return problem("queue", f"jobs.enabled needs a Redis, and {variable} names none", remedy)
+    enabled, variable = deployment.stack.jobs.enabled, "ASSIST_JOBS_REDIS_URL"
+    if not enabled or variable in deployment.gateway_environment():
+        return ok("queue", f"{variable} is set" if enabled else "jobs are off")
+    remedy = f"{variable}=redis://127.0.0.1:6379/0 make up, or remove jobs.enabled from the stack"
+    return problem("queue", f"jobs.enabled needs a Redis, but {variable} is not set", remedy)
 
 
 def _pinned(deployment: Deployment) -> Finding:
-    model = deployment.service.model
+    model = deployment.stack.model
     if (
         all(file.sha256 for file in model.files)
         or deployment.model_link.exists()
         or not deployment.needs_triton
     ):
-        return ok("checksums", f"{model.id}: every file's checksum is known, or it is here already")
-    remedy = f"assist models pin {model.id}, or, to take the source's word: make up ALLOW_UNPINNED=1"
-    return problem("checksums", f"nobody has recorded the checksums of {model.id}'s files yet", remedy)
+        return ok("checksums", f"{model.id}: the catalogue has every checksum, or the model is in the store")
+    remedy = f"assist models pin {model.id}, or, to download without checksums: make up ALLOW_UNPINNED=1"
+    return problem("checksums", f"{model.id} has files without a recorded checksum", remedy)
 
 
 def _disk(deployment: Deployment) -> Finding:
-    model = max(deployment.service.model.memory_gib.values())  # the download; its conversion is never larger
+    model = max(deployment.stack.model.memory_gib.values())  # the download; its conversion is never larger
     fetched = deployment.model_link.exists()
     needed = (0 if installed(deployment) else _ENVIRONMENTS_GIB) + (0 if fetched else 2 * model) + 0.1
     free = shutil.disk_usage(_existing(deployment.layout.home)).free / _GIB
     if free >= needed:
         return ok("disk", f"{free:.1f} GiB free, {needed:.1f} needed")
-    cause = f"{free:.1f} GiB free where {deployment.layout.home} goes, {needed:.1f} needed"
+    cause = f"{free:.1f} GiB free for {deployment.layout.home}, {needed:.1f} needed"
     return problem("disk", cause, "Free some space, or clone the project to a larger disk")
 
 
@@ -130,75 +125,70 @@ def _memory(deployment: Deployment) -> Finding:
 
 
 def _weights_gib(deployment: Deployment) -> float:
-    """Return what the model's copies take of this machine's memory."""
-    service = deployment.service
-    if service.accelerator.is_gpu or not deployment.needs_triton:
+    """Return the memory of the model's copies on this machine, in GiB; 0 where the weights are elsewhere."""
+    stack = deployment.stack
+    if stack.accelerator.is_gpu or not deployment.needs_triton:
         return 0.0
-    return service.model.memory_gib.get(service.precision, 0.0) * model_copies(service)
+    return stack.model.memory_gib.get(stack.precision, 0.0) * model_copies(stack)
 
 
 def _shared_memory(deployment: Deployment) -> Finding:
-    shm = Path("/dev/shm")  # noqa: S108  -- where POSIX shared memory lives; Triton talks to its backend through it
+    shm = Path("/dev/shm")  # noqa: S108  -- POSIX shared memory, through which Triton talks to its backend
     if not deployment.needs_triton or (
         shm.is_dir() and os.access(shm, os.W_OK) and shutil.disk_usage(shm).free > 2**26
     ):
         return ok("shared memory", f"{shm} has room")
-    cause = (
-        f"{shm} is missing, can't be written or has less than 64 MiB free: Triton talks to its backend there"
-    )
+    cause = f"{shm} is missing, not writable or has less than 64 MiB free; Triton and its backend need more"
     return problem("shared memory", cause, "Mount a tmpfs there; in a container: --shm-size=256m")
 
 
 def _libpython(deployment: Deployment) -> Finding:
     package = libpython_package(sys.version_info)
     name = f"{package}.so.1.0"
-    found = not deployment.needs_triton or (deployment.layout.home / "venvs/serving/libpython.found").exists()
+    installed_ = (deployment.layout.home / "venvs/serving/libpython.found").exists()
     listing = subprocess.run(["/sbin/ldconfig", "-p"], capture_output=True, text=True, check=False).stdout
-    if found or name in listing:
-        return ok("libpython", f"{name} is here")
+    if not deployment.needs_triton or installed_ or name in listing:
+        return ok("libpython", f"{name} is installed, or not needed")
     if any(BundlePaths.of(deployment.layout).link.glob(f"debs/{package}_*.deb")):
         return ok("libpython", f"{name} will be taken from the bundle")
-    # Without root the library can still be taken out of Debian's package, if apt knows where that is.
-    known = (
+    # Without root the library can still be unpacked from Debian's package, if apt knows its address.
+    available = (
         shutil.which("apt-get")
         and subprocess.run(
             ["apt-get", "download", "--print-uris", package], capture_output=True, text=True, check=False
         ).stdout.strip()
     )
-    if known:
+    if available:
         return ok("libpython", f"{name} will be taken from Debian's package")
     return problem("libpython", f"Triton's backend needs {name}", f"sudo apt-get install {package}")
 
 
-def libpython_package(version: tuple[Any, ...]) -> str:
-    """Return the Debian package of the library that Triton's backend embeds; Debian's python3 lacks it."""
-    return "libpython{}.{}".format(*version)
-
-
 def _network(deployment: Deployment) -> Finding:
-    place = BundlePaths.of(deployment.layout)
-    if place.link.exists():
-        return _bundle(deployment, place)
+    paths = BundlePaths.of(deployment.layout)
+    if paths.link.exists():
+        return _bundle(deployment, paths)
     if installed(deployment):
-        return ok("network", "nothing to install, so not asked")
+        return ok("network", "not tested: there is nothing to install")
     if why := unreachable(deployment.layout):
         remedy = "Connect, set HTTPS_PROXY, or name a mirror (PIP_INDEX_URL) or wheels (PIP_FIND_LINKS)"
-        return problem("network", f"packages must be installed and can't be had: {why}", remedy)
-    return ok("network", "the package index answers")
+        return problem(
+            "network", f"packages must be installed, but the index can't be reached: {why}", remedy
+        )
+    return ok("network", "the package index is reachable")
 
 
-def _bundle(deployment: Deployment, place: BundlePaths) -> Finding:
-    if place.covers([lock for locks in deployment.locks.values() for lock in locks]):
-        return ok("network", "not asked: the bundle in place has every package")
+def _bundle(deployment: Deployment, paths: BundlePaths) -> Finding:
+    if paths.covers([lock for locks in deployment.locks.values() for lock in locks]):
+        return ok("network", "not tested: the installed bundle has every package")
     return problem(
         "network",
-        f"the bundle in {place.link} was built for another stack, or for another version of this project",
-        f"Install one that was built for this stack and clone, or remove {place.link} to use the network",
+        f"the bundle in {paths.link} was built for another stack, or for another version of this project",
+        f"Install a bundle built for this stack and clone, or remove {paths.link} to use the network",
     )
 
 
 def _ports(deployment: Deployment) -> list[Finding]:
-    mine = {process.pid for process in processes.own(deployment.layout)}
+    own = {process.pid for process in processes.own(deployment.layout)}
     holders = {}
     for connection in psutil.net_connections("tcp"):
         if connection.status == psutil.CONN_LISTEN and connection.laddr:
@@ -206,9 +196,9 @@ def _ports(deployment: Deployment) -> list[Finding]:
     findings, seen = [], dict[int, str]()
     for use, (host, port) in deployment.ports.items():
         if port in seen:
-            cause = f"port {port} is to be both {seen[port]} and {use}"
+            cause = f"port {port} is set for both {seen[port]} and {use}"
             findings.append(problem(f"port {port}", cause, "Give each its own port in the stack file"))
-        elif not (port in holders and holders[port] in mine):
+        elif not (port in holders and holders[port] in own):
             findings.append(_port(use, host, port, holders.get(port)))
         seen[port] = use
     return findings
@@ -232,7 +222,7 @@ def _port(use: str, host: str, port: int, holder: int | None) -> Finding:
                 if use == "gateway"
                 else "in the stack file, such as triton: {http_port: 8010}"
             )
-            remedy = f"Stop it, or choose another port: {choice}"
+            remedy = f"Stop that process, or choose another port: {choice}"
             return problem(
                 f"port {port}", f"{use} on {host}:{port}: {_who(holder) or error.strerror}", remedy
             )

@@ -1,4 +1,4 @@
-"""Ask the running service what it can do: ready, and a real completion."""
+"""Requests to the running service: readiness, usage, and a real completion."""
 
 import os
 import ssl
@@ -10,30 +10,31 @@ from typing import Any
 import httpx
 
 from assist import processes
+from assist.addresses import local_url
 from assist.client_env import client_env
 from assist.deployment import Deployment
 from assist.paths import Paths
 
-# What the verification asks for. Greedy, so that the answer is the same each time.
+# The prompt of the verification, which is greedy, so that the completion is the same each time.
 PROMPT = "def fibonacci(n):\n    if n < 2:\n        return"
 _STARTS = 4
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 
 
 class NotServingError(Exception):
-    """The service does not serve; the message says why and what to do."""
+    """The service does not serve; the message has cause and remedy."""
 
 
 @dataclass(frozen=True)
 class Completion:
-    """A completion that was made, and how long that took."""
+    """A completion and its duration in seconds."""
 
     text: str
     seconds: float
 
 
 def status(url: str) -> int | None:
-    """Return the status of a GET, or ``None`` where nothing answers."""
+    """Return the status of a GET, or None where no server responds."""
     try:
         with _client() as client:
             return client.get(url).status_code
@@ -42,67 +43,64 @@ def status(url: str) -> int | None:
 
 
 def triton_url(deployment: Deployment) -> str:
-    """Return Triton's readiness address."""
-    triton = deployment.service.triton
+    """Return the URL of Triton's readiness."""
+    triton = deployment.stack.triton
     return f"http://{triton.host}:{triton.http_port}/v2/health/ready"
 
 
 def wait_until_ready(deployment: Deployment, timeout_s: float) -> None:
-    """Wait until the gateway says it can complete. Raises NotServingError as soon as it never will."""
+    """Wait until the gateway is ready. Raises NotServingError after ``timeout_s`` or a program's failure."""
     end = time.monotonic() + timeout_s
     seen: dict[str, set[int]] = {}
     while status(f"{deployment.url}/ready") != 200:
         for program in processes.programs(deployment.layout) or []:
             seen.setdefault(program.name, set()).update({program.pid} - {0})
-            # One that dies after supervisor counted it as started is started again for ever.
+            # A program that dies after its start counted as successful is restarted for ever.
             if program.state == "FATAL" or len(seen[program.name]) > _STARTS:
                 raise NotServingError(
                     f"{program.name} does not start; {_last_words(deployment.layout, program.name)}"
                 )
         if time.monotonic() > end:
-            raise NotServingError(f"not ready after {timeout_s:.0f} s; `assist doctor` says what is missing")
+            raise NotServingError(f"not ready after {timeout_s:.0f} s; run `assist doctor` for the cause")
         time.sleep(0.1)
 
 
 def usage(deployment: Deployment) -> dict[str, dict[str, Any]]:
     """Return what each caller used since the gateway started, by the key's id. Raises NotServingError."""
     host, port = deployment.ports["gateway metrics"]
-    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  -- compared, not bound
-    address = f"http://{f'[{reachable}]' if ':' in reachable else reachable}:{port}/usage"
+    url = f"{local_url(host, port)}/usage"
     try:
         with _client() as client:
-            callers: dict[str, dict[str, Any]] = client.get(address).raise_for_status().json()["callers"]
+            callers: dict[str, dict[str, Any]] = client.get(url).raise_for_status().json()["callers"]
     except (httpx.HTTPError, ValueError, KeyError) as error:
-        raise NotServingError(
-            f"{address} has no answer ({error}). Start the service with: make up"
-        ) from error
+        raise NotServingError(f"{url} can't be read ({error}). Start the service with: make up") from error
     return callers
 
 
 def complete(deployment: Deployment) -> Completion:
-    """Make one real completion with the user's key. Raises NotServingError with the server's own words."""
+    """Make a real completion with the user's key. Raises NotServingError with the server's message."""
     key = client_env(deployment.layout).get("ASSIST_KEY")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    body = {"model": deployment.service.model.id, "prompt": PROMPT, "max_tokens": 16, "temperature": 0}
+    body = {"model": deployment.stack.model.id, "prompt": PROMPT, "max_tokens": 16, "temperature": 0}
     since = time.monotonic()
     try:
         with _client() as client:
-            answer = client.post(f"{deployment.url}/v1/completions", json=body, headers=headers)
+            response = client.post(f"{deployment.url}/v1/completions", json=body, headers=headers)
     except httpx.HTTPError as error:
-        raise NotServingError(f"the gateway at {deployment.url} does not answer: {error}") from error
-    if answer.status_code != 200:
-        raise NotServingError(f"the gateway answered {answer.status_code}: {answer.text[:500]}")
-    text = answer.json()["choices"][0]["text"]
+        raise NotServingError(f"the gateway at {deployment.url} does not respond: {error}") from error
+    if response.status_code != 200:
+        raise NotServingError(f"the gateway returned {response.status_code}: {response.text[:500]}")
+    text = response.json()["choices"][0]["text"]
     if not text.strip():
         raise NotServingError(
-            "the completion is empty, so the model or its tokenizer is not what it should be"
+            "the completion is empty; the model or its tokenizer may be damaged: model-loader verify --repair"
         )
     return Completion(text, time.monotonic() - since)
 
 
 def _client() -> httpx.Client:
-    # A proxy is the way out of this machine, never to its own loopback; nor is TLS spoken there, so that the
-    # list of certificate authorities, slow to read, can stay empty.
+    # No proxy for this machine's own addresses; and without TLS there, the list of certificate authorities,
+    # which is slow to read, can stay empty.
     return httpx.Client(timeout=_TIMEOUT, trust_env=False, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
 
 
@@ -116,5 +114,5 @@ def tail(log: Path, limit: int = 64 * 1024) -> list[str]:
 def _last_words(layout: Paths, program: str, lines: int = 15) -> str:
     log = layout.log / f"{program}.log"
     if not log.exists():
-        return "it left no log"
+        return "there is no log"
     return f"the end of {log}:\n" + "\n".join(tail(log)[-lines:])

@@ -1,4 +1,4 @@
-"""The processes of this clone, as supervisor and the kernel see them."""
+"""The processes of this clone, from supervisor and from the kernel."""
 
 import configparser
 import http.client
@@ -14,14 +14,14 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from assist.paths import Paths
 
-# A little more than the two graceful stops that supervisor waits for, one after the other.
+# A little more than the two graceful stops for which supervisor waits, one after the other.
 _STOP_S = 120.0
 _FAILURES = (OSError, xmlrpc.client.Error, http.client.HTTPException)
 
 
 @dataclass(frozen=True)
 class Program:
-    """One program under supervisor; ``state`` is its word, such as RUNNING, STARTING, BACKOFF or FATAL."""
+    """One program under supervisor; ``state`` is one of supervisor's, such as RUNNING, BACKOFF or FATAL."""
 
     name: str
     state: str
@@ -30,7 +30,7 @@ class Program:
 
 
 def programs(layout: Paths) -> list[Program] | None:
-    """Return the programs' states, or ``None`` when supervisord does not run."""
+    """Return the programs' states, or None when supervisord does not run."""
     try:
         with _supervisor(layout) as supervisor:
             rows: Any = supervisor.getAllProcessInfo()
@@ -40,21 +40,21 @@ def programs(layout: Paths) -> list[Program] | None:
 
 
 def own(layout: Paths) -> list[psutil.Process]:
-    """Return every process of this clone's service, orphans too: supervisord and what runs from its venvs."""
-    places = tuple(f"{layout.home}/venvs/{name}/" for name in ("gateway", "serving"))
-    return [process for process in psutil.process_iter() if _is_own(_command(process), places, layout)]
+    """Return every process of this clone's service, orphans too: supervisord and the venvs' programs."""
+    venvs = tuple(f"{layout.home}/venvs/{name}/" for name in ("gateway", "serving"))
+    return [process for process in psutil.process_iter() if _is_own(_command(process), venvs, layout)]
 
 
 def _command(process: psutil.Process) -> list[str]:
-    """Return a process's command line, nothing for one that has ended meanwhile or is another user's."""
+    """Return a process's command line; empty for a process that has ended or belongs to another user."""
     try:
         return process.cmdline()
     except psutil.Error:
         return []
 
 
-def _is_own(command: list[str], places: tuple[str, ...], layout: Paths) -> bool:
-    return command[:1] != [] and (command[0].startswith(places) or _is_supervisord(command, layout))
+def _is_own(command: list[str], venvs: tuple[str, ...], layout: Paths) -> bool:
+    return command[:1] != [] and (command[0].startswith(venvs) or _is_supervisord(command, layout))
 
 
 def _is_supervisord(command: list[str], layout: Paths) -> bool:
@@ -62,7 +62,7 @@ def _is_supervisord(command: list[str], layout: Paths) -> bool:
 
 
 def stop(layout: Paths) -> list[str]:
-    """Stop everything, the gateway first, and return what had to be killed. Nothing to stop is fine."""
+    """Stop every process, the gateway first, and return the pids that had to be killed."""
     try:
         with _supervisor(layout) as supervisor:
             supervisor.shutdown()
@@ -90,21 +90,21 @@ def _wait_for_supervisord(layout: Paths) -> None:
 
 
 def revisions(layout: Paths) -> dict[str, str | None]:
-    """Return the digest each program runs with; ``None`` where its configuration changed after its start."""
-    told = configparser.RawConfigParser(strict=False)
-    told.read(layout.supervisor_config, encoding="utf-8")
-    sections = [name for name in told.sections() if name.startswith("program:")]
-    found: dict[str, str | None] = {
-        name.removeprefix("program:"): told[name]["environment"].partition("=")[2].strip('"')
+    """Return the digest that each program runs with; None where its configuration changed after its start."""
+    config = configparser.RawConfigParser(strict=False)
+    config.read(layout.supervisor_config, encoding="utf-8")
+    sections = [name for name in config.sections() if name.startswith("program:")]
+    digests: dict[str, str | None] = {
+        name.removeprefix("program:"): config[name]["environment"].partition("=")[2].strip('"')
         for name in sections
     }
     with _supervisor(layout) as supervisor:
         _added, changed, _removed = supervisor.reloadConfig()[0]  # reads the file; restarts nothing
-    return found | dict.fromkeys(changed)
+    return digests | dict.fromkeys(changed)
 
 
 @contextmanager
 def _supervisor(layout: Paths) -> Iterator[Any]:
-    """Give supervisord's remote procedures; its connection ends with the block, made or not."""
+    """Yield supervisord's remote procedures; the connection ends with the block."""
     with closing(SupervisorTransport(None, None, f"unix://{layout.socket}")) as transport:
         yield xmlrpc.client.ServerProxy("http://supervisor", transport).supervisor

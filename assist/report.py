@@ -1,13 +1,15 @@
-"""What a user reads at the end: the phases, the address, the key, and how an editor is told."""
+"""The output of commands: findings, the phases of a start, and the settings for clients."""
 
 import json
-from typing import Any
+from typing import Any, NoReturn
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
 from assist.deployment import Deployment
-from assist.findings import Finding
+from assist.findings import Finding, document, exit_status
+from assist.terminal import out
 
 PHASES = (
     "bootstrap", "preflight", "environments", "model", "triton", "gateway", "supervisor", "completion",
@@ -21,7 +23,7 @@ _MARKS = {
 
 
 def phase_table(seconds: dict[str, float], total: float) -> Table:
-    """Return the table of phases; what belongs to none of them is Ansible's own start."""
+    """Return the table of phases; the time outside every phase is Ansible's own."""
     table = Table("phase", "seconds", title="Where the time went", title_justify="left")
     table.columns[1].justify = "right"
     for phase in PHASES:
@@ -35,15 +37,24 @@ def phase_table(seconds: dict[str, float], total: float) -> Table:
 
 
 def findings_table(findings: list[Finding]) -> Table:
-    """Return the findings, each with its cause and remedy."""
-    table = Table("check", "status", "what", "what to do", show_lines=False)
+    """Return the table of findings, each with its cause and remedy."""
+    table = Table("check", "status", "cause", "remedy", show_lines=False)
     for finding in findings:
         table.add_row(finding.id, _MARKS[finding.status], finding.cause, finding.remedy)
     return table
 
 
+def finish(findings: list[Finding], *, as_json: bool) -> NoReturn:
+    """Print the findings and exit with their status."""
+    if as_json:
+        typer.echo(json.dumps(document(findings), indent=1))
+    else:
+        out.print(findings_table(findings))
+    raise typer.Exit(exit_status(findings))
+
+
 def show_service(console: Console, deployment: Deployment, key: str | None) -> None:
-    """Print what a client needs. Long lines stay whole, so that they can be pasted."""
+    """Print the settings for clients. Long lines stay whole, so that they can be pasted."""
     console.print(f"\nURL  {deployment.url}", highlight=False)
     if key:
         console.print(f"Key  {key}", highlight=False, soft_wrap=True)
@@ -57,10 +68,10 @@ def show_service(console: Console, deployment: Deployment, key: str | None) -> N
 
 
 def curl(deployment: Deployment, key: str | None) -> str:
-    """Return a command that makes a completion when it is pasted into a shell."""
+    """Return a shell command that makes a completion."""
     authorization = f" -H 'Authorization: Bearer {key}'" if key else ""
     body = json.dumps(
-        {"model": deployment.service.model.id, "prompt": "def hello(", "max_tokens": 32, "temperature": 0}
+        {"model": deployment.stack.model.id, "prompt": "def hello(", "max_tokens": 32, "temperature": 0}
     )
     url, media = f"{deployment.url}/v1/completions", "-H 'Content-Type: application/json'"
     return f"curl -s {url}{authorization} {media} -d '{body}'"

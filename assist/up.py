@@ -1,4 +1,4 @@
-"""``assist up``: look, run the playbook, and say how the time went and what a client needs."""
+"""``assist up``: run the checks and the playbook, then print the phases and the settings for clients."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from assist.deployment import Deployment
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asked for, in words that Ansible's inventory understands."""
+    """The user's options, as Ansible's inventory takes them."""
 
     stack: str
     host: str
@@ -27,16 +27,16 @@ class Request:
 
 
 def run(deployment: Deployment, request: Request, console: Console, errors: Console) -> int:
-    """Do it and return the exit status: 0 serving (or planned), 1 not, with every reason."""
+    """Start the service; return the exit status, 0 when it serves (or the plan succeeded), else 1."""
     progress = errors if request.as_json else console
     started = _started()
     bootstrap = time.time() - started
     since = time.monotonic()
-    with progress.status("Looking before anything is touched"):
-        found = preflight.run(deployment, allow_unpinned=request.allow_unpinned)
-    wrong = [finding for finding in found if finding.status != "ok"]
-    if wrong:
-        return _refuse(wrong, request, errors)
+    with progress.status("Checking that the service can start"):
+        checks = preflight.run(deployment, allow_unpinned=request.allow_unpinned)
+    failed = [finding for finding in checks if finding.status != "ok"]
+    if failed:
+        return _refuse(failed, request, errors)
     seconds = {"bootstrap": bootstrap, "preflight": time.monotonic() - since}
     variables = {
         "STACK": request.stack,
@@ -54,18 +54,18 @@ def run(deployment: Deployment, request: Request, console: Console, errors: Cons
 
 
 def _started() -> float:
-    """Return when `make up` began, in seconds since the epoch: its bootstrap counts too."""
+    """Return the start of `make up`, in seconds since the epoch: the bootstrap counts too."""
     try:
         return min(float(os.environ["ASSIST_STARTED"]), time.time())
     except (KeyError, ValueError):
         return time.time()
 
 
-def _refuse(wrong: list[findings.Finding], request: Request, errors: Console) -> int:
+def _refuse(failed: list[findings.Finding], request: Request, errors: Console) -> int:
     if request.as_json:
-        _print(findings.document(wrong) | {"status": "refused"})
+        _print(findings.document(failed) | {"status": "refused"})
     else:
-        errors.print(report.findings_table(wrong))
+        errors.print(report.findings_table(failed))
         errors.print("Nothing was changed.")
     return 1
 
@@ -75,7 +75,7 @@ def _failed(outcome: playbook.Run, request: Request, errors: Console) -> int:
         _print({"status": "failed", "failures": outcome.failures})
     for failure in outcome.failures:
         errors.print(failure, style="red", highlight=False, markup=False, soft_wrap=True)
-    errors.print("Look closer with: make status")
+    errors.print("For details run: make status")
     return 1
 
 
@@ -94,7 +94,7 @@ def _served(
     request: Request,
     console: Console,
 ) -> int:
-    key = client_env(deployment.layout).get("ASSIST_KEY") if deployment.service.auth.mode != "none" else None
+    key = client_env(deployment.layout).get("ASSIST_KEY") if deployment.stack.auth.mode != "none" else None
     total = seconds.pop("total")
     if request.as_json:
         phases = {phase: round(seconds.get(phase, 0.0), 3) for phase in report.PHASES}

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from stackfile.catalogue import ROOT
-from tests.integration.hosts.lab import Lab, missing
+from testing.lab.driver import Lab, missing
 
 ROUNDS = 3
 TARGET = 0.5

@@ -1,4 +1,4 @@
-"""``python -m gateway``: the gateway under uvicorn, with settings from the environment."""
+"""``python -m gateway``: the gateway under uvicorn, with settings from the environment (``Settings``)."""
 
 import os
 import sys
@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from gateway.app import create_app
 from gateway.http.server import server
-from gateway.settings import Settings
+from gateway.settings import Settings, log_renamed
 from gateway.telemetry import logs
 
 _USAGE = 2
@@ -17,9 +17,9 @@ _USAGE = 2
 def main() -> int:
     """Serve until SIGTERM or SIGINT, then drain. Returns 2 for settings that cannot work, with the remedy."""
     try:
-        # systemd's LoadCredential: a secret is a file there, named as its variable, and in no environment.
-        settings = Settings(_secrets_dir=os.environ.get("CREDENTIALS_DIRECTORY"))
+        settings = Settings.from_environment()
         logs.configure(settings.log_level)
+        log_renamed(os.environ)
         app = create_app(settings)
     except (ValidationError, ValueError, OSError) as error:
         print(f"The gateway cannot start: {error}", file=sys.stderr)  # noqa: T201  -- the person who starts it reads this

@@ -1,4 +1,4 @@
-"""The application: settings in, FastAPI out. Nothing is global, so tests make as many as they like."""
+"""The application factory. Nothing is global, so a process, such as a test's, may hold many applications."""
 
 import time
 from collections.abc import AsyncIterator, Callable
@@ -9,12 +9,12 @@ from fastapi import FastAPI
 
 from gateway import wiring
 from gateway.completion.service import CompletionService
-from gateway.dialects import chat, copilot, gitlab, gitlab_v3, jobs, llamacpp, llamacpp_info, openai
+from gateway.dialects import chat, copilot, gitlab, gitlab_v3, jobs, llamacpp, openai
 from gateway.edge import Edge
 from gateway.engine.base import Engine
 from gateway.http import exception_handlers
-from gateway.model_names import ModelNames
-from gateway.settings import COMMON_ALIASES, Settings
+from gateway.model_names import COMMON_ALIASES, ModelNames
+from gateway.settings import Settings
 from gateway.wiring import Components
 
 if TYPE_CHECKING:
@@ -22,49 +22,61 @@ if TYPE_CHECKING:
 
 
 def create_app(settings: Settings, engine: Engine | None = None) -> FastAPI:
-    """Return the gateway; ``engine`` replaces the one that the settings describe.
+    """Return the gateway as an ASGI application; connections open when its lifespan starts.
 
-    Raises ``ValueError`` or ``OSError`` with the remedy when a setting cannot work.
+    Args:
+        settings: everything that can be configured; ``Settings.from_environment()`` reads the process's own.
+        engine: used instead of the engine that the settings describe; the application closes it.
+
+    Returns:
+        The application; serve it with ``gateway.http.server.server``, which drains it on SIGTERM.
+
+    Raises:
+        ValueError: a setting cannot work, such as a ``model_dir`` without a readable tokenizer; the message
+            names the remedy. ``KeyFileError``, for the key file, is one of these.
+        OSError: a file that a setting names cannot be read.
     """
-    parts = wiring.build(settings, engine)
-    settings = parts.settings
+    components = wiring.build(settings, engine)
+    settings = components.settings
     edge = Edge(settings)
     job_service = _job_service(settings, edge)
     app = FastAPI(
-        title="assist",
+        title="ai-assist",
         docs_url=settings.docs_url,
         openapi_url=settings.openapi_url,
         redoc_url=settings.redoc_url,
-        lifespan=_lifespan(edge, parts.engine, job_service),
+        lifespan=_lifespan(edge, components.engine, job_service),
     )
-    _set_state(app, parts, edge, job_service)
-    for dialect in (openai, chat, copilot, gitlab, gitlab_v3, llamacpp, llamacpp_info, jobs):
+    _set_state(app, components, edge, job_service)
+    for dialect in (openai, chat, copilot, gitlab, gitlab_v3, llamacpp, jobs):
         app.include_router(dialect.router)
     exception_handlers.install(app, gitlab=settings.auth_mode == "gitlab")
-    edge.install(app, parts.engine.ready)
+    edge.install(app, components.engine.ready)
     return app
 
 
 def _job_service(settings: Settings, edge: Edge) -> "JobService | None":
-    """Return where jobs are handed in; ``None`` without a queue."""
+    """Return the service that accepts jobs; ``None`` without a queue."""
     if settings.jobs_redis_url is None:
         return None
     from gateway.jobs.service import (
-        JobService,  # Celery takes a third of a second, which only those who use it need to wait
+        JobService,  # Celery takes a third of a second to import, so only those who use it wait for it
     )
 
     return JobService(settings, edge.metrics.registry)
 
 
-def _set_state(app: FastAPI, parts: Components, edge: Edge, job_service: "JobService | None") -> None:
-    """Put on the app what the dialects ask for."""
-    settings = parts.settings
-    app.state.gateway = CompletionService(settings, parts.completer, edge.admission, edge.metrics)
+def _set_state(app: FastAPI, components: Components, edge: Edge, job_service: "JobService | None") -> None:
+    """Put on the app what the dialects use."""
+    settings = components.settings
+    app.state.completion_service = CompletionService(
+        settings, components.completer, edge.admission, edge.metrics
+    )
     app.state.model_names = ModelNames(
         settings.model, (*COMMON_ALIASES, *settings.model_aliases), any_name=settings.unknown_model == "alias"
     )
-    app.state.has_fim = parts.has_fim
-    app.state.context_length = parts.context_length
+    app.state.has_fim = components.has_fim
+    app.state.context_length = components.context_length
     app.state.created = int(time.time())
     app.state.job_service = job_service
 

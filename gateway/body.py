@@ -1,8 +1,7 @@
-"""Request bodies: parsed strictly, read tolerantly, refused in the words of each dialect.
+"""Request bodies: strict about JSON, tolerant about fields, with the errors of each dialect.
 
-Parsing is orjson's: NaN, infinities, lone surrogates, other encodings than UTF-8 and deep nesting are
-refused there, so none of them reaches a tokenizer. The Content-Type does not matter: curl-based editor
-plugins send none.
+orjson refuses NaN, infinities, lone surrogates, other encodings than UTF-8 and deep nesting, so none of them
+reaches a tokenizer. The Content-Type does not matter: curl-based editor plugins send none.
 """
 
 from dataclasses import dataclass, field
@@ -34,7 +33,7 @@ B = TypeVar("B", bound=Body)
 
 
 def _no_bool(value: object) -> object:
-    """Refuse true and false as numbers; Python would take them for 1 and 0."""
+    """Refuse true and false as numbers, which Python takes for 1 and 0."""
     if isinstance(value, bool):
         raise ValueError("must be a number, not true or false")
     return value
@@ -45,7 +44,7 @@ Float = Annotated[float, BeforeValidator(_no_bool)]
 
 
 def request_schema(model: type[Body]) -> dict[str, Any]:
-    """Return what OpenAPI is told of a route's body, which is read by ``read_json`` and not by FastAPI."""
+    """Return the OpenAPI description of a route's body, which ``read_json`` reads instead of FastAPI."""
     content = {"application/json": {"schema": model.model_json_schema()}}
     return {"requestBody": {"required": True, "content": content}}
 
@@ -63,7 +62,7 @@ async def read_json(request: Request) -> dict[str, Any]:
 
 
 def without_nulls(document: dict[str, Any]) -> dict[str, Any]:
-    """Drop null members: a client that sends null means the default."""
+    """Return the document without null members: a client that sends null means the default."""
     return {name: value for name, value in document.items() if value is not None}
 
 

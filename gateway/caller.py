@@ -1,4 +1,4 @@
-"""Who is calling, in a form that is safe to log and to count."""
+"""The caller of a request, in a form that is safe in logs and metrics."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ class Caller:
     """An authenticated caller and its limits.
 
     ``id`` is short, printable and holds no secret. ``rpm`` is requests per minute, ``tpm`` tokens per minute,
-    ``concurrency`` requests at once; 0 means no limit of its own.
+    ``concurrency`` requests at once; 0 means no limit. ``counted_by_name``: metrics have the id as a label.
     """
 
     id: str

@@ -1,4 +1,4 @@
-"""The errors a caller can see, and the one envelope they travel in.
+"""The errors that a caller can see, and OpenAI's envelope for them.
 
 A failure is never an empty success: FauxPilot answers 200 with ``choices: []`` when its backend is down
 (fauxpilot#122, #198), and editors show that as "no suggestions".
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class ApiError(Exception):
-    """A refusal with an HTTP status, an OpenAI error type and code, and the remedy in its message.
+    """An error response: an HTTP status, an OpenAI error type and code, and the remedy in its message.
 
     ``retry_after`` is in seconds; it becomes the ``Retry-After`` header and must be set for 429 and 503.
     """
@@ -31,7 +31,7 @@ class ApiError(Exception):
 
 
 def invalid(message: str, param: str | None = None, code: str | None = None) -> ApiError:
-    """Return a 400: the request itself is wrong, and sending it again will not help."""
+    """Return a 400: the request is wrong, and a retry will not help."""
     return ApiError(400, message, param=param, code=code)
 
 
@@ -62,15 +62,15 @@ def quota(message: str, retry_after: float) -> ApiError:
 
 
 def unavailable(message: str, retry_after: float = 1.0, code: str = "upstream_unavailable") -> ApiError:
-    """Return a 503: saturated, draining or the engine is down; trying again later is right."""
+    """Return a 503: the server is full or stopping, or the engine is down; a later retry may help."""
     return ApiError(503, message, "server_error", code, retry_after=retry_after)
 
 
 def deadline(message: str) -> ApiError:
-    """Return a 504: the engine did not answer within the request's deadline."""
+    """Return a 504: the engine did not respond within the request's deadline."""
     return ApiError(504, message, "server_error", "timeout")
 
 
 def bad_gateway(message: str) -> ApiError:
-    """Return a 502: the engine answered with something that is no completion."""
+    """Return a 502: the engine returned an invalid response."""
     return ApiError(502, message, "server_error", "upstream_invalid_response")

@@ -1,4 +1,4 @@
-"""Several asynchronous iterators as one, bounded, and closed together."""
+"""Merging of asynchronous iterators: bounded, and closed together."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -10,13 +10,13 @@ _DEPTH = 32
 
 
 class _End:
-    """Marks that one source is exhausted."""
+    """Mark of an exhausted source."""
 
 
 async def merge(sources: Sequence[AsyncGenerator[T, None]], at_once: int = 8) -> AsyncGenerator[T, None]:
-    """Yield from all sources as items come, at most ``at_once`` sources running.
+    """Yield from all sources as items come, with at most ``at_once`` sources running.
 
-    The first error ends the whole and is raised here; closing this iterator closes every source.
+    The first error of a source ends all and is raised here; closing this iterator closes every source.
     """
     if len(sources) == 1:
         async with aclosing(sources[0]) as only:
@@ -39,13 +39,13 @@ async def merge(sources: Sequence[AsyncGenerator[T, None]], at_once: int = 8) ->
     try:
         open_sources = len(tasks)
         while open_sources:
-            got = await queue.get()
-            if isinstance(got, BaseException):
-                raise got
-            if isinstance(got, _End):
+            entry = await queue.get()
+            if isinstance(entry, BaseException):
+                raise entry
+            if isinstance(entry, _End):
                 open_sources -= 1
             else:
-                yield got
+                yield entry
     finally:
         for task in tasks:
             task.cancel()

@@ -1,4 +1,4 @@
-"""Which model names are answered, and under which name."""
+"""Model names: which ones stand for the served model, and which name a response has."""
 
 from collections.abc import Sequence
 
@@ -6,29 +6,32 @@ from gateway.errors import ApiError
 
 # FauxPilot answers every request as "codegen"; its clients see no other name.
 LEGACY_NAME = "codegen"
-_LEGACY = frozenset({"codegen", "fastertransformer", "py-model", "gitlab", "copilot-codex", "ensemble"})
+_LEGACY = ("codegen", "fastertransformer", "py-model", "gitlab", "copilot-codex", "ensemble")
+# What editors send as the model name of "whatever you serve": FauxPilot's and GitLab's names, and OpenAI's
+# last two completion models, which client libraries use in their own examples.
+COMMON_ALIASES = (*_LEGACY, "gpt-3.5-turbo-instruct", "davinci-002")
 
 
 class ModelNames:
-    """The served model and its aliases.
+    """The served model and its aliases; with ``any_name`` every other name stands for it too.
 
     Editors send odd names: nothing, null, an empty string, ``gitlab``.
     """
 
     def __init__(self, served: str, aliases: Sequence[str], *, any_name: bool) -> None:
         self.served = served
-        self._known = {served, *aliases}
+        self._names = {served, *aliases}
         self._any_name = any_name
 
-    def knows(self, name: str) -> bool:
-        """Say whether a name stands for the served model."""
-        return name in self._known
+    def includes(self, name: str) -> bool:
+        """Return whether a name is the served model's or one of its aliases."""
+        return name in self._names
 
     def resolve(self, name: str | None) -> str:
-        """Return the name to answer with; raises 404 ``model_not_found`` for a name nobody configured."""
+        """Return the response's model name; raises 404 ``model_not_found`` for an unknown name."""
         if not name or name in _LEGACY:
             return LEGACY_NAME
-        if name in self._known or self._any_name:
+        if name in self._names or self._any_name:
             return name
         raise ApiError(
             404,

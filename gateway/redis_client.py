@@ -1,7 +1,8 @@
-"""One bounded way to Redis: short time-outs, no retries, and a pause after a failure.
+"""A Redis client with short time-outs, no retries, and a pause after a failure.
 
-redis-py waits 5 s by default, longer than a completion may take. Here a call costs at most ``timeout_s`` and,
-after a failure, nothing for ``pause_s``: the callers then go on with what this process knows.
+redis-py waits 5 s by default, longer than a completion may take. Here every step of a command takes
+``timeout_s`` at most, and for ``pause_s`` after a failure commands fail at once: callers then fall back to
+in-process state.
 """
 
 import asyncio
@@ -18,11 +19,14 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 _log = logging.getLogger(__name__)
-_STEPS = 3  # connect, greet, ask
+_STEPS = 3  # connect, handshake, command
 
 
-class RedisLink:
-    """Runs commands on one Redis; every failure is a ``RedisError``, after 3 ``timeout_s`` at most."""
+class RedisClient:
+    """Runs commands on one Redis; every failure is a ``RedisError``, after 3 ``timeout_s`` at most.
+
+    ``on_error`` is called for each failure.
+    """
 
     def __init__(
         self,
@@ -44,27 +48,27 @@ class RedisLink:
         )
 
     async def call(self, command: Callable[[Redis], Awaitable[Any]]) -> Any:  # noqa: ANN401 -- Redis's reply
-        """Run one command; raise ``RedisError`` at once while Redis is known to be away."""
+        """Run one command; raises ``RedisError`` for a failure, and at once during the pause after one."""
         if self._clock() < self._paused_until:
-            raise RedisConnectionError("Redis failed a moment ago; not asking again yet")
+            raise RedisConnectionError("Redis failed a moment ago; the pause before the next try is not over")
         try:
-            # Longer than the socket limits: redis-py does not close a cancelled connection, it forgets it.
+            # Longer than the socket limits, because redis-py leaks the connection of a cancelled command.
             async with asyncio.timeout(_STEPS * self._timeout_s):
                 return await command(self._redis)
         except TimeoutError:
-            self._failed("no answer in time")
-            raise RedisTimeoutError("no answer in time") from None
+            self._record_failure("no response in time")
+            raise RedisTimeoutError("no response in time") from None
         except RedisError as error:
-            self._failed(type(error).__name__)
+            self._record_failure(type(error).__name__)
             raise
         except OSError as error:
-            self._failed(type(error).__name__)
+            self._record_failure(type(error).__name__)
             raise RedisConnectionError(type(error).__name__) from None
 
-    def _failed(self, why: str) -> None:
+    def _record_failure(self, cause: str) -> None:
         self._on_error()
         self._paused_until = self._clock() + self._pause_s
-        _log.warning("Redis is not usable (%s); going on with this process's own memory", why)
+        _log.warning("Redis cannot be used (%s); falling back to in-process state", cause)
 
     async def close(self) -> None:
         """Close the connections."""

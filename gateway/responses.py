@@ -1,4 +1,4 @@
-"""Answers on the wire: JSON bytes, event streams, and noticing that the client has gone."""
+"""Responses on the wire: JSON, event streams, and detection of a client that disconnects."""
 
 import asyncio
 import logging
@@ -15,17 +15,17 @@ from gateway.errors import ApiError, unavailable
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 SSE = "text/event-stream; charset=utf-8"
-# Proxies must not collect a stream before they pass it on; X-Accel-Buffering is NGINX's switch.
+# Proxies must not buffer a stream; X-Accel-Buffering is NGINX's switch.
 _STREAM_HEADERS = {"cache-control": "no-cache", "x-accel-buffering": "no"}
 DONE = b"data: [DONE]\n\n"
 
 
 class ClientGone(Exception):  # noqa: N818  -- a signal, not a failure
-    """The client closed the connection; nobody waits for the answer."""
+    """The client closed the connection, so no response is needed."""
 
 
 def json_response(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Return a JSON answer; lone surrogates cannot occur because orjson refused them on the way in."""
+    """Return a JSON response; lone surrogates cannot occur, because orjson refuses them in requests."""
     return Response(
         orjson.dumps(content), status, dict(headers) if headers else None, media_type="application/json"
     )
@@ -39,15 +39,15 @@ def sse(content: object) -> bytes:
     return b"data: " + orjson.dumps(content) + b"\n\n"
 
 
-async def _gone(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
 
 async def until_disconnect(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """Run ``work`` to its end, or cancel it and raise ``ClientGone`` when the client goes away."""
+    """Run ``work`` to its end, or cancel it and raise ``ClientGone`` when the client disconnects."""
     task = asyncio.create_task(work)
-    watcher = asyncio.create_task(_gone(receive))
+    watcher = asyncio.create_task(_disconnected(receive))
     try:
         await asyncio.wait({task, watcher}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
@@ -62,11 +62,11 @@ async def until_disconnect(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
 
 
 class EventStream(Response):
-    """Sends chunks as they come.
+    """A response that sends chunks as they come.
 
-    A failure after the first chunk becomes an event of its own, because the status has gone out already. A
-    client that does not read for ``write_timeout_s`` seconds, or leaves, closes the source and with it the
-    engine's work.
+    ``failure`` writes an error that occurs after the first chunk as an event, because the status has been
+    sent already. A client that does not read for ``write_timeout_s`` seconds, or disconnects, closes ``rest``
+    and with it the engine's work.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class EventStream(Response):
         self._write_timeout_s = write_timeout_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  -- ASGI
-        """Send the stream, and stop as soon as the client leaves."""
+        """Send the stream, and stop as soon as the client disconnects."""
         with suppress(ClientGone):
             await until_disconnect(receive, self._send(send))
 
@@ -100,15 +100,15 @@ class EventStream(Response):
                 await self._fail(send, error)
             except TimeoutError:
                 raise ClientGone from None
-            except Exception:  # noqa: BLE001  -- the status is out; an event is the only way left to say it
-                _log.exception("A stream failed after it had begun")
-                await self._fail(send, unavailable("The answer broke off. Try again."))
+            except Exception:  # noqa: BLE001  -- the status is sent, so only an event can report it
+                _log.exception("A stream failed after it had started")
+                await self._fail(send, unavailable("The response was interrupted. Try again."))
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _fail(self, send: Send, error: ApiError) -> None:
-        """Send the dialect's words for a failure.
+        """Send the dialect's event for a failure.
 
-        One without any breaks the connection, so that nobody takes it for an end.
+        A dialect without one breaks the connection, so that no client takes the failure for the end.
         """
         event = self._failure(error)
         if not event:

@@ -1,4 +1,4 @@
-"""From settings to what completes and scores: tokenizer, engine and the way between."""
+"""Composition root of completing and scoring, for gateway and worker: tokenizer, engine and completer."""
 
 import logging
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Components:
-    """The parts, and the settings with the model's own context length where none was set."""
+    """What completes and scores, with the settings completed by the model's own context length."""
 
     settings: Settings
     tokenizer: Tokenizer
@@ -32,7 +32,7 @@ class Components:
 
 
 def build(settings: Settings, engine: Engine | None = None) -> Components:
-    """Return the pipeline; ``engine`` replaces the one that the settings describe.
+    """Return the components; ``engine`` is used instead of the one that the settings describe.
 
     Raises ``ValueError`` or ``OSError`` with the remedy when a setting cannot work.
     """
@@ -43,14 +43,14 @@ def build(settings: Settings, engine: Engine | None = None) -> Components:
     if engine is None:
         engine = _engine(settings, tokenizer)
     fim = FimTemplate.parse(settings.fim_template) if settings.fim_template else None
-    may_cut = settings.truncate and not settings.strict
-    builder = PromptBuilder(tokenizer, fim, context, truncate=may_cut, chat=_chat(files, tokenizer))
+    truncate = settings.truncate and not settings.strict
+    builder = PromptBuilder(tokenizer, fim, context, truncate=truncate, chat=_chat(files, tokenizer))
     completer = Completer(engine, tokenizer, builder, fim.stop if fim else ())
     return Components(settings, tokenizer, engine, completer, fim is not None, context)
 
 
 def _chat(files: ModelFiles, tokenizer: Tokenizer) -> ChatTemplate | None:
-    """Return the model's chat template; one that can't be read only keeps it from chatting, and is logged."""
+    """Return the model's chat template; an unreadable one is logged, and the model then cannot chat."""
     if not files.chat_template:
         return None
     try:
@@ -62,7 +62,9 @@ def _chat(files: ModelFiles, tokenizer: Tokenizer) -> ChatTemplate | None:
 
 def _model_dir(settings: Settings) -> Path:
     if settings.model_dir is None:
-        raise ValueError("ASSIST_MODEL_DIR is not set. It is the model's folder with tokenizer.json in it.")
+        raise ValueError(
+            "ASSIST_MODEL_DIR is not set. Set it to the model's folder, which has tokenizer.json."
+        )
     return settings.model_dir
 
 
@@ -75,6 +77,6 @@ def _engine(settings: Settings, tokenizer: Tokenizer) -> Engine:
         tokenizer.eos_id,
         settings.triton_model,
         settings.triton_stream_model,
-        settings.connect_s,
-        settings.hold_s,
+        settings.connect_timeout_s,
+        settings.engine_wait_s,
     )

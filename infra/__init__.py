@@ -1,1 +1,1 @@
-"""The Pulumi program: a cluster where the stack asks for one, and the service on it."""
+"""The Pulumi program: the cluster, with target gke, and the service on it."""

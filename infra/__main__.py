@@ -1,4 +1,4 @@
-"""`pulumi up`: read the stack, make the cluster where the stack asks for one, put the service on it."""
+"""`pulumi up`: read the stack, create the cluster (target gke), and deploy the service on it."""
 
 import gc
 import sys
@@ -6,35 +6,36 @@ from pathlib import Path
 
 import pulumi
 
-# The SDKs make millions of objects that stay; looking through them again and again is a third of the start.
+# The SDKs create millions of lasting objects; collecting garbage among them takes a third of the start.
 gc.disable()
 ROOT = Path(__file__).resolve().parents[1]
-# Pulumi runs this folder as the program; the packages it is made of lie beside it.
+# Pulumi runs this folder as the program; the packages that it imports are beside the folder.
 sys.path.insert(0, str(ROOT))
 
 from infra import credentials, program, providers  # noqa: E402 -- after the path
-from stackfile import StackFileError  # noqa: E402 -- after the path
+from stackfile import StackFileError, renamed_keys  # noqa: E402 -- after the path
 
 
 def main() -> None:
-    """Wire the stack's parts together and export what a user does next."""
+    """Create the stack's resources and export the outputs."""
+    renamed_keys.send_warnings(pulumi.warn)
     config = pulumi.Config()
-    service = program.load(ROOT, pulumi.get_stack())
-    given = credentials.read(service, config)
-    if service.target == "gke":
+    stack = program.load(ROOT, pulumi.get_stack())
+    given = credentials.read(stack, config)
+    if stack.target == "gke":
         from infra.gcp import driver_installer, platform
 
-        google = platform.Platform(service.name, service, config)
-        provider = providers.for_cluster(service.name, google.provider_kubeconfig, google)
-        driver_installer.install(service, provider)
+        google = platform.Platform(stack.name, stack, config)
+        provider = providers.for_cluster(stack.name, google.provider_kubeconfig, google)
+        driver_installer.install(stack, provider)
         program.export(google.outputs)
     else:
-        provider = providers.for_kubeconfig(service.name, config)
-    program.export(program.deploy(service, given, provider))
+        provider = providers.for_kubeconfig(stack.name, config)
+    program.export(program.deploy(stack, given, provider))
 
 
 try:
     main()
 except (StackFileError, program.TargetError, providers.KubeconfigError, credentials.MissingError) as refused:
-    # A user's mistake needs its remedy, not a trace of our calls.
+    # A user's mistake needs the remedy, not a traceback.
     raise pulumi.RunError(str(refused)) from None

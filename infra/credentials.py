@@ -11,7 +11,7 @@ Secret = pulumi.Output[str] | None
 
 @dataclass(frozen=True)
 class Secrets:
-    """Every secret a deployment may need; None for those that this stack does not use."""
+    """Every secret of a deployment; None for those that the stack does not use."""
 
     deploy_token_user: Secret = None
     deploy_token: Secret = None
@@ -22,7 +22,7 @@ class Secrets:
 
 
 class MissingError(Exception):
-    """Secrets that the stack needs and nobody has set; the message holds the commands that set them."""
+    """Required secrets are not set; the message has the commands that set them."""
 
 
 _HOW = {
@@ -41,25 +41,25 @@ _NAMES = {
 }
 
 
-def read(service: ResolvedStack, config: pulumi.Config) -> Secrets:
-    """Return this stack's secrets. Raises MissingError with each that is not set, and its command.
+def read(stack: ResolvedStack, config: pulumi.Config) -> Secrets:
+    """Return the stack's secrets. Raises MissingError with each missing one and its command.
 
-    They are read with ``get_secret`` alone: ``require`` would put the plain value into the state for good.
+    Only ``get_secret`` is used: ``require`` would leave the plain value in the state for ever.
     """
     values = {field: config.get_secret(name) for field, name in _NAMES.items()}
-    missing = [field for field in _needed(service) if values[field] is None]
+    missing = [field for field in _needed(stack) if values[field] is None]
     if missing:
         commands = "\n".join(f"  pulumi config set --secret {_HOW[field]}" for field in missing)
-        raise MissingError(f"secrets are missing; nothing was changed. Set them with:\n{commands}")
+        raise MissingError(f"secrets are missing; nothing was changed. Set the secrets with:\n{commands}")
     return Secrets(**values)
 
 
-def _needed(service: ResolvedStack) -> list[str]:
+def _needed(stack: ResolvedStack) -> list[str]:
     needed = []
-    if service.kubernetes and service.kubernetes.registry:
+    if stack.kubernetes and stack.kubernetes.registry:
         needed += ["deploy_token_user", "deploy_token"]
-    if service.auth.mode == "keys":
+    if stack.auth.mode == "keys":
         needed.append("keys")
-    if service.cache.kind == "redis":
+    if stack.cache.kind == "redis":
         needed.append("redis_password")
     return needed

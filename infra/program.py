@@ -1,4 +1,4 @@
-"""What the program and the tests share: the stack, the service on a provider, the outputs."""
+"""The parts that the program and the tests share: the stack, the deployment on a provider, the outputs."""
 
 from pathlib import Path
 from typing import Any
@@ -8,35 +8,35 @@ import pulumi_kubernetes as k8s
 
 from infra.credentials import Secrets
 from infra.k8s.workloads import Workloads
-from stackfile import ResolvedStack, load_stack
+from stackfile import ResolvedStack, load_stack, stack_file
 from stackfile.stack import CLUSTERS
 
 
 class TargetError(Exception):
-    """A stack that is no cluster's; the message says which command runs it."""
+    """A stack with a target that Pulumi does not deploy; the message names the right command."""
 
 
-def load(root: Path, stack: str) -> ResolvedStack:
-    """Return the service that ``stacks/<stack>.yaml`` describes. Raises StackFileError, TargetError."""
-    service = load_stack(root / "stacks" / f"{stack}.yaml")
-    if service.target not in CLUSTERS:
+def load(root: Path, name: str) -> ResolvedStack:
+    """Return the resolved ``stacks/<name>.yaml``. Raises StackFileError, TargetError."""
+    stack = load_stack(stack_file(name, root))
+    if stack.target not in CLUSTERS:
         raise TargetError(
-            f"stack {stack} has target {service.target}, which Ansible makes (`make up STACK={stack}`);"
+            f"stack {name} has target {stack.target}, which Ansible deploys (`make up STACK={name}`);"
             " for Pulumi set target: kubernetes or gke"
         )
-    return service
+    return stack
 
 
-def deploy(service: ResolvedStack, secrets: Secrets | None, provider: k8s.Provider) -> dict[str, Any]:
-    """Put the service on the provider's cluster; return the outputs that say how to use it."""
+def deploy(stack: ResolvedStack, secrets: Secrets | None, provider: k8s.Provider) -> dict[str, Any]:
+    """Deploy the service on the provider's cluster; return the outputs, which describe its use."""
     opts = pulumi.ResourceOptions(providers=[provider])
-    workloads = Workloads(service.name, service, secrets=secrets, opts=opts)
-    namespace = service.kubernetes.namespace if service.kubernetes else ""
-    forward = f"kubectl -n {namespace} port-forward service/gateway 5000:{service.gateway.port}"
+    workloads = Workloads(stack.name, stack, secrets=secrets, opts=opts)
+    namespace = stack.kubernetes.namespace if stack.kubernetes else ""
+    forward = f"kubectl -n {namespace} port-forward service/gateway 5000:{stack.gateway.port}"
     return {
         "url": workloads.url,
         "namespace": namespace,
-        "model": f"{service.model.id}@{service.model.revision}",
+        "model": f"{stack.model.id}@{stack.model.revision}",
         "keys": "the secret gateway-keys; make more with: assist keys add USER",
         "next": f"{forward}   # then: curl http://127.0.0.1:5000/ready",
     }

@@ -1,4 +1,4 @@
-"""The only place that makes providers: default ones are off, so that nothing lands where a shell points."""
+"""Every provider is explicit: default providers are off, so that no resource lands in a shell's context."""
 
 import os
 from pathlib import Path
@@ -9,14 +9,14 @@ import yaml
 
 
 class KubeconfigError(Exception):
-    """A kubeconfig that names no cluster; the message says what to set."""
+    """A kubeconfig without a cluster; the message names the setting."""
 
 
 def for_kubeconfig(name: str, config: pulumi.Config) -> k8s.Provider:
     """Return the provider of the cluster in ``kubeconfig`` (configuration, else $KUBECONFIG, else ~/.kube).
 
-    The state keeps the file's path, never its credentials. The cluster's address identifies it: a renewed
-    kubeconfig must not replace everything (pulumi-kubernetes issue 4019), another cluster must.
+    The state contains the file's path, never its credentials. The cluster's address is its identity: another
+    cluster replaces every resource, but a renewed kubeconfig does not (pulumi-kubernetes issue 4019).
     Raises KubeconfigError.
     """
     default = os.environ.get("KUBECONFIG") or "~/.kube/config"
@@ -32,9 +32,10 @@ def for_kubeconfig(name: str, config: pulumi.Config) -> k8s.Provider:
 
 
 def for_cluster(name: str, kubeconfig: pulumi.Output[str], cluster: pulumi.Resource) -> k8s.Provider:
-    """Return the provider of the cluster that this stack makes, the same one whatever its kubeconfig.
+    """Return the provider of the stack's own cluster, with an identity independent of its kubeconfig.
 
-    What it makes comes after the node pools and goes before them: a pod left without its node never ends.
+    Its resources are created after the node pools and deleted before them, because a pod without its node
+    never terminates.
     """
     return k8s.Provider(
         name,
@@ -46,12 +47,12 @@ def for_cluster(name: str, kubeconfig: pulumi.Output[str], cluster: pulumi.Resou
 
 
 def for_files(name: str, directory: Path) -> k8s.Provider:
-    """Return a provider that writes YAML to ``directory`` and needs no cluster."""
+    """Return a provider that writes YAML to ``directory``, without a cluster."""
     return k8s.Provider(name, render_yaml_to_directory=str(directory))
 
 
 def _server(path: Path, context: str | None) -> str:
-    remedy = "point it at your cluster: pulumi config set kubeconfig PATH (and context NAME)"
+    remedy = "set your cluster's: pulumi config set kubeconfig PATH (and context NAME)"
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
         chosen = context or document["current-context"]
@@ -60,13 +61,13 @@ def _server(path: Path, context: str | None) -> str:
     except FileNotFoundError:
         raise KubeconfigError(f"kubeconfig {path} does not exist; {remedy}") from None
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise KubeconfigError(f"kubeconfig {path} names no cluster ({error!r}); {remedy}") from error
+        raise KubeconfigError(f"kubeconfig {path} does not name a cluster ({error!r}); {remedy}") from error
 
 
 def _entry(entries: list[dict[str, object]], name: str, kind: str) -> dict[str, object]:
     for entry in entries:
         if entry["name"] == name:
-            found = entry[kind]
-            if isinstance(found, dict):
-                return found
+            value = entry[kind]
+            if isinstance(value, dict):
+                return value
     raise KeyError(f"{kind} {name}")

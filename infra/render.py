@@ -1,6 +1,6 @@
-"""`python -m infra.render`: what `pulumi up` makes, written as manifests for `kubectl apply`.
+"""`python -m infra.render`: the objects of `pulumi up`, written as manifests for `kubectl apply`.
 
-It needs the pulumi command and the Kubernetes provider, but no cluster. Secrets are never written.
+Needs the pulumi command and the Kubernetes provider, but no cluster. Secrets are never written.
 """
 
 import argparse
@@ -23,7 +23,7 @@ VARIANTS = {
     "code-completion/t4": "code-completion-t4",
     "personal-gpt/cpu": "personal-gpt-cpu",
 }
-# kubectl applies a folder's files by name: what others lie in or refer to goes first.
+# kubectl applies a folder's files by name: objects that others are in or refer to go first.
 _ORDER = (
     ("Namespace", "PriorityClass"),
     ("ResourceQuota", "LimitRange", "NetworkPolicy", "PersistentVolume"),
@@ -35,29 +35,29 @@ _PULUMI = "pulumi.com/"
 _MANAGED = "app.kubernetes.io/managed-by"
 
 
-def render(service: ResolvedStack, target: Path) -> None:
+def render(stack: ResolvedStack, target: Path) -> None:
     """Write the service's objects and a kustomization to ``target``, which is replaced as a whole."""
     with tempfile.TemporaryDirectory(prefix="render-") as work:
-        objects = [_cleaned(item) for item in _rendered(service, Path(work))]
+        objects = [_cleaned(item) for item in _rendered(stack, Path(work))]
         fresh = Path(work) / "manifests"
         fresh.mkdir()
         files = {_file_name(item): item for item in objects}
         for name, item in files.items():
             (fresh / name).write_text(_text(item), encoding="utf-8")
-        (fresh / "kustomization.yaml").write_text(_text(_kustomization(service, files)), encoding="utf-8")
+        (fresh / "kustomization.yaml").write_text(_text(_kustomization(stack, files)), encoding="utf-8")
         if target.exists():
             shutil.rmtree(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(fresh, target)
 
 
-def _rendered(service: ResolvedStack, work: Path) -> Iterator[dict[str, Any]]:
-    """Run the real engine with a provider that writes files, on a state of its own; yield the objects."""
+def _rendered(stack: ResolvedStack, work: Path) -> Iterator[dict[str, Any]]:
+    """Run the real engine with a provider that writes files, on a temporary state; yield the objects."""
     output, backend = work / "rendered", work / "state"
     backend.mkdir()
 
     def run() -> None:
-        program.deploy(service, None, providers.for_files(service.name, output))
+        program.deploy(stack, None, providers.for_files(stack.name, output))
 
     options = automation.LocalWorkspaceOptions(
         project_settings=automation.ProjectSettings(
@@ -65,14 +65,14 @@ def _rendered(service: ResolvedStack, work: Path) -> Iterator[dict[str, Any]]:
         ),
         env_vars={"PULUMI_CONFIG_PASSPHRASE": "", "PULUMI_BACKEND_URL": f"file://{backend}"},
     )
-    stack = automation.create_stack(service.name, project_name=naming.PROJECT, program=run, opts=options)
-    stack.up()
+    engine = automation.create_stack(stack.name, project_name=naming.PROJECT, program=run, opts=options)
+    engine.up()
     for file in sorted(output.rglob("*.yaml")):
         yield yaml.safe_load(file.read_text(encoding="utf-8"))
 
 
 def _cleaned(item: dict[str, Any]) -> dict[str, Any]:
-    """Take out what only Pulumi reads, and say truly who manages the object."""
+    """Remove Pulumi's own annotations and its label for managed objects."""
     metadata = item["metadata"]
     annotations = metadata.pop("annotations", {})
     kept = {key: value for key, value in annotations.items() if not key.startswith(_PULUMI)}
@@ -83,18 +83,18 @@ def _cleaned(item: dict[str, Any]) -> dict[str, Any]:
 def _file_name(item: dict[str, Any]) -> str:
     kind, labels = item["kind"], item["metadata"]["labels"]
     place = next((place for place, kinds in enumerate(_ORDER) if kind in kinds), _LAST)
-    # A Job's name carries a digest; a file that is renamed with it would hide what changed.
+    # A Job's name contains a digest; renaming the file with it would hide the change.
     name = labels["app.kubernetes.io/name"] if kind == "Job" else item["metadata"]["name"]
     return f"{place}-{kind.lower()}-{name}.yaml"
 
 
-def _kustomization(service: ResolvedStack, files: dict[str, Any]) -> dict[str, Any]:
-    images = service.kubernetes.images.model_dump() if service.kubernetes else {}
+def _kustomization(stack: ResolvedStack, files: dict[str, Any]) -> dict[str, Any]:
+    images = stack.kubernetes.images.model_dump() if stack.kubernetes else {}
     used = [image for image in images.values() if image in str(files)]
     return {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
         "kind": "Kustomization",
-        "namespace": service.kubernetes.namespace if service.kubernetes else "",
+        "namespace": stack.kubernetes.namespace if stack.kubernetes else "",
         "images": [_image(reference) for reference in used],
         "resources": sorted(files),
     }
@@ -114,10 +114,10 @@ def _text(item: dict[str, Any]) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Render every variant, or one stack file to one folder; return 1 with the reason if that fails."""
+    """Render every variant, or one stack file to one folder; return 1 with the reason on failure."""
     parser = argparse.ArgumentParser(prog="python -m infra.render", description=__doc__)
-    parser.add_argument("--stack", type=Path, help="a stack file of your own; the default is every variant")
-    parser.add_argument("--to", type=Path, default=ROOT / "manifests", help="the folder to write")
+    parser.add_argument("--stack", type=Path, help="render this stack file; default: every variant")
+    parser.add_argument("--to", type=Path, default=ROOT / "manifests", help="the folder to write to")
     options = parser.parse_args(arguments)
     jobs = {options.to / folder: ROOT / "stacks" / f"{stack}.yaml" for folder, stack in VARIANTS.items()}
     try:

@@ -61,7 +61,7 @@ def plan_for(model: str, revision: str | None, manifest: Path | None) -> Plan:
     if plan.model != model or revision not in (None, plan.revision):
         expected = model if revision is None else f"{model}@{revision}"
         raise PlanError(
-            f"the manifest describes {plan.model}@{plan.revision}, not {expected}; pass that one's."
+            f"the manifest describes {plan.model}@{plan.revision}, not {expected}; pass another manifest."
         )
     return plan
 

@@ -1,4 +1,4 @@
-"""Converts a published revision for a runtime, with the guarantees of a download, once per tool version."""
+"""Converts a published revision for a runtime; the variant is published like a download."""
 
 import hashlib
 from collections.abc import Callable
@@ -45,10 +45,10 @@ def convert(
 
     """
     manifest = stores.read(base)
-    if manifest is None or runtime not in TOOLS:
-        raise ConversionFailed(
-            f"{base.name} is incomplete, or runtime {runtime!r} is not one of {', '.join(TOOLS)}."
-        )
+    if runtime not in TOOLS:
+        raise ConversionFailed(f"unknown runtime {runtime!r}; choose one of {', '.join(TOOLS)}.")
+    if manifest is None:
+        raise ConversionFailed(f"{base.name} has no valid manifest; fetch the model again.")
     variant = f"{runtime}-{precision}"
     if runtime == "llama_cpp" and any(f.path.endswith(".gguf") for f in manifest.files):
         run.store.switch(manifest.model, base.name, variant)

@@ -28,7 +28,7 @@ class Options:
     """How to fetch.
 
     Attributes:
-        allow_unpinned: accept files without a checksum, on the word of the source.
+        allow_unpinned: accept files without a checksum; their content is then not verified.
         extra_formats: additional file suffixes that are accepted, such as ``.bin``.
         limits: connections, sizes and rates of the transfer.
         margin: bytes of disk space that must stay free.

@@ -27,7 +27,7 @@ def select(store: Store, model: str | None) -> list[str]:
 
 
 def verify(model: str, run: fetch.Run, source_of: SourceFactory | None) -> bool:
-    """Re-hash every revision of ``model`` and return whether all of them are intact (then).
+    """Re-hash every revision of ``model`` and return whether all of them are intact in the end.
 
     With ``source_of``, damaged files are downloaded again. A converted variant has no source; its remedy is
     another conversion. Raises a LoaderError if a download fails.
@@ -51,7 +51,7 @@ def verify(model: str, run: fetch.Run, source_of: SourceFactory | None) -> bool:
                 "remedy",
                 model=model,
                 revision=folder.name,
-                do="remove this revision, then fetch the model again",
+                do="prune or remove this revision, then fetch again",
             )
         run.reporter.event("verified", model=model, revision=folder.name, well=not faults)
         all_intact = all_intact and not faults

@@ -14,7 +14,7 @@ from pulumi_policy import (
     StackValidationPolicy,
 )
 
-# Pulumi runs this folder as the program, so its own packages are top-level here.
+# Pulumi runs this folder as the program, so its packages are top-level here.
 from rules import RULES, STACK_RULES, Resource, Rule, StackRule
 
 _LEVELS = {"mandatory": EnforcementLevel.MANDATORY, "advisory": EnforcementLevel.ADVISORY}
@@ -27,16 +27,16 @@ def _resource(args: ResourceValidationArgs | PolicyResource) -> Resource:
 
 def _validator(rule: Rule) -> Callable[[ResourceValidationArgs, ReportViolation], None]:
     def validate(args: ResourceValidationArgs, report: ReportViolation) -> None:
-        for finding in rule.check(_resource(args)):
-            report(finding)
+        for violation in rule.check(_resource(args)):
+            report(violation)
 
     return validate
 
 
 def _stack_validator(rule: StackRule) -> Callable[[StackValidationArgs, ReportViolation], None]:
     def validate(args: StackValidationArgs, report: ReportViolation) -> None:
-        for finding in rule.check([_resource(item) for item in args.resources]):
-            report(finding)
+        for violation in rule.check([_resource(item) for item in args.resources]):
+            report(violation)
 
     return validate
 

@@ -1,4 +1,4 @@
-"""The facts: models, accelerators, drivers; read from ``catalogue/*.yaml``, checked like a stack file."""
+"""The catalogue: models, accelerators and drivers, read from ``catalogue/*.yaml``."""
 
 from functools import cache
 from pathlib import Path
@@ -11,14 +11,16 @@ from stackfile.errors import StackFileError
 from stackfile.validation import Strict, validate
 
 ROOT = Path(__file__).resolve().parent.parent
-DIRECTORY = ROOT / "catalogue"
+# A wheel has the catalogue inside this package (pyproject.toml), as it has no clone beside it.
+_INSTALLED = Path(__file__).with_name("_catalogue")
+DIRECTORY = _INSTALLED if _INSTALLED.is_dir() else ROOT / "catalogue"
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Gib = Annotated[float, Field(gt=0)]
 Runtime = Literal["ctranslate2", "llama_cpp", "onnxruntime"]
 
 
-class File(Strict):
+class ModelFile(Strict):
     """One file of a model. ``size`` in bytes; ``sha256`` is absent until ``assist models pin`` records it."""
 
     path: str
@@ -26,15 +28,15 @@ class File(Strict):
     sha256: Sha256 | None = None
 
 
-class FimTemplate(Strict):
-    """How a model wants prefix and suffix joined, and the sentinels that must never come from user text."""
+class FimFacts(Strict):
+    """How a model joins prefix and suffix, and the sentinels that must never come from user text."""
 
     template: str
     stop: tuple[str, ...]
 
 
 class ModelFacts(Strict):
-    """What is known of one model. ``memory_gib`` is weights per precision; the KV cache comes on top."""
+    """The facts of one model. ``memory_gib`` is the weights by precision, without the KV cache."""
 
     repository: str | None = None
     path: str | None = None
@@ -47,13 +49,13 @@ class ModelFacts(Strict):
     layers: int = Field(gt=0)
     kv_width: int = Field(gt=0)
     memory_gib: dict[str, Gib]
-    fim: FimTemplate | None = None
-    files: tuple[File, ...]
+    fim: FimFacts | None = None
+    files: tuple[ModelFile, ...]
     note: str | None = None
 
     @property
     def pinned(self) -> bool:
-        """Say whether every file has a checksum; others download only with ``--allow-unpinned``."""
+        """Return whether every file has a checksum; others download only with ``--allow-unpinned``."""
         return all(file.sha256 for file in self.files)
 
     def kv_cache_gib(self, tokens: int, bytes_per_value: int) -> float:
@@ -61,8 +63,8 @@ class ModelFacts(Strict):
         return 2 * self.layers * self.kv_width * tokens * bytes_per_value / 2**30
 
 
-class Gke(Strict):
-    """GKE's names: the accelerator label, a machine type and how many GPUs one machine takes."""
+class GkeOffer(Strict):
+    """GKE's names: the accelerator label, a machine type and the possible numbers of GPUs on one node."""
 
     accelerator: str
     machine_type: str
@@ -70,8 +72,8 @@ class Gke(Strict):
     note: str | None = None
 
 
-class Driver(Strict):
-    """The driver a host needs: ``branch`` NVIDIA's release branch, ``cuda`` the newest CUDA it serves."""
+class DriverFacts(Strict):
+    """The driver that a device needs: NVIDIA's release ``branch``, and the newest ``cuda`` of that branch."""
 
     branch: str
     minimum: str
@@ -80,7 +82,7 @@ class Driver(Strict):
 
 
 class DriverPackages(Strict):
-    """How one system's archive offers a driver; ``dkms`` builds the module on the host."""
+    """The driver in one system's archive; with ``dkms`` the host builds the module."""
 
     branch: str
     dkms: bool
@@ -89,14 +91,14 @@ class DriverPackages(Strict):
 
 
 class DriverBranch(Strict):
-    """A branch that accelerators name: packages by system (``debian-12``), and the CUDA it must serve."""
+    """A branch that accelerators name: packages by system (``debian-12``), and the required CUDA."""
 
     cuda: str
     systems: dict[str, DriverPackages]
 
 
 class Measurement(Strict):
-    """Tokens per second of one runtime with one model: of one client, and of eight together."""
+    """Tokens per second of one runtime with one model: of one client, and of eight clients together."""
 
     parameters: int = Field(gt=0)
     runtime: Runtime
@@ -106,36 +108,36 @@ class Measurement(Strict):
 
 
 class Measurements(Strict):
-    """What ``runtime: auto`` goes by. ``source`` says how, where and when it was measured."""
+    """The measurements that decide ``runtime: auto``. ``source``: how, where and when they were taken."""
 
     source: str
     results: tuple[Measurement, ...]
 
 
 class DeviceFacts(Strict):
-    """What a deployment needs to know of one device. ``memory_gib`` is its own; a CPU has the machine's."""
+    """The facts of one device that a deployment needs. ``memory_gib`` is None for a CPU."""
 
     compute_capability: str | None = None
     memory_gib: Gib | None = None
     precisions: dict[Runtime, tuple[str, ...]]
-    gke: Gke | None = None
-    driver: Driver | None = None
+    gke: GkeOffer | None = None
+    driver: DriverFacts | None = None
     note: str | None = None
 
     @property
     def is_gpu(self) -> bool:
-        """Say whether this is a GPU."""
+        """Return whether the device is a GPU."""
         return self.compute_capability is not None
 
 
 class AcceleratorFacts(DeviceFacts):
-    """What is known of one accelerator."""
+    """The facts of one accelerator."""
 
     measurements: Measurements | None = None
 
     @property
     def measured(self) -> tuple[Measurement, ...]:
-        """What was measured on it, if anything."""
+        """The measurements on this accelerator, if any."""
         return self.measurements.results if self.measurements else ()
 
 
@@ -169,17 +171,17 @@ def _load(name: str, kind: type[M]) -> M:
 
 @cache
 def models() -> dict[str, ModelFacts]:
-    """Return the model catalogue by id. Raises StackFileError when the file is wrong."""
+    """Return the model catalogue by id. Raises StackFileError for an invalid file."""
     return _load("models.yaml", Models).models
 
 
 @cache
 def accelerators() -> dict[str, AcceleratorFacts]:
-    """Return the accelerator catalogue by name. Raises StackFileError when the file is wrong."""
+    """Return the accelerator catalogue by name. Raises StackFileError for an invalid file."""
     return _load("accelerators.yaml", Accelerators).accelerators
 
 
 @cache
 def drivers() -> dict[str, DriverBranch]:
-    """Return the driver catalogue by branch. Raises StackFileError when the file is wrong."""
+    """Return the driver catalogue by branch. Raises StackFileError for an invalid file."""
     return _load("drivers.yaml", Drivers).drivers

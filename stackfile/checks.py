@@ -1,31 +1,28 @@
-"""What must hold between settings that are each valid alone. Every check says what, why and the remedy."""
+"""Conflicts between settings that are each valid alone. Every check reports cause and remedy."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from stackfile import runtime_selection
 from stackfile.catalogue import AcceleratorFacts, ModelFacts
-from stackfile.document import Location
-from stackfile.gke_checks import findings as gke_findings
-from stackfile.hosts_checks import findings as hosts_findings
-from stackfile.jobs_checks import findings as jobs_findings
-from stackfile.kubernetes_checks import findings as kubernetes_findings
+from stackfile.document import Conflict
+from stackfile.gke_checks import conflicts as gke_conflicts
+from stackfile.hosts_checks import conflicts as hosts_conflicts
+from stackfile.kubernetes_checks import conflicts as kubernetes_conflicts
 from stackfile.resolved import ResolvedStack
 from stackfile.stack import CLUSTERS, Stack
 
-# Share of a device's memory that the runtime, activations and the CUDA context leave to weights and KV cache.
+# Share of a device's memory for weights and KV cache; runtime, activations and CUDA context take the rest.
 USABLE_SHARE = 0.92
-# Rows that must fit at full context for the service to be of use; batches of short prompts are far larger.
-ROWS_AT_FULL_CONTEXT = 1
-# Triton serves a unary model and its decoupled twin, two processes that each load the weights.
+# Sequences of full context length that must fit into memory; batches of short prompts are far larger.
+SEQUENCES_AT_FULL_CONTEXT = 1
+# Triton serves a unary model and its decoupled twin: two processes, each of which loads the weights.
 MODELS_IN_TRITON = 2
-
-Finding = tuple[Location, str]
 
 
 @dataclass(frozen=True)
-class Choice:
-    """A stack with its facts at hand and ``auto`` replaced by what is chosen for the hardware."""
+class Selection:
+    """A stack with its catalogue facts, and with runtime and precision selected for the hardware."""
 
     stack: Stack
     model: ModelFacts
@@ -34,8 +31,8 @@ class Choice:
     precision: str
 
     @classmethod
-    def of(cls, stack: Stack, model: ModelFacts, device: AcceleratorFacts) -> "Choice":
-        """Choose runtime and precision where the stack says ``auto``."""
+    def of(cls, stack: Stack, model: ModelFacts, device: AcceleratorFacts) -> "Selection":
+        """Select runtime and precision where the stack says ``auto``."""
         if model.format == "gguf":
             auto = ("llama_cpp", next(iter(model.memory_gib)))
         else:
@@ -44,130 +41,135 @@ class Choice:
                 model.architecture, model.parameters, precisions, device.measured
             )
         name = auto[0] if stack.runtime == "auto" else stack.runtime
-        choice = cls(stack, model, device, name, stack.precision)
+        selection = cls(stack, model, device, name, stack.precision)
         if stack.precision == "auto":
-            offered = _offered(choice)
+            offered = _offered(selection)
             best = auto[1] if name == auto[0] else next(iter(offered), "none")
-            return replace(choice, precision=best)
-        return choice
+            return replace(selection, precision=best)
+        return selection
 
 
-def _offered(choice: Choice) -> list[str]:
-    """Return the precisions that runtime, accelerator and model have in common, best first."""
-    offered = {str(runtime): names for runtime, names in choice.device.precisions.items()}
-    return [name for name in offered.get(choice.runtime, ()) if name in choice.model.memory_gib]
+def _offered(selection: Selection) -> list[str]:
+    """Return the precisions that runtime, accelerator and model all support, best first."""
+    offered = {str(runtime): names for runtime, names in selection.device.precisions.items()}
+    return [name for name in offered.get(selection.runtime, ()) if name in selection.model.memory_gib]
 
 
-def all_findings(choice: Choice) -> Iterator[Finding]:
-    """Yield every conflict of the stack, in no special order."""
-    yield from _format(choice)
-    yield from _architecture(choice)
-    yield from _precision(choice)
-    yield from _memory(choice)
-    yield from _split(choice)
-    yield from _engine(choice.stack)
-    yield from _ports(choice.stack)
-    yield from _hold(choice.stack)
-    yield from _context(choice)
-    yield from _target(choice)
-    yield from kubernetes_findings(choice.stack, choice.model, choice.device, choice.runtime)
-    yield from gke_findings(choice.stack, choice.device)
-    yield from hosts_findings(choice.stack)
-    yield from jobs_findings(choice.stack)
+def all_conflicts(selection: Selection) -> Iterator[Conflict]:
+    """Yield every conflict of the stack, in no particular order."""
+    yield from _format(selection)
+    yield from _architecture(selection)
+    yield from _precision(selection)
+    yield from _memory(selection)
+    yield from _split(selection)
+    yield from _engine(selection.stack)
+    yield from _ports(selection.stack)
+    yield from _engine_wait(selection.stack)
+    yield from _jobs(selection.stack)
+    yield from _context(selection)
+    yield from _target(selection)
+    yield from kubernetes_conflicts(selection.stack, selection.model, selection.device, selection.runtime)
+    yield from gke_conflicts(selection.stack, selection.device)
+    yield from hosts_conflicts(selection.stack)
 
 
-def _format(choice: Choice) -> Iterator[Finding]:
-    if choice.model.format == "gguf" and choice.runtime != "llama_cpp":
+def _format(selection: Selection) -> Iterator[Conflict]:
+    if selection.model.format == "gguf" and selection.runtime != "llama_cpp":
         yield (
             ("runtime",),
-            f"{choice.stack.model} is GGUF, which {choice.runtime} cannot read; set runtime: llama_cpp",
+            f"{selection.stack.model} is GGUF, which {selection.runtime} cannot read; set runtime: llama_cpp",
         )
 
 
-def _architecture(choice: Choice) -> Iterator[Finding]:
-    architecture = choice.model.architecture
-    if choice.model.format == "safetensors" and not runtime_selection.converts(choice.runtime, architecture):
+def _architecture(selection: Selection) -> Iterator[Conflict]:
+    architecture = selection.model.architecture
+    if selection.model.format == "safetensors" and not runtime_selection.converts(
+        selection.runtime, architecture
+    ):
         yield (
             ("runtime",),
-            f"{choice.stack.model} is {architecture}, which is not converted for {choice.runtime}"
-            f" ({', '.join(sorted(runtime_selection.ARCHITECTURES[choice.runtime]))} are); set runtime: auto",
+            f"{selection.stack.model} is {architecture}, which cannot be converted for {selection.runtime}"
+            f" ({', '.join(sorted(runtime_selection.ARCHITECTURES[selection.runtime]))} can);"
+            " set runtime: auto",
         )
 
 
-def _precision(choice: Choice) -> Iterator[Finding]:
-    kind, known = choice.stack.accelerator.kind, _offered(choice)
-    if choice.precision in known:
+def _precision(selection: Selection) -> Iterator[Conflict]:
+    kind, offered = selection.stack.accelerator.kind, _offered(selection)
+    if selection.precision in offered:
         return
-    if not known:
+    if not offered:
         yield (
             ("accelerator", "kind"),
-            f"{choice.runtime} runs {choice.stack.model} in no precision on {kind}; choose another runtime,"
-            " model or accelerator",
+            f"{selection.runtime} cannot run {selection.stack.model} on {kind} in any precision;"
+            " choose another runtime, model or accelerator",
         )
     else:
         yield (
             ("precision",),
-            f"{choice.runtime} cannot run {choice.stack.model} as {choice.precision!r} on {kind};"
-            f" set precision to one of: {', '.join(known)}",
+            f"{selection.runtime} cannot run {selection.stack.model} as {selection.precision!r} on {kind};"
+            f" set precision to one of: {', '.join(offered)}",
         )
 
 
-def _memory(choice: Choice) -> Iterator[Finding]:
-    weights = choice.model.memory_gib.get(choice.precision)
-    if choice.device.memory_gib is None or weights is None:
+def _memory(selection: Selection) -> Iterator[Conflict]:
+    weights = selection.model.memory_gib.get(selection.precision)
+    if selection.device.memory_gib is None or weights is None:
         return
-    stack = choice.stack
+    stack = selection.stack
     devices = stack.accelerator.count if stack.accelerator.split == "tensor" else 1
-    usable = choice.device.memory_gib * USABLE_SHARE * devices
+    usable = selection.device.memory_gib * USABLE_SHARE * devices
     copies = model_copies(stack)
-    cached = 4 if choice.precision in {"float32", "F32"} else 2
-    cache = choice.model.kv_cache_gib(_context_length(choice) * ROWS_AT_FULL_CONTEXT, cached)
+    cached = 4 if selection.precision in {"float32", "F32"} else 2
+    cache = selection.model.kv_cache_gib(_context_length(selection) * SEQUENCES_AT_FULL_CONTEXT, cached)
     if copies * weights + cache <= usable:
         return
-    smaller = [name for name in _offered(choice) if copies * choice.model.memory_gib[name] + cache <= usable]
+    smaller = [
+        name for name in _offered(selection) if copies * selection.model.memory_gib[name] + cache <= usable
+    ]
     remedy = f"set precision: {smaller[0]}" if smaller else "choose a smaller model or a larger accelerator"
     yield (
         ("model",),
-        f"{stack.model} needs {copies} x {weights:.1f} GiB of weights as {choice.precision} (unary, stream)"
-        f" and {cache:.1f} GiB of KV cache, but {stack.accelerator.kind} offers {usable:.1f} GiB;"
-        f" {remedy}, or lower context_length",
+        f"{stack.model} needs {copies} x {weights:.1f} GiB of weights as {selection.precision}"
+        f" (unary, stream) and {cache:.1f} GiB of KV cache, but {stack.accelerator.kind} offers"
+        f" {usable:.1f} GiB; {remedy}, or lower context_length",
     )
 
 
 def model_copies(stack: Stack | ResolvedStack) -> int:
-    """Return how often one device holds the weights."""
+    """Return how many copies of the weights one device holds."""
     return stack.serving.instances * (MODELS_IN_TRITON if stack.engine.kind == "triton" else 1)
 
 
-def _split(choice: Choice) -> Iterator[Finding]:
-    accelerator = choice.stack.accelerator
+def _split(selection: Selection) -> Iterator[Conflict]:
+    accelerator = selection.stack.accelerator
     if accelerator.kind == "cpu" and accelerator.count > 1:
-        yield ("accelerator", "count"), "a CPU is not counted; use serving.instances for more model instances"
+        yield ("accelerator", "count"), "must be 1 for a CPU; use serving.instances for more model instances"
     elif accelerator.count > 1 and accelerator.split is None:
         yield (
             ("accelerator", "split"),
-            f"{accelerator.count} x {accelerator.kind} asked for but no split is declared, so all but one"
-            " would idle; set split: replicate (one copy each) or count: 1",
+            f"{accelerator.count} x {accelerator.kind} without a split would leave all but one idle;"
+            " set split: replicate (one copy each) or count: 1",
         )
-    elif accelerator.split == "tensor" and choice.runtime == "ctranslate2":
+    elif accelerator.split == "tensor" and selection.runtime == "ctranslate2":
         yield (
             ("accelerator", "split"),
-            "ctranslate2 splits a model over GPUs only under MPI, which Triton's Python backend is not;"
+            "ctranslate2 splits a model over GPUs only under MPI, which Triton's Python backend does not use;"
             " set split: replicate, or an int8 precision that fits one device",
         )
 
 
-def _engine(stack: Stack) -> Iterator[Finding]:
+def _engine(stack: Stack) -> Iterator[Conflict]:
     if stack.engine.kind == "openai" and not stack.engine.url and stack.target not in CLUSTERS:
-        yield ("engine", "url"), "is needed with kind: openai, e.g. http://127.0.0.1:8080/v1"
+        yield ("engine", "url"), "is required with kind: openai, e.g. http://127.0.0.1:8080/v1"
     if stack.engine.kind == "triton" and stack.engine.url:
         yield (
             ("engine", "url"),
-            "is read with kind: openai only; Triton's address is triton.host and triton.grpc_port",
+            "applies to kind: openai only; Triton's address is triton.host and triton.grpc_port",
         )
 
 
-def _ports(stack: Stack) -> Iterator[Finding]:
+def _ports(stack: Stack) -> Iterator[Conflict]:
     taken: dict[int, str] = {}
     for location, port in (
         (("gateway", "port"), stack.gateway.port),
@@ -177,43 +179,62 @@ def _ports(stack: Stack) -> Iterator[Finding]:
         (("triton", "metrics_port"), stack.triton.metrics_port),
     ):
         if port in taken:
-            yield location, f"{port} is {taken[port]} already; give one of them another port"
+            yield location, f"{port} is already used by {taken[port]}; give one of them another port"
         taken.setdefault(port, ".".join(location))
 
 
-def _hold(stack: Stack) -> Iterator[Finding]:
+def _engine_wait(stack: Stack) -> Iterator[Conflict]:
     limits = stack.limits
-    if "hold_s" in limits.model_fields_set and limits.hold_s >= limits.deadline_s:
+    if "engine_wait_s" in limits.model_fields_set and limits.engine_wait_s >= limits.deadline_s:
         yield (
-            ("limits", "hold_s"),
-            f"a request that is held {limits.hold_s:g} s has no time left of limits.deadline_s"
-            f" ({limits.deadline_s:g} s); lower hold_s or raise deadline_s",
+            ("limits", "engine_wait_s"),
+            f"a request that waits {limits.engine_wait_s:g} s for its engine has no time left of"
+            f" limits.deadline_s ({limits.deadline_s:g} s); lower engine_wait_s or raise deadline_s",
         )
 
 
-def _context_length(choice: Choice) -> int:
-    return choice.stack.context_length or choice.model.context_length
+def _jobs(stack: Stack) -> Iterator[Conflict]:
+    jobs = stack.jobs
+    if jobs.enabled and stack.target in CLUSTERS:
+        yield (
+            ("jobs", "enabled"),
+            f"no worker runs on {stack.target} yet, so jobs would wait in the queue for ever; remove it, or"
+            " use target: hosts",
+        )
+    if jobs.max_bytes > stack.limits.max_body_bytes:
+        yield (
+            ("jobs", "max_bytes"),
+            f"{jobs.max_bytes} exceeds limits.max_body_bytes ({stack.limits.max_body_bytes}), which applies"
+            " first; lower max_bytes or raise max_body_bytes",
+        )
 
 
-def _context(choice: Choice) -> Iterator[Finding]:
-    wanted = choice.stack.context_length
-    if wanted and wanted > choice.model.context_length:
+def _context_length(selection: Selection) -> int:
+    return selection.stack.context_length or selection.model.context_length
+
+
+def _context(selection: Selection) -> Iterator[Conflict]:
+    length = selection.stack.context_length
+    if length and length > selection.model.context_length:
         yield (
             ("context_length",),
-            f"{wanted} exceeds the {choice.model.context_length} tokens of {choice.stack.model};"
+            f"{length} exceeds the {selection.model.context_length} tokens of {selection.stack.model};"
             " lower it or leave it out",
         )
 
 
-def _target(choice: Choice) -> Iterator[Finding]:
-    stack = choice.stack
-    if stack.target == "gke" and choice.device.is_gpu and choice.device.gke is not None:
-        allowed = choice.device.gke.gpus_per_node
+def _target(selection: Selection) -> Iterator[Conflict]:
+    stack = selection.stack
+    if stack.target == "gke" and selection.device.is_gpu and selection.device.gke is not None:
+        allowed = selection.device.gke.gpus_per_node
         if stack.accelerator.count not in allowed:
             offers = ", ".join(str(count) for count in allowed)
-            yield ("accelerator", "count"), f"GKE offers {stack.accelerator.kind} by {offers} a node"
+            yield (
+                ("accelerator", "count"),
+                f"GKE offers {offers} of {stack.accelerator.kind} on a node; set one of these",
+            )
     if stack.gateway.host not in {"127.0.0.1", "::1", "localhost"} and stack.auth.mode == "none":
         yield (
             ("auth", "mode"),
-            f"none would let anybody who reaches {stack.gateway.host} use the service; set keys or gitlab",
+            f"none lets everybody who can reach {stack.gateway.host} use the service; set keys or gitlab",
         )

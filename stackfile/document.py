@@ -9,6 +9,8 @@ import yaml
 from stackfile.errors import Problem, StackFileError
 
 Location = tuple[str | int, ...]
+# A setting that conflicts with another one, and the message: cause and remedy.
+Conflict = tuple[Location, str]
 
 
 @dataclass(frozen=True)
@@ -19,17 +21,24 @@ class Document:
     data: dict[str, Any]
     lines: dict[Location, int]
 
+    def line(self, location: Location) -> int:
+        """Return the line of ``location``, or of its nearest parent in the file."""
+        while location and location not in self.lines:
+            location = location[:-1]
+        return self.lines.get(location, 1)
+
     def problem(self, location: Location, message: str) -> Problem:
-        """Return a problem at ``location``, or at the nearest parent that the file spells out."""
-        known = location
-        while known and known not in self.lines:
-            known = known[:-1]
-        field = ".".join(str(part) for part in location) or "(file)"
-        return Problem(self.file, self.lines.get(known, 1), field, message)
+        """Return a problem at ``location``, or at its nearest parent in the file."""
+        return Problem(self.file, self.line(location), dotted(location) or "(file)", message)
+
+
+def dotted(location: Location) -> str:
+    """Return a location as a user writes it, such as ``gateway.port``."""
+    return ".".join(str(part) for part in location)
 
 
 def read(file: Path) -> Document:
-    """Parse ``file`` safely. Raises StackFileError for unreadable files, bad YAML and keys given twice."""
+    """Parse ``file`` safely. Raises StackFileError for unreadable files, bad YAML and duplicate keys."""
     try:
         node = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     except FileNotFoundError:
@@ -44,32 +53,37 @@ def read(file: Path) -> Document:
     if not isinstance(node, yaml.MappingNode):
         raise StackFileError([Problem(file, 1, "(file)", "must be a YAML mapping of settings")])
     lines: dict[Location, int] = {(): 1}
-    repeated: list[Problem] = []
-    _walk(node, (), lines, repeated, file)
-    if repeated:
-        raise StackFileError(repeated)
+    duplicates: list[Problem] = []
+    _walk(node, (), lines, duplicates, file)
+    if duplicates:
+        raise StackFileError(duplicates)
     data = yaml.SafeLoader("").construct_document(node)
     return Document(file, data, lines)
 
 
 def _missing(file: Path) -> str:
-    others = sorted(path.stem for path in file.parent.glob("*.yaml")) if file.parent.is_dir() else []
-    return f"does not exist. Stacks here: {', '.join(others)}." if others else "does not exist."
+    folder = file.parent
+    stacks = sorted(
+        path.stem
+        for path in (folder.glob("*.yaml") if folder.is_dir() else ())
+        if not path.name.startswith("Pulumi.")
+    )
+    return f"does not exist. Stacks here: {', '.join(stacks)}." if stacks else "does not exist."
 
 
 def _walk(
-    node: yaml.Node, at: Location, lines: dict[Location, int], repeated: list[Problem], file: Path
+    node: yaml.Node, at: Location, lines: dict[Location, int], duplicates: list[Problem], file: Path
 ) -> None:
-    """Record the line of every value; YAML itself lets a key stand twice and silently keeps the last."""
+    """Record the line of every value; YAML itself accepts duplicate keys and silently keeps the last."""
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             inner = (*at, str(key.value))
             line = key.start_mark.line + 1
             if inner in lines:
-                repeated.append(Problem(file, line, str(key.value), "stands twice; keep one of them"))
+                duplicates.append(Problem(file, line, str(key.value), "duplicate key; remove one"))
             lines[inner] = line
-            _walk(value, inner, lines, repeated, file)
+            _walk(value, inner, lines, duplicates, file)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
             lines[(*at, index)] = value.start_mark.line + 1
-            _walk(value, (*at, index), lines, repeated, file)
+            _walk(value, (*at, index), lines, duplicates, file)

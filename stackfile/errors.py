@@ -1,4 +1,4 @@
-"""What is wrong with a stack file or a catalogue, said once and completely."""
+"""The errors of a stack file or a catalogue: every problem at once, each with its line."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One fault: where it stands (``line`` counts from 1), what it is, why it matters and how to mend it."""
+    """One mistake: its place (``line`` counts from 1), the setting, and a message with cause and remedy."""
 
     file: Path
     line: int
@@ -18,7 +18,7 @@ class Problem:
 
 
 class StackFileError(Exception):
-    """Every problem found, in file order; nothing was changed."""
+    """Every problem of the files read, in file order. Raised before anything is changed."""
 
     def __init__(self, problems: list[Problem]) -> None:
         self.problems = sorted(problems, key=lambda p: (str(p.file), p.line, p.field))

@@ -1,19 +1,17 @@
-"""What must hold between the settings of ``hosts``, and between them and the rest of the stack."""
+"""Conflicts within the ``hosts`` section, and between the section and the rest of the stack."""
 
 from collections.abc import Iterator
 
-from stackfile.document import Location
+from stackfile.document import Conflict, Location, dotted
 from stackfile.hosts import Hosts
 from stackfile.stack import Stack
 
-Finding = tuple[Location, str]
 
-
-def findings(stack: Stack) -> Iterator[Finding]:
-    """Yield every conflict of the ``hosts`` section, which may be left out with target ``hosts``."""
+def conflicts(stack: Stack) -> Iterator[Conflict]:
+    """Yield every conflict of the ``hosts`` section, which is optional with target ``hosts``."""
     if stack.target != "hosts":
         if stack.hosts is not None:
-            yield ("hosts",), f"is read with target: hosts only, not {stack.target}; remove it"
+            yield ("hosts",), f"applies to target: hosts only, not {stack.target}; remove it"
         return
     hosts = stack.hosts or Hosts()
     yield from _ports(stack, hosts)
@@ -22,11 +20,11 @@ def findings(stack: Stack) -> Iterator[Finding]:
     yield from _auth(stack)
 
 
-def _ports(stack: Stack, hosts: Hosts) -> Iterator[Finding]:
-    """One host may be everything, so every port is looked at as if it were."""
+def _ports(stack: Stack, hosts: Hosts) -> Iterator[Conflict]:
+    """Check every port against every other: one host may be in all groups."""
     taken: dict[int, str] = {}
     instances, workers = hosts.gateway.instances, stack.accelerator.count
-    wanted: list[tuple[Location, int]] = [
+    ports: list[tuple[Location, int]] = [
         (("hosts", "firewall", "ssh_port"), hosts.firewall.ssh_port),
         *(
             (("triton", name), getattr(stack.triton, name))
@@ -40,31 +38,34 @@ def _ports(stack: Stack, hosts: Hosts) -> Iterator[Finding]:
         (("hosts", "redis", "cache_port"), hosts.redis.cache_port),
         (("hosts", "redis", "queue_port"), hosts.redis.queue_port),
     ]
-    for location, port in wanted:
-        name = ".".join(map(str, location))
+    for location, port in ports:
+        name = dotted(location)
         if port in taken and (taken[port] != name):
             yield (
                 location,
-                f"{port} is {taken[port]} already ({instances} gateways take one port each, counted up);"
+                f"{port} is already used by {taken[port]} ({instances} gateways use consecutive ports);"
                 " give one of them another port",
             )
         taken.setdefault(port, name)
 
 
-def _driver(hosts: Hosts) -> Iterator[Finding]:
+def _driver(hosts: Hosts) -> Iterator[Conflict]:
     if hosts.driver.skip and hosts.driver.force:
-        yield ("hosts", "driver", "force"), "installs what skip leaves to you; remove one of them"
+        yield (
+            ("hosts", "driver", "force"),
+            "contradicts skip, which leaves the driver to you; remove one of them",
+        )
 
 
-def _addresses(stack: Stack) -> Iterator[Finding]:
+def _addresses(stack: Stack) -> Iterator[Conflict]:
     for part in ("gateway", "triton"):
         if "host" in getattr(stack, part).model_fields_set:
-            yield (part, "host"), "is decided by the inventory on hosts (service_address); remove it"
+            yield (part, "host"), "comes from the inventory (service_address) with target: hosts; remove it"
 
 
-def _auth(stack: Stack) -> Iterator[Finding]:
+def _auth(stack: Stack) -> Iterator[Conflict]:
     if stack.auth.mode == "none":
         yield (
             ("auth", "mode"),
-            "none would let everybody who reaches NGINX use the service; set keys or gitlab",
+            "none lets everybody who can reach NGINX use the service; set keys or gitlab",
         )

@@ -5,9 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
+from stackfile.fields import Count
 from stackfile.validation import Strict
+from stackfile.version import VERSION
 
-Count = Annotated[int, Field(ge=1)]
 DnsLabel = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 _REFERENCE = re.compile(
     r"[a-z0-9][a-z0-9._/-]*(:[0-9]+/[a-z0-9._/-]+)?(:(?P<tag>\w[\w.-]{0,127}))?(?P<digest>@sha256:[0-9a-f]{64})?"
@@ -17,62 +18,83 @@ _REFERENCE = re.compile(
 def _fixed(image: str) -> str:
     match = _REFERENCE.fullmatch(image)
     if match is None:
-        raise ValueError("is no image reference; write name:tag or name@sha256:<64 hex digits>")
+        raise ValueError("is not an image reference; write name:tag or name@sha256:<64 hex digits>")
     if not match["digest"] and match["tag"] in {None, "latest"}:
-        raise ValueError("moves under a running service; give a tag other than latest, or better a digest")
+        raise ValueError("has a mutable tag; give a tag other than latest, or better a digest")
     return image
 
 
 Image = Annotated[str, AfterValidator(_fixed)]
 
 
-# What images/build makes of NVIDIA's wheel, for CPUs, and of their container, which has CUDA.
-TRITON_CPU = "localhost/ai-assist/triton:0.1.0"
-TRITON_GPU = "localhost/ai-assist/triton:0.1.0-gpu"
+# Built by images/build: for CPUs from NVIDIA's wheel, for GPUs from NVIDIA's container, which has CUDA.
+TRITON_CPU = f"localhost/ai-assist/triton:{VERSION}"
+TRITON_GPU = f"localhost/ai-assist/triton:{VERSION}-gpu"
 
 
 class Images(Strict):
-    """The container images; the defaults are the names that they are built under, by the kind of hardware."""
+    """The container images; the defaults are the names that images/build gives them."""
 
-    gateway: Image = "localhost/ai-assist/gateway:0.1.0"
-    loader: Image = "localhost/ai-assist/loader:0.1.0"
+    gateway: Image = f"localhost/ai-assist/gateway:{VERSION}"
+    """Image of the gateway, by tag or digest; the tag `latest` is refused."""
+    loader: Image = f"localhost/ai-assist/loader:{VERSION}"
+    """Image of the model loader."""
     triton: Image = TRITON_CPU
+    """Image of Triton and of llama.cpp's server. On a GPU the default has the tag for GPUs."""
     redis: Image = "redis:7.2.5-bookworm"
+    """Image of Redis."""
 
 
-class Store(Strict):
-    """The volume of the model store. ``path`` is a directory of the node and belongs to ``host_path`` alone.
+class StoreVolume(Strict):
+    """The volume of the model store. ``path`` is a directory of the node, for ``host_path`` only.
 
     A ``ReadWriteOnce`` volume keeps every pod that reads the model on one node.
     """
 
     kind: Literal["pvc", "host_path"] = "pvc"
+    """`pvc`, or `host_path` with `path`."""
     size_gib: Count = 20
+    """Size of the volume in GiB. On GKE the default is 1024, Filestore's smallest."""
     storage_class: DnsLabel | None = None
+    """Storage class. Default: the cluster's; on GKE `standard-rwx` (Filestore)."""
     access_mode: Literal["ReadWriteOnce", "ReadWriteMany"] = "ReadWriteOnce"
+    """`ReadWriteOnce` keeps every pod that reads the model on one node; `ReadWriteMany` does not."""
     path: Annotated[str, StringConstraints(pattern=r"^/[^/]")] | None = None
+    """Folder of the node, with kind `host_path`."""
 
 
 class GatewayPods(Strict):
-    """The gateways: how large, how many, between ``replicas`` and ``max_replicas`` by use of their CPU."""
+    """The gateways: their size, and their number, between ``replicas`` and ``max_replicas`` by CPU use."""
 
     replicas: Count = 2
+    """Least number of gateways."""
     max_replicas: Count = 6
+    """Largest number of gateways."""
     cpu_percent: Annotated[int, Field(ge=10, le=100)] = 80
+    """CPU use in percent of the request that the autoscaler aims at."""
     cpu_m: Count = 250
+    """CPU of a gateway, request and limit, in thousandths of a core."""
     memory_mib: Count = 512
+    """Memory of a gateway, request and limit, in MiB."""
 
 
 class TritonPods(Strict):
-    """The Tritons: how many, how large and where. ``spare_gpus`` may be used for a surge while they roll."""
+    """The Triton servers: number, size and nodes. A rolling update may use ``spare_gpus`` for its surge."""
 
     replicas: Count = 1
+    """Number of Triton pods."""
     cpu_m: Count = 1000
+    """CPU of a Triton pod, request and limit, in thousandths of a core."""
     memory_mib: Count = 2048
+    """Memory of a Triton pod, request and limit, in MiB."""
     shm_mib: Count = 256
+    """Shared memory of a Triton pod in MiB."""
     spare_gpus: Annotated[int, Field(ge=0)] = 0
-    startup_s: Count = 1200
+    """GPUs that a rolling update may use in addition."""
+    startup_timeout_s: Count = 1200
+    """Seconds within which Triton must have loaded the model."""
     node_selector: dict[str, str] = Field(default_factory=dict)
+    """Labels of the nodes for Triton. On GKE the default is the accelerator's label."""
 
 
 # The Service of llama.cpp's server where the cluster runs one.
@@ -81,75 +103,96 @@ LLAMA_URL = f"http://llama:{LLAMA_PORT}/v1"
 
 
 class LlamaPods(Strict):
-    """llama.cpp's server, the engine ``openai`` without a ``url``: how many, how large.
+    """llama.cpp's server, the engine ``openai`` without a ``url``: number and size.
 
-    ``slots`` requests are computed at once in each; every slot holds a context of its own in memory.
+    Each server computes ``slots`` requests at once; every slot holds a context of its own in memory.
     """
 
     replicas: Count = 1
+    """Number of llama.cpp's servers."""
     cpu_m: Count = 1000
+    """CPU of a server, request and limit, in thousandths of a core."""
     memory_mib: Count = 2048
+    """Memory of a server, request and limit, in MiB."""
     slots: Count = 4
-    startup_s: Count = 1200
+    """Requests that a server computes at once; every slot holds a context in memory."""
+    startup_timeout_s: Count = 1200
+    """Seconds within which a server must have loaded the model."""
 
 
 class LoaderPods(Strict):
-    """The job that fills the store: its size, how often it is tried again, how long `pulumi up` waits."""
+    """The Job that fills the store: its size, its retries, and how long `pulumi up` waits for it."""
 
     cpu_m: Count = 500
+    """CPU of the loader, request and limit, in thousandths of a core."""
     memory_mib: Count = 1024
+    """Memory of the loader, request and limit, in MiB."""
     retries: Annotated[int, Field(ge=0)] = 10
-    wait_s: Count = 900
+    """Retries of a failed loader."""
+    wait_timeout_s: Count = 900
+    """Seconds for which `pulumi up` and the other pods wait for the model."""
     https_proxy: str | None = None
+    """Proxy by which the loader reaches the model hub."""
     no_proxy: str | None = None
+    """Hosts that the loader reaches without the proxy."""
 
 
-class Ingress(Strict):
-    """How editors outside the cluster come in, always over TLS. ``annotations`` are the controller's own."""
+class IngressSettings(Strict):
+    """The Ingress for editors outside the cluster, always with TLS. ``annotations`` go to the controller."""
 
     host: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")]
+    """Host name of the Ingress."""
     class_name: DnsLabel
+    """Class of the Ingress controller."""
     tls_secret: DnsLabel
+    """Secret with the certificate."""
     namespace: DnsLabel = "ingress-nginx"
+    """Namespace of the Ingress controller, which may reach the gateway."""
     annotations: dict[str, str] = Field(default_factory=dict)
+    """Annotations of the Ingress, for its controller."""
 
 
 class Monitoring(Strict):
     """Where Prometheus runs. ``service_monitor`` needs the Prometheus operator's CRDs in the cluster."""
 
     namespace: DnsLabel = "monitoring"
+    """Namespace of Prometheus, which may reach the metrics."""
     service_monitor: bool = False
+    """Whether ServiceMonitors are created; needs the Prometheus operator's CRDs."""
 
 
 class Kubernetes(Strict):
-    """How the service runs on a cluster. ``shared_cluster``: we have one namespace, which exists already.
+    """How the service runs on a cluster. ``shared_cluster``: the namespace exists, and nothing else is ours.
 
-    ``registry`` is a private registry's host, to which the secret ``gitlab-registry`` then logs in.
+    ``registry`` is a private registry's host; pods log in to it with the secret ``gitlab-registry``.
     """
 
     namespace: DnsLabel = "ai-assist"
+    """Namespace of every object."""
     shared_cluster: bool = False
+    """Whether the namespace exists already and no object outside it is created."""
     registry: str | None = None
+    """Host of a private registry; pods log in with the secret `gitlab-registry`."""
     images: Images = Images()
-    store: Store = Store()
+    store: StoreVolume = StoreVolume()
     gateway: GatewayPods = GatewayPods()
     triton: TritonPods = TritonPods()
     llama: LlamaPods | None = None
     loader: LoaderPods = LoaderPods()
-    ingress: Ingress | None = None
+    ingress: IngressSettings | None = None
     monitoring: Monitoring = Monitoring()
 
 
 # Filestore's smallest basic instance is 1 TiB; GKE has no other built-in class that many nodes can mount.
-GKE_STORE = Store(storage_class="standard-rwx", access_mode="ReadWriteMany", size_gib=1024)
+GKE_STORE = StoreVolume(storage_class="standard-rwx", access_mode="ReadWriteMany", size_gib=1024)
 
 
 def complete(
     section: Kubernetes | None, *, gke: bool, gpu: bool, gpu_label: str | None, own_llama: bool
 ) -> Kubernetes:
-    """Return the section with what target and hardware decide where the stack leaves it open.
+    """Return the section with the defaults that depend on target and hardware.
 
-    On GKE the store is Filestore, for the pools are several, and ``gpu_label`` selects the GPUs.
+    On GKE the store is Filestore, because several node pools mount it, and ``gpu_label`` selects the GPUs.
     """
     kubernetes = section or Kubernetes()
     changed: dict[str, object] = {}

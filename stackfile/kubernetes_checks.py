@@ -1,22 +1,20 @@
-"""What must hold between the settings of ``kubernetes``, and between them and the rest of the stack."""
+"""Conflicts within the ``kubernetes`` section, and between the section and the rest of the stack."""
 
 from collections.abc import Iterator
 
 from stackfile.catalogue import AcceleratorFacts, ModelFacts
-from stackfile.document import Location
+from stackfile.document import Conflict
 from stackfile.kubernetes import Kubernetes, complete
 from stackfile.stack import CLUSTERS, Stack
 
-Finding = tuple[Location, str]
 
-
-def findings(stack: Stack, model: ModelFacts, device: AcceleratorFacts, runtime: str) -> Iterator[Finding]:
-    """Yield every conflict of the ``kubernetes`` section, which may be left out on a cluster."""
+def conflicts(stack: Stack, model: ModelFacts, device: AcceleratorFacts, runtime: str) -> Iterator[Conflict]:
+    """Yield every conflict of the ``kubernetes`` section, which is optional on a cluster."""
     if stack.target not in CLUSTERS:
         if stack.kubernetes is not None:
             yield (
                 ("kubernetes",),
-                f"is read with target: kubernetes or gke only, not {stack.target}; remove it",
+                f"applies to target: kubernetes or gke only, not {stack.target}; remove it",
             )
         return
     label = device.gke.accelerator if device.gke else None
@@ -40,7 +38,7 @@ def own_llama(stack: Stack) -> bool:
     return stack.target in CLUSTERS and stack.engine.kind == "openai" and not stack.engine.url
 
 
-def _replicas(kubernetes: Kubernetes) -> Iterator[Finding]:
+def _replicas(kubernetes: Kubernetes) -> Iterator[Conflict]:
     gateway = kubernetes.gateway
     if gateway.max_replicas < gateway.replicas:
         yield (
@@ -49,30 +47,33 @@ def _replicas(kubernetes: Kubernetes) -> Iterator[Finding]:
         )
 
 
-def _store(stack: Stack, kubernetes: Kubernetes, device: AcceleratorFacts) -> Iterator[Finding]:
+def _store(stack: Stack, kubernetes: Kubernetes, device: AcceleratorFacts) -> Iterator[Conflict]:
     store, where = kubernetes.store, ("kubernetes", "store")
     if store.kind == "host_path" and store.path is None:
-        yield (*where, "path"), "is needed with kind: host_path, e.g. /var/lib/ai-assist"
+        yield (*where, "path"), "is required with kind: host_path, e.g. /var/lib/ai-assist"
     if store.kind == "pvc" and store.path is not None:
-        yield (*where, "path"), "is read with kind: host_path only; remove it, or set kind: host_path"
+        yield (*where, "path"), "applies to kind: host_path only; remove it, or set kind: host_path"
     if store.kind == "host_path" and kubernetes.shared_cluster:
-        yield (*where, "kind"), "host_path needs a PersistentVolume, which a shared cluster refuses; set pvc"
+        yield (
+            (*where, "kind"),
+            "host_path needs a PersistentVolume, which a shared cluster does not allow; set pvc",
+        )
     once = store.access_mode == "ReadWriteOnce"
     if once and stack.target == "gke":
         yield (
             (*where, "access_mode"),
-            "ReadWriteOnce would keep gateway, loader and GPU on one node, and the pools are several; set"
+            "ReadWriteOnce keeps gateway, loader and GPU on one node, but GKE has a pool for each; set"
             " access_mode: ReadWriteMany and storage_class: standard-rwx (Filestore), or leave store out",
         )
     elif once and device.is_gpu and not kubernetes.triton.node_selector:
         yield (
             ("kubernetes", "triton", "node_selector"),
-            "is needed with a ReadWriteOnce store: the gateway could start on a node without GPUs and hold"
+            "is required with a ReadWriteOnce store: the gateway could start on a node without GPUs and keep"
             " the volume there; select the GPU nodes, or set store.access_mode: ReadWriteMany",
         )
 
 
-def _surge(kubernetes: Kubernetes, device: AcceleratorFacts) -> Iterator[Finding]:
+def _surge(kubernetes: Kubernetes, device: AcceleratorFacts) -> Iterator[Conflict]:
     if kubernetes.triton.spare_gpus and not device.is_gpu:
         yield (
             ("kubernetes", "triton", "spare_gpus"),
@@ -80,47 +81,50 @@ def _surge(kubernetes: Kubernetes, device: AcceleratorFacts) -> Iterator[Finding
         )
 
 
-def _engine(stack: Stack) -> Iterator[Finding]:
+def _engine(stack: Stack) -> Iterator[Conflict]:
     if stack.engine.kind == "openai" and stack.kubernetes and "triton" in stack.kubernetes.model_fields_set:
-        yield ("kubernetes", "triton"), "is read with engine.kind: triton only; remove it"
+        yield ("kubernetes", "triton"), "applies to engine.kind: triton only; remove it"
 
 
-def _llama(stack: Stack, model: ModelFacts, device: AcceleratorFacts, runtime: str) -> Iterator[Finding]:
+def _llama(stack: Stack, model: ModelFacts, device: AcceleratorFacts, runtime: str) -> Iterator[Conflict]:
     if not own_llama(stack):
         if stack.kubernetes and stack.kubernetes.llama:
             yield (
                 ("kubernetes", "llama"),
-                "is read with engine.kind: openai and no engine.url only; remove it",
+                "applies to engine.kind: openai without engine.url only; remove it",
             )
         return
     if runtime != "llama_cpp":
         yield (
             ("runtime",),
-            f"{runtime} is Triton's, and without engine.url the engine openai is llama.cpp's server; set"
-            " runtime: llama_cpp, or engine.url of a server that you run",
+            f"{runtime} runs in Triton only, but the engine openai without engine.url is llama.cpp's server;"
+            " set runtime: llama_cpp, or engine.url of a server that you run",
         )
     elif model.format != "gguf":
-        # Our converter names tokens by their numbers, which are what Triton is asked and answers.
+        # Our converter names tokens by their ids, because Triton exchanges ids with the gateway.
         yield (
             ("model",),
-            f"{stack.model} has no GGUF file with the words of its tokens, so llama.cpp's own server would"
-            " answer numbers; choose a model whose format is gguf, or engine.kind: triton",
+            f"{stack.model} has no GGUF file with the texts of its tokens, so llama.cpp's own server would"
+            " return token numbers; choose a model whose format is gguf, or engine.kind: triton",
         )
     if device.is_gpu:
         yield (
             ("accelerator", "kind"),
-            "llama.cpp's server of our image computes on CPUs; set kind: cpu, or engine.url of a GPU server",
+            "the llama.cpp server of our image uses CPUs only; set kind: cpu, or engine.url of a GPU server",
         )
 
 
-def _binding(stack: Stack) -> Iterator[Finding]:
+def _binding(stack: Stack) -> Iterator[Conflict]:
     if stack.auth.mode == "none":
         yield (
             ("auth", "mode"),
-            "none would let every pod of the cluster use the service; set keys or gitlab",
+            "none lets every pod of the cluster use the service; set keys or gitlab",
         )
     loopback = {"127.0.0.1", "::1", "localhost"}
     for part in ("gateway", "triton"):
         section = getattr(stack, part)
         if "host" in section.model_fields_set and section.host in loopback:
-            yield (part, "host"), f"{section.host} is a pod's own; leave it out on a cluster"
+            yield (
+                (part, "host"),
+                f"{section.host} is reachable from within the pod only; leave it out on a cluster",
+            )

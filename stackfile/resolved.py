@@ -1,4 +1,4 @@
-"""The Service document: a stack resolved with the catalogue, complete, with nothing left to default.
+"""The resolved stack: complete, with nothing left to default.
 
 Pulumi, Ansible and the manifests all start from this one document, so they cannot disagree.
 """
@@ -8,19 +8,28 @@ from typing import Literal
 from stackfile.catalogue import DeviceFacts, ModelFacts, Runtime
 from stackfile.gke import Gke
 from stackfile.hosts import Hosts
-from stackfile.jobs import Jobs
+from stackfile.jobs import JobsSection
 from stackfile.kubernetes import Kubernetes
-from stackfile.stack import Auth, Cache, Engine, Gateway, Limits, Serving, Target, Triton
+from stackfile.stack import (
+    AuthSection,
+    CacheSection,
+    EngineSection,
+    GatewaySection,
+    LimitsSection,
+    ServingSection,
+    Target,
+    TritonSection,
+)
 from stackfile.validation import Strict
 
 
-class Model(ModelFacts):
+class ResolvedModel(ModelFacts):
     """The model to serve: its catalogue facts and the id that names it in the store and on the wire."""
 
     id: str
 
 
-class Accelerator(DeviceFacts):
+class ResolvedAccelerator(DeviceFacts):
     """The accelerator to run on, ``count`` devices a node. ``split`` is ``none`` for a single device."""
 
     kind: str
@@ -29,28 +38,28 @@ class Accelerator(DeviceFacts):
 
 
 class ResolvedStack(Strict):
-    """Everything a target needs to run one deployment, but for secrets, which never enter it."""
+    """Everything that a target needs to run one deployment, except secrets, which no stack contains."""
 
     name: str
     target: Target
-    model: Model
+    model: ResolvedModel
     runtime: Runtime
     precision: str
     context_length: int
-    accelerator: Accelerator
-    engine: Engine
-    serving: Serving
-    triton: Triton
-    gateway: Gateway
-    limits: Limits
-    auth: Auth
-    cache: Cache
-    jobs: Jobs
+    accelerator: ResolvedAccelerator
+    engine: EngineSection
+    serving: ServingSection
+    triton: TritonSection
+    gateway: GatewaySection
+    limits: LimitsSection
+    auth: AuthSection
+    cache: CacheSection
+    jobs: JobsSection
     kubernetes: Kubernetes | None
     gke: Gke | None
     hosts: Hosts | None
 
     @property
     def variant(self) -> str:
-        """Name the converted model's directory suffix in the store, e.g. ``ctranslate2-int8``."""
+        """The converted model's directory suffix in the store, e.g. ``ctranslate2-int8``."""
         return f"{self.runtime}-{self.precision}"

@@ -1,48 +1,25 @@
-"""Which runtime and precision serve a model, where the stack says ``auto``: chosen by measurement.
+"""Selects the runtime and precision of a model where the stack says ``auto``, by measurement.
 
-The measurements are facts of an accelerator (``catalogue/accelerators.yaml``). Standard library only: the
-stack's reader asks this on machines without any runtime.
+The measurements are facts of an accelerator (``catalogue/accelerators.yaml``). No runtime is imported: a
+stack is also resolved on machines where none is installed.
 """
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
 
-# What serving.convert turns into a runtime's format; CTranslate2 reads every architecture of the catalogue.
+from stackfile.catalogue import Measurement
+
+# The architectures that serving.convert converts for a runtime; CTranslate2 takes every one of the catalogue.
 ARCHITECTURES = {
     "llama_cpp": frozenset({"codegen", "gptj"}),
     "onnxruntime": frozenset({"codegen", "gptj"}),
 }
 
 
-class Measurement(Protocol):
-    """How fast one runtime was with a model of ``parameters`` weights."""
-
-    @property
-    def parameters(self) -> int:
-        """The size of the model."""
-        ...
-
-    @property
-    def runtime(self) -> str:
-        """A name of ``serving.backend.runtimes``."""
-        ...
-
-    @property
-    def precision(self) -> str:
-        """A name of ``serving.convert.PRECISIONS``."""
-        ...
-
-    @property
-    def one_stream(self) -> float:
-        """Tokens per second of one client: an editor waits for one stream, so that decides."""
-        ...
-
-
 def converts(runtime: str, architecture: str) -> bool:
-    """Say whether safetensors of this architecture can be turned into what ``runtime`` reads."""
-    known = ARCHITECTURES.get(runtime)
-    return known is None or architecture in known
+    """Return whether safetensors of this architecture can be converted to the format of ``runtime``."""
+    architectures = ARCHITECTURES.get(runtime)
+    return architectures is None or architecture in architectures
 
 
 def runtime(
@@ -53,9 +30,9 @@ def runtime(
 ) -> tuple[str, str]:
     """Return ``(runtime, precision)`` for a safetensors model with ``parameters`` weights.
 
-    ``precisions`` are what the accelerator offers CTranslate2, best first, and ``measured`` what was found on
-    it. The fastest runtime of the measured size that is nearest (in proportion) wins; an accelerator that
-    was never measured gets CTranslate2 in its best precision.
+    ``precisions`` are CTranslate2's on the accelerator, best first, and ``measured`` the measurements there.
+    The fastest runtime at one stream, at the nearest measured size (by ratio), is selected: an editor waits
+    for one stream. Without measurements the result is CTranslate2 in its best precision.
     """
     usable = [each for each in measured if converts(each.runtime, architecture)]
     if not usable:

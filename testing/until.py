@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 
-def until(reached: Callable[[], object], within_s: float = 30, pause_s: float = 0.05) -> None:
+def until(reached: Callable[[], object], within_s: float = 60, pause_s: float = 0.05) -> None:
     """Return once ``reached`` is true; fail the test after ``within_s`` seconds."""
     end = time.monotonic() + within_s
     while not reached():

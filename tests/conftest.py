@@ -20,7 +20,7 @@ sys.dont_write_bytecode = False
 # Engines that `make test-tools` has put into the cache are found by their names, as those on PATH are.
 tools.activate()
 
-pytest_plugins = ["testing.servers.triton"]
+pytest_plugins = ["testing.instruction_sets", "testing.levels", "testing.servers.triton"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,12 +1,13 @@
-"""``assist bundle``: everything a stack needs in one signed archive, for machines that reach no index.
+"""``assist bundle``: everything that a stack needs in one signed archive, for machines without an index.
 
 ::
 
-    manifest.json            what the archive holds, for which stack, platform and lock files
-    manifest.json.minisig    its signature (minisign's format: `minisign -Vm` checks it, too)
+    manifest.json            the list of files, with the stack, platform and lock files they are for
+    manifest.json.minisig    the manifest's signature in minisign's format (`minisign -Vm` can check it)
     wheels/ debs/ models/ images/ plugins/     the files, in the manifest's order and nothing else
 
-A plain tar: wheels, packages, weights and layers are compressed already (zstd saves 0.7 % of a bundle for
-target local), and nothing can swell when it is unpacked. ``manifest``, ``signatures``, ``archive`` and
-``place`` need the standard library alone: they run where nothing is installed yet. The rest builds bundles.
+The archive is a plain tar: wheels, packages, weights and layers are compressed already (zstd saves 0.7 % of a
+bundle for target local), and no file grows when unpacked. ``manifest``, ``signatures``, ``archive``,
+``install`` and ``paths`` need the standard library only: they run where nothing is installed yet. The other
+modules build bundles.
 """

@@ -1,4 +1,4 @@
-"""``python3 -m assist.bundle``: verify and install where nothing is installed yet, with Python alone."""
+"""``python3 -m assist.bundle``: verify and install bundles with nothing but Python."""
 
 import argparse
 import json
@@ -8,13 +8,13 @@ from pathlib import Path
 
 from assist.bundle import archive, install, signatures
 from assist.bundle.errors import BundleError
-from assist.bundle.manifest import Manifest
+from assist.bundle.manifest import BundleManifest
 from assist.bundle.paths import BundlePaths
 from assist.paths import Paths
 
 
 class Percent:
-    """Progress on a terminal, one line; on anything else none."""
+    """Progress as one line on a terminal; silent elsewhere."""
 
     def __init__(self, total: int) -> None:
         self._total, self._done, self._shown = max(total, 1), 0, -1
@@ -33,14 +33,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python3 -m assist.bundle", description=__doc__)
     parser.add_argument("command", choices=("verify", "install"))
     parser.add_argument("archive", type=Path, help="the bundle")
-    parser.add_argument(
-        "--key", type=Path, required=True, help="public key (.pub) of whoever built the bundle"
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON, for a program to read")
+    parser.add_argument("--key", type=Path, required=True, help="public key (.pub) of the bundle's builder")
+    parser.add_argument("--json", action="store_true", help="print JSON for programs")
     return parser
 
 
-def _run(arguments: argparse.Namespace) -> Manifest:
+def _run(arguments: argparse.Namespace) -> BundleManifest:
     key = signatures.read_public(arguments.key)
     size = archive.manifest_of(arguments.archive, key).size
     if arguments.command == "verify":
@@ -48,8 +46,8 @@ def _run(arguments: argparse.Namespace) -> Manifest:
     return install.install(arguments.archive, key, BundlePaths.of(Paths()), Percent(2 * size))
 
 
-def summary(manifest: Manifest, done: str) -> dict[str, object]:
-    """Return what a program reads."""
+def summary(manifest: BundleManifest, done: str) -> dict[str, object]:
+    """Return the result as plain data for JSON."""
     facts = {
         name: getattr(manifest, name) for name in ("stack", "target", "python", "machine", "release", "model")
     }
@@ -63,7 +61,7 @@ def summary(manifest: Manifest, done: str) -> dict[str, object]:
 
 
 def main() -> int:
-    """Return 0 when it is done, 1 when it is refused, 2 when it was asked wrongly."""
+    """Return 0 on success, 1 when the bundle is refused; argparse exits with 2 for wrong arguments."""
     os.umask(0o022)
     arguments = _parser().parse_args()
     try:
@@ -72,9 +70,9 @@ def main() -> int:
         sys.stderr.write(f"{error}\n")
         return 1
     done = "verified" if arguments.command == "verify" else "installed"
-    told = summary(manifest, done)
+    result = summary(manifest, done)
     text = f"{done}: stack {manifest.stack}, {len(manifest.files)} files, {manifest.size / 2**20:,.1f} MiB"
-    sys.stdout.write((json.dumps(told, indent=1) if arguments.json else text) + "\n")
+    sys.stdout.write((json.dumps(result, indent=1) if arguments.json else text) + "\n")
     return 0
 
 

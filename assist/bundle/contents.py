@@ -1,4 +1,4 @@
-"""What a stack needs, derived from the stack, the lock files and the roles; nothing is typed twice."""
+"""The contents of a stack's bundle, derived from the stack, the lock files and the roles."""
 
 import sys
 from dataclasses import dataclass
@@ -9,20 +9,20 @@ import yaml
 from assist.bundle import host_packages, packages
 from assist.bundle.errors import BundleError
 from assist.deployment import Deployment
-from assist.preflight import libpython_package
 from stackfile.catalogue import DIRECTORY
 from stackfile.resolved import ResolvedStack
 
 BOOTSTRAP, CONTROL, PIP = "bootstrap.txt", "control.txt", "infra.txt"
-# Each names the virtual environment that it runs in, which is made from the lock file of that name.
+# Each names its virtual environment, which is made from the lock file of that name.
 _PROJECTS = ("Pulumi.yaml", "policies/PulumiPolicy.yaml")
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What must be in the bundle. ``locks`` are names in requirements/, ``sources`` paths in the project.
+    """The contents of a bundle. ``locks`` are names in requirements/, ``sources`` paths in the project.
 
-    ``depends`` says that the packages' dependencies come along, as they are installed and not only unpacked.
+    ``depends``: whether the packages' dependencies are included, because the packages are installed, not
+    only unpacked.
     """
 
     locks: tuple[str, ...]
@@ -34,23 +34,23 @@ class Contents:
     sources: tuple[str, ...]
 
 
-def wanted(deployment: Deployment) -> Contents:
-    """Return what ``deployment`` needs where nothing can be downloaded. Raises BundleError for target gke."""
-    service, source = deployment.service, deployment.layout.source
-    if service.target == "gke":
+def of(deployment: Deployment) -> Contents:
+    """Return what ``deployment`` needs without a network. Raises BundleError for target gke."""
+    stack, source = deployment.stack, deployment.layout.source
+    if stack.target == "gke":
         raise BundleError(
-            f"stack {service.name} is for GKE, which is reached over Google's APIs. For a cluster that is cut"
-            " off, write a stack with target: kubernetes."
+            f"stack {stack.name} is for GKE, which needs Google's APIs. For an air-gapped cluster, write a"
+            " stack with target: kubernetes."
         )
-    clusters = service.target == "kubernetes"
+    clusters = stack.target == "kubernetes"
     environments = _of_projects(source) if clusters else _of_machines(deployment)
     locks = tuple(dict.fromkeys([BOOTSTRAP, CONTROL, *environments]))
     return Contents(
         locks=locks,
-        model=service.model.id if deployment.needs_triton else "",
+        model=stack.model.id if deployment.needs_triton else "",
         packages=_packages(deployment),
-        depends=service.target == "hosts",
-        images=images(service) if clusters else (),
+        depends=stack.target == "hosts",
+        images=images(stack) if clusters else (),
         plugins=clusters,
         sources=(*(f"requirements/{lock}" for lock in locks), _path(DIRECTORY / "models.yaml", source)),
     )
@@ -61,28 +61,26 @@ def _of_machines(deployment: Deployment) -> list[str]:
 
 
 def _of_projects(source: Path) -> list[str]:
-    found = []
+    locks = []
     for name in _PROJECTS:
         options = yaml.safe_load((source / name).read_text(encoding="utf-8"))["runtime"]["options"]
-        found.append(f"{Path(options['virtualenv']).name}.txt")
-    return found
+        locks.append(f"{Path(options['virtualenv']).name}.txt")
+    return locks
 
 
 def _packages(deployment: Deployment) -> tuple[str, ...]:
-    if deployment.service.target == "hosts":
-        return host_packages.wanted(
-            deployment.service, deployment.layout.source / "ansible", packages.release()
-        )
-    local = deployment.service.target == "local" and deployment.needs_triton
-    return (libpython_package(sys.version_info),) if local else ()
+    if deployment.stack.target == "hosts":
+        return host_packages.of(deployment.stack, deployment.layout.source / "ansible", packages.release())
+    local = deployment.stack.target == "local" and deployment.needs_triton
+    return (packages.libpython_package(sys.version_info),) if local else ()
 
 
-def images(service: ResolvedStack) -> tuple[str, ...]:
-    """Return the container images that the service's objects name on a cluster."""
-    if service.kubernetes is None:
+def images(stack: ResolvedStack) -> tuple[str, ...]:
+    """Return the container images of the stack's objects on a cluster."""
+    if stack.kubernetes is None:
         return ()
-    named = service.kubernetes.images.model_dump()
-    unused = set() if service.cache.kind == "redis" else {"redis"}
+    named = stack.kubernetes.images.model_dump()
+    unused = set() if stack.cache.kind == "redis" else {"redis"}
     return tuple(sorted({str(image) for part, image in named.items() if part not in unused}))
 
 

@@ -1,7 +1,7 @@
-"""Ed25519 signatures (RFC 8032), checked by OpenSSL: that of ``cryptography``, else Python's own.
+"""Ed25519 signatures (RFC 8032), checked by OpenSSL: that of ``cryptography``, else the system's.
 
-A bundle is verified before anything is installed, so on an air-gapped machine there is no ``cryptography``
-yet; but Debian's python3 depends on libcrypto (its manual: EVP_PKEY_new, EVP_DigestVerify).
+A bundle is verified before anything is installed, so an air-gapped machine does not have ``cryptography``
+yet; but Debian's python3 depends on libcrypto (manual pages EVP_PKEY_new, EVP_DigestVerify).
 """
 
 import ctypes
@@ -13,9 +13,9 @@ _LIBRARIES = ("libcrypto.so.3", "libcrypto.so.1.1")
 
 
 def is_valid(public: bytes, signature: bytes, message: bytes) -> bool:
-    """Say whether ``signature`` (64 bytes) of ``message`` is by the holder of ``public`` (32 bytes).
+    """Return whether ``signature`` (64 bytes) is ``message``'s by the holder of ``public`` (32 bytes).
 
-    Raises BundleError where no library can tell.
+    Raises BundleError where no library can check signatures.
     """
     try:
         return _by_cryptography(public, signature, message)
@@ -35,7 +35,7 @@ def _by_cryptography(public: bytes, signature: bytes, message: bytes) -> bool:
 
 
 def by_libcrypto(public: bytes, signature: bytes, message: bytes) -> bool:
-    """Ask the system's OpenSSL. Raises BundleError where there is none."""
+    """Return the same, from the system's OpenSSL. Raises BundleError where there is none."""
     library = _libcrypto()
     key = library.EVP_PKEY_new_raw_public_key(_ED25519, None, public, ctypes.c_size_t(len(public)))
     context = library.EVP_MD_CTX_new()
@@ -66,5 +66,5 @@ def _libcrypto() -> ctypes.CDLL:
         ]  # fmt: skip
         return library
     raise BundleError(
-        "no OpenSSL was found to check the signature with. Remedy: sudo apt-get install libssl3"
+        "checking the signature needs OpenSSL, which was not found. Remedy: sudo apt-get install libssl3"
     )

@@ -1,5 +1,5 @@
-"""What stops a bundle."""
+"""The error of this package."""
 
 
 class BundleError(Exception):
-    """A bundle that is refused or can't be made; the message names the remedy."""
+    """A bundle was refused or can't be built; the message names the remedy."""

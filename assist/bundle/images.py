@@ -1,6 +1,6 @@
-"""Container images, out of the local storage of buildah, in one OCI layout: shared layers are there once.
+"""Container images from buildah's local storage, in one OCI layout, which holds shared layers once.
 
-`skopeo copy oci:images:NAME docker://REGISTRY/NAME` brings one into the registry of a cut-off cluster.
+`skopeo copy oci:images:NAME docker://REGISTRY/NAME` copies an image to the registry of an air-gapped cluster.
 """
 
 import json
@@ -14,9 +14,9 @@ _REFERENCE = "org.opencontainers.image.ref.name"
 
 
 def gather(names: tuple[str, ...], target: Path) -> tuple[dict[str, Path], list[str]]:
-    """Return the files by their path in the bundle, and what is missing with its remedy.
+    """Return the files by their path in the bundle, and the missing images with remedies.
 
-    ``images/images.json`` lists every image with its digest, ``null`` where it is not included.
+    ``images/images.json`` lists every image with its digest, ``null`` for a missing one.
     """
     if not names:
         return {}, []
@@ -32,7 +32,7 @@ def gather(names: tuple[str, ...], target: Path) -> tuple[dict[str, Path], list[
 
 
 def _push(name: str, layout: Path) -> str:
-    """Copy an image of the local storage; return why that is not possible, empty when it was."""
+    """Copy an image from the local storage; return the reason of a failure, or an empty string."""
     if shutil.which("buildah") is None:
         return "buildah is missing; sudo apt-get install buildah, then: images/build"
     command = ["buildah", "push", "--quiet", name, f"oci:{layout}:{name}"]

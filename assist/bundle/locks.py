@@ -1,4 +1,4 @@
-"""What a lock file asks for: every requirement with the checksums that are allowed for it."""
+"""The requirements of lock files, each with its allowed checksums."""
 
 import re
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 
 @dataclass(frozen=True)
 class Locked:
-    """One package at one version; ``text`` is the lock file's own, checksums and all."""
+    """One package at one version; ``text`` is the lock file's entry, including the checksums."""
 
     name: str
     version: str
@@ -22,16 +22,16 @@ class Locked:
 
 
 def read(files: Iterable[Path]) -> list[Locked]:
-    """Return what this interpreter would install from ``files``, each version once, in order of names."""
-    found: dict[tuple[str, str], Locked] = {}
+    """Return what this interpreter would install from ``files``, each version once, sorted by name."""
+    locked: dict[tuple[str, str], Locked] = {}
     for file in files:
         for text in _blocks(file.read_text(encoding="utf-8")):
             requirement = Requirement(text.partition("--hash")[0].replace("\\\n", " ").strip())
             if requirement.marker is None or requirement.marker.evaluate():
                 version = str(requirement.specifier).removeprefix("==")
                 name = canonicalize_name(requirement.name)
-                found[name, version] = Locked(name, version, frozenset(_HASH.findall(text)), text)
-    return [found[key] for key in sorted(found)]
+                locked[name, version] = Locked(name, version, frozenset(_HASH.findall(text)), text)
+    return [locked[key] for key in sorted(locked)]
 
 
 def _blocks(text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The manifest of a bundle: every file with size and checksum, and what the bundle was made for."""
+"""The manifest of a bundle: every file with size and checksum, and the purpose of the bundle."""
 
 import json
 import re
@@ -14,7 +14,7 @@ SIGNATURE = "manifest.json.minisig"
 FOLDERS = ("debs", "images", "models", "plugins", "wheels")
 FORMAT = 1
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_AGAIN = "Take a bundle that this version of the project has made."
+_AGAIN = "Use a bundle that this version of the project has built."
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -27,12 +27,12 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """What a bundle holds and where it fits.
+class BundleManifest:
+    """The contents of a bundle and the machines that it fits.
 
     ``python`` is a version such as 3.11, ``machine`` and ``glibc`` what the wheels need (empty: any),
     ``release`` the Debian release of the packages (empty: none). ``sources`` are checksums of the files
-    that the list was derived from, ``missing`` what was named but could not be had.
+    that determined the contents, ``missing`` describes the parts that were left out.
     """
 
     stack: str
@@ -64,34 +64,34 @@ class Manifest:
         return json.dumps(document, indent=1, sort_keys=True).encode() + b"\n"
 
 
-def parse(text: bytes) -> Manifest:
-    """Read and check a manifest. Raises BundleError for another format, unsafe names and wrong types."""
+def parse(text: bytes) -> BundleManifest:
+    """Parse and check a manifest. Raises BundleError for another format, unsafe names and wrong types."""
     try:
         document: dict[str, Any] = json.loads(text)
         if document.pop("format") != FORMAT:
             raise BundleError(f"the bundle's format is not {FORMAT}. {_AGAIN}")
         files = tuple(Entry(**entry) for entry in document.pop("files"))
         missing = tuple(document.pop("missing"))
-        manifest = Manifest(**document, missing=missing, files=files)
+        manifest = BundleManifest(**document, missing=missing, files=files)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BundleError(f"the bundle's manifest can't be read ({error}). {_AGAIN}") from error
     check(manifest)
     return manifest
 
 
-def check(manifest: Manifest) -> None:
-    """Refuse names that could leave their folder or mean two files, and facts of the wrong type."""
+def check(manifest: BundleManifest) -> None:
+    """Raise BundleError for names that could leave their folder or clash, and for values of a wrong type."""
     for entry in manifest.files:
         whole = isinstance(entry.size, int) and not isinstance(entry.size, bool) and entry.size >= 0
         if not (isinstance(entry.path, str) and whole and _SHA256.fullmatch(str(entry.sha256))):
             raise BundleError(f"the bundle's manifest has a bad entry: {str(entry)[:120]}. {_AGAIN}")
         if entry.path.partition("/")[0] not in FOLDERS or "/" not in entry.path:
             raise BundleError(
-                f"the bundle's file {entry.path[:80]!r} is in none of {', '.join(FOLDERS)}. {_AGAIN}"
+                f"the bundle's file {entry.path[:80]!r} is outside {', '.join(FOLDERS)}. {_AGAIN}"
             )
     try:
         path_rules.check_names(entry.path for entry in manifest.files)
     except PlanError as error:
         raise BundleError(f"the bundle is refused: {error}") from error
     if list(manifest.files) != sorted(manifest.files):
-        raise BundleError(f"the bundle's manifest is not in order of its paths. {_AGAIN}")
+        raise BundleError(f"the bundle's manifest is not sorted by path. {_AGAIN}")

@@ -1,7 +1,7 @@
-"""Debian packages: which ones hosts need, and how they come out of apt, checked by apt's own signatures.
+"""Debian packages, downloaded with apt, which checks the archive's signatures.
 
-What is gathered is a flat repository (sources.list(5)): its index is made of apt's records, so a host
-installs from it with apt, dependencies and all. The bundle's signature stands in for the repository's.
+The result is a flat repository (sources.list(5)): its index consists of apt's records, so a host installs
+from it with apt, dependencies included. The bundle's signature replaces the repository's.
 """
 
 import re
@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 from assist.bundle.errors import BundleError
@@ -16,10 +17,16 @@ from assist.bundle.errors import BundleError
 _UPDATE = "Remedy: sudo apt-get update, on a machine of the hosts' Debian release"
 
 
+def libpython_package(version: tuple[Any, ...]) -> str:
+    """Return the Debian package of the library that Triton's backend embeds; Debian's python3 lacks it."""
+    return "libpython{}.{}".format(*version)
+
+
 def gather(names: tuple[str, ...], target: Path, *, depends: bool) -> dict[str, Path]:
     """Download the packages into ``target``, and return the files by their path in the bundle.
 
-    With ``depends`` all that they need on an empty Debian comes along, and an index. Raises BundleError.
+    With ``depends``, the result includes their dependencies on an empty Debian, and an index. Raises
+    BundleError.
     """
     if not names:
         return {}
@@ -41,7 +48,7 @@ def release() -> str:
 
 
 def _closure(names: tuple[str, ...]) -> list[str]:
-    """Return name=version of all that an empty Debian would install for ``names``."""
+    """Return name=version of every package that an empty Debian would install for ``names``."""
     with tempfile.TemporaryDirectory(prefix="assist-") as work:
         status = Path(work) / "status"
         status.touch()
@@ -49,26 +56,26 @@ def _closure(names: tuple[str, ...]) -> list[str]:
         planned = _apt(
             ["install", "-qq", "--print-uris", "--no-install-recommends", *options, *names], Path(work)
         )
-    found = []
+    versions = []
     for line in planned.splitlines():
         if line.startswith("'"):
             name, version, _ = unquote(line.split()[1]).split("_")
-            found.append(f"{name}={version}")
-    return sorted(found)
+            versions.append(f"{name}={version}")
+    return sorted(versions)
 
 
 def _records(versions: list[str]) -> Iterator[str]:
-    """Yield apt's record of each package, with the name that its file has here."""
+    """Yield apt's record of each package, with the name of its file in the bundle."""
     shown = _run(["apt-cache", "show", *versions], Path.cwd())
     seen = set()
     for record in sorted(shown.split("\n\n")):
         fields = dict(
             line.split(": ", 1) for line in record.splitlines() if re.match(r"^[A-Z][\w-]*: ", line)
         )
-        known = (fields.get("Package"), fields.get("Version"))
-        if "Filename" in fields and known not in seen:
-            seen.add(known)
-            name = f"{known[0]}_{str(known[1]).replace(':', '.')}_{fields['Architecture']}.deb"
+        package = (fields.get("Package"), fields.get("Version"))
+        if "Filename" in fields and package not in seen:
+            seen.add(package)
+            name = f"{package[0]}_{str(package[1]).replace(':', '.')}_{fields['Architecture']}.deb"
             yield (
                 re.sub(r"^Filename: .*$", f"Filename: ./{name}", record.strip(), flags=re.MULTILINE) + "\n\n"
             )
@@ -83,7 +90,7 @@ def _run(command: list[str], folder: Path) -> str:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=600)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise BundleError(
-            f"{command[0]} could not be run ({error}); packages come out of apt. {_UPDATE}"
+            f"{command[0]} could not be run ({error}); bundles take packages from apt. {_UPDATE}"
         ) from error
     if done.returncode:
         raise BundleError(f"{' '.join(command[:2])} failed: {done.stderr.strip()}. {_UPDATE}")

@@ -1,4 +1,4 @@
-"""Where a bundle in place is, and whether it is the right one: what other commands ask; quick to import."""
+"""The installed bundle's paths, and whether the bundle fits the clone. Quick to import."""
 
 import hashlib
 from dataclasses import dataclass
@@ -13,23 +13,23 @@ LINK = "bundle"
 
 @dataclass(frozen=True)
 class BundlePaths:
-    """The clone (``source``) that a bundle is for, and its folder ``home`` of what is made."""
+    """The clone (``source``) of a bundle, and the folder ``home`` that contains the installed bundle."""
 
     source: Path
     home: Path
 
     @classmethod
     def of(cls, layout: Paths) -> "BundlePaths":
-        """Return the place of a clone."""
+        """Return the paths of a clone."""
         return cls(layout.source, layout.home)
 
     @property
     def link(self) -> Path:
-        """What names the bundle in place."""
+        """The symbolic link to the installed bundle."""
         return self.home / LINK
 
     def covers(self, locks: list[str]) -> bool:
-        """Say whether the bundle in place was made for these lock files of requirements/ as they are now."""
+        """Return whether the installed bundle has these lock files of requirements/ as they are now."""
         try:
             manifest = manifests.parse((self.link / manifests.NAME).read_bytes())
         except (OSError, BundleError):

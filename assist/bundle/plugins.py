@@ -1,4 +1,4 @@
-"""Pulumi's provider plugins: the installed SDKs say which, the local plugin cache has them."""
+"""Pulumi's provider plugins: named by the SDKs' wheels, taken from the local plugin cache."""
 
 import gzip
 import json
@@ -26,7 +26,7 @@ class Plugin:
 
 
 def named_by(wheels: Iterable[Path]) -> Iterator[Plugin]:
-    """Yield the plugin of every SDK among ``wheels``, out of the pulumi-plugin.json that each brings."""
+    """Yield the plugin of every SDK among ``wheels``, from the SDK's pulumi-plugin.json."""
     for wheel in sorted(wheels):
         with zipfile.ZipFile(wheel) as archive:
             for name in archive.namelist():
@@ -37,17 +37,17 @@ def named_by(wheels: Iterable[Path]) -> Iterator[Plugin]:
 
 
 def gather(plugins: Iterable[Plugin], target: Path) -> tuple[dict[str, Path], list[str]]:
-    """Return an archive of each plugin for `pulumi plugin install --file`, and what is missing."""
-    found, missing = {}, []
+    """Return an archive of each plugin for `pulumi plugin install --file`, and the missing ones."""
+    archives, missing = {}, []
     for plugin in plugins:
         if program := _program(plugin):
             file = target / f"{plugin.program}-v{plugin.version}-{_PLATFORM}.tar.gz"
             _pack(program, file)
-            found[f"plugins/{file.name}"] = file
+            archives[f"plugins/{file.name}"] = file
         else:
             remedy = f"pulumi plugin install resource {plugin.name} {plugin.version}"
             missing.append(f"plugin {plugin.name} {plugin.version}: not on this machine; {remedy}")
-    return found, missing
+    return archives, missing
 
 
 def _program(plugin: Plugin) -> Path | None:
@@ -57,7 +57,7 @@ def _program(plugin: Plugin) -> Path | None:
 
 
 def _pack(program: Path, file: Path) -> None:
-    """Write a tar.gz that depends on the program's bytes alone."""
+    """Write a tar.gz that depends only on the program's bytes."""
     member = tarfile.TarInfo(program.name)
     member.size, member.mode = program.stat().st_size, 0o755
     with (

@@ -1,6 +1,6 @@
 """Signatures and public keys in minisign's format (jedisct1.github.io/minisign, "Signature format").
 
-So an auditor can check a manifest with a tool that is not ours: ``minisign -Vm manifest.json -p KEY.pub``.
+An auditor can check a manifest with an independent tool: ``minisign -Vm manifest.json -p KEY.pub``.
 """
 
 import base64
@@ -17,7 +17,7 @@ _UNTRUSTED, _TRUSTED = "untrusted comment: ", "trusted comment: "
 
 @dataclass(frozen=True)
 class PublicKey:
-    """A public key of 32 bytes. Ours have an id derived from it, so a private key alone is enough to sign."""
+    """A public key of 32 bytes. We derive the id from the key, so signing needs only the private key."""
 
     key: bytes
     id: bytes
@@ -45,20 +45,20 @@ def read_public(file: Path) -> PublicKey:
         data = base64.b64decode(lines[1] if lines[0].startswith(_UNTRUSTED) else lines[0], validate=True)
     except OSError as error:
         raise BundleError(
-            f"the public key {file} can't be read ({error.strerror}). Name it with --key; whoever built the"
-            " bundle has it, beside the private key."
+            f"the public key {file} can't be read ({error.strerror}). Name the file with --key; the"
+            " bundle's builder has it, beside the private key."
         ) from error
     except (ValueError, IndexError) as error:
-        raise BundleError(f"{file} is no public key ({error}); `assist bundle key` makes one.") from error
+        raise BundleError(f"{file} is not a public key ({error}); make a key: assist bundle key") from error
     if len(data) != 42 or data[:2] != _KEY:
         raise BundleError(
-            f"{file} is no Ed25519 public key; `assist bundle key` makes one, and so does minisign."
+            f"{file} is not an Ed25519 public key; make a key: assist bundle key, or minisign -G"
         )
     return PublicKey(data[10:], data[2:10])
 
 
 def digest(message: bytes) -> bytes:
-    """Return what is signed in place of ``message``."""
+    """Return the digest that is signed in place of ``message``."""
     return hashlib.blake2b(message).digest()
 
 
@@ -74,7 +74,7 @@ def write(key: PublicKey, signature: bytes, comment: str, over_comment: bytes) -
 
 
 def check(text: bytes, message: bytes, key: PublicKey) -> None:
-    """Refuse a message that ``key`` has not signed. Raises BundleError."""
+    """Raise BundleError unless ``text`` is a signature of ``message`` by ``key``."""
     try:
         first, data, trusted, over_comment = text.decode().splitlines()
         raw, second = (base64.b64decode(line, validate=True) for line in (data, over_comment))
@@ -83,15 +83,17 @@ def check(text: bytes, message: bytes, key: PublicKey) -> None:
     marked = first.startswith(_UNTRUSTED) and trusted.startswith(_TRUSTED) and len(raw) == 74
     if not marked or raw[:2] != _PREHASHED:
         raise BundleError(
-            "the bundle's signature is of another kind; build the bundle with `assist bundle build`."
+            "the bundle's signature has another format; build the bundle with `assist bundle build`."
         )
     signer, signature = raw[2:10], raw[10:]
     if signer != key.id:
         raise BundleError(
-            f"the bundle is signed by key {signer[::-1].hex().upper()}, not by {key.name}. Use its .pub"
-            " file if you trust it; otherwise ask whoever built the bundle."
+            f"the bundle is signed by key {signer[::-1].hex().upper()}, not by {key.name}. Use that key's"
+            " .pub file if you trust the key; otherwise ask the bundle's builder."
         )
     comment = trusted.removeprefix(_TRUSTED).encode()
     signed = ed25519.is_valid(key.key, signature, digest(message))
     if not (signed and ed25519.is_valid(key.key, second, signature + comment)):
-        raise BundleError("the signature is wrong: the bundle was altered after signing. Get it again.")
+        raise BundleError(
+            "the signature is wrong: the bundle was altered after signing. Copy the bundle again."
+        )

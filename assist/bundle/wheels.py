@@ -1,4 +1,4 @@
-"""Wheels: downloaded by pip with the user's own settings, and kept, so that a second build asks nobody."""
+"""Wheels: downloaded by pip with the user's settings, and cached, so that a second build needs no network."""
 
 import os
 import platform
@@ -19,42 +19,42 @@ from assist.paths import Paths
 
 
 def cache() -> Path:
-    """Return where downloaded wheels are kept between builds."""
+    """Return the folder that keeps downloaded wheels between builds."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ai-assist" / "wheels"
 
 
 def gather(locked: Iterable[Locked], layout: Paths, folder: Path) -> dict[str, Path]:
     """Return a wheel for each locked package, by its path in the bundle; pip downloads what ``folder`` lacks.
 
-    Raises BundleError with pip's own words.
+    Raises BundleError with pip's message.
     """
-    wanted = list(locked)
-    found = _kept(wanted, folder)
-    if missing := [package for package in wanted if package not in found]:
+    packages = list(locked)
+    files = _cached(packages, folder)
+    if missing := [package for package in packages if package not in files]:
         _download(missing, layout, folder)
-        found |= _kept(missing, folder)
-    if lacking := [f"{package.name}=={package.version}" for package in wanted if package not in found]:
+        files |= _cached(missing, folder)
+    if lacking := [f"{package.name}=={package.version}" for package in packages if package not in files]:
         raise BundleError(
-            f"no wheel for this platform has a checksum of the lock files: {', '.join(lacking)}"
+            f"no wheel for this platform matches the checksums of the lock files: {', '.join(lacking)}"
         )
-    return {f"wheels/{file.name}": file for file in found.values()}
+    return {f"wheels/{file.name}": file for file in files.values()}
 
 
-def _kept(wanted: list[Locked], folder: Path) -> dict[Locked, Path]:
+def _cached(packages: list[Locked], folder: Path) -> dict[Locked, Path]:
     """Return the files of ``folder`` that fit this interpreter and have a locked checksum."""
     by_name: dict[tuple[str, str], list[Path]] = {}
     for file in sorted(folder.glob("*.whl")):
         by_name.setdefault((canonicalize_name(file.name.split("-")[0]), file.name.split("-")[1]), []).append(
             file
         )
-    found = {}
+    matching = {}
     supported = frozenset(tags.sys_tags())
-    for package in wanted:
+    for package in packages:
         for file in by_name.get((package.name, package.version), []):
             if _tags(file) & supported and checksum(file) in package.sha256:
-                found[package] = file
+                matching[package] = file
                 break
-    return found
+    return matching
 
 
 def _tags(file: Path) -> frozenset[tags.Tag]:
@@ -78,7 +78,7 @@ def _download(missing: list[Locked], layout: Paths, folder: Path) -> None:
 
 
 def _rounds(missing: list[Locked]) -> Iterator[list[Locked]]:
-    """Yield what pip takes at once: one version of a package, where environments differ in theirs."""
+    """Yield sets for one pip run each: pip takes one version of a package, but environments may differ."""
     while missing:
         first = {package.name: package for package in reversed(missing)}
         yield list(first.values())
@@ -86,7 +86,7 @@ def _rounds(missing: list[Locked]) -> Iterator[list[Locked]]:
 
 
 def _pip(layout: Paths, work: Path) -> Path:
-    """Install the locked pip, which the control environment does not have, to be run and thrown away."""
+    """Install the locked pip temporarily, because the control environment has none."""
     lock = work / "pip.txt"
     lock.write_text(pip_of(layout).text + "\n", encoding="utf-8")
     uv = shutil.which("uv", path=str(Path(sys.executable).parent)) or "uv"
@@ -102,7 +102,7 @@ def _pip(layout: Paths, work: Path) -> Path:
 
 
 def pip_of(layout: Paths) -> Locked:
-    """Return the locked pip: what runs first on a machine that has neither pip nor uv."""
+    """Return the locked pip, which runs first on a machine without pip and uv."""
     return next(
         package for package in read([layout.source / "requirements/infra.txt"]) if package.name == "pip"
     )
@@ -111,12 +111,12 @@ def pip_of(layout: Paths) -> Locked:
 def _run(command: list[str]) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        remedy = "Without PyPI, name a mirror (PIP_INDEX_URL) or a folder of wheels (PIP_FIND_LINKS)."
+        remedy = "Without PyPI, set a mirror (PIP_INDEX_URL) or a folder of wheels (PIP_FIND_LINKS)."
         raise BundleError(f"the locked packages could not be downloaded. {remedy}\n{done.stderr.strip()}")
 
 
 def needs(files: Iterable[Path]) -> tuple[str, str]:
-    """Return the machine and the oldest glibc that all of these wheels run on; empty where any will do."""
+    """Return the machine and the oldest glibc on which all of these wheels run; empty for any."""
     native = [
         platforms for file in files if "any" not in (platforms := {tag.platform for tag in _tags(file)})
     ]

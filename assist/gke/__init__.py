@@ -1,1 +1,1 @@
-"""`assist plan` for target ``gke``: what would stop `pulumi up`, and what it would cost, before it spends."""
+"""`assist plan` for target ``gke``: what would prevent `pulumi up`, and the price of the result."""

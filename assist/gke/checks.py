@@ -1,46 +1,46 @@
-"""Every check of a GKE plan, with a remedy where it fails and ``unknown`` where nothing could be told."""
+"""Every check of a GKE plan, with a remedy for a failure and ``unknown`` where Google did not respond."""
 
 from collections.abc import Callable, Iterator
 
 from assist.findings import Finding, ok, problem, unknown
-from assist.gke import availability, price, quota
+from assist.gke import availability, prices, quota
 from assist.gke.google import LOGIN, Google, GoogleError
-from assist.gke.prices import filestore
+from assist.versions import numbers
+from stackfile import ResolvedStack
 from stackfile.gke import APIS, Gke
-from stackfile.resolved import ResolvedStack
 
 FILESTORE_API = "file.googleapis.com"
 Check = Callable[[ResolvedStack, Gke, Google], Iterator[Finding]]
 
 
-def checks(service: ResolvedStack, client: Google) -> list[Finding]:
-    """Return what was found for a stack with target ``gke``; later checks go on where an earlier one fails.
+def checks(stack: ResolvedStack, client: Google) -> list[Finding]:
+    """Return the findings for a stack with target ``gke``; a failed check does not stop later ones.
 
-    Raises ``ValueError`` for another target. Nothing is changed at Google.
+    Reads only. Raises ``ValueError`` for another target.
     """
-    if service.gke is None:
-        raise ValueError(f"stack {service.name} has target {service.target}; these checks are for target gke")
-    found: list[Finding] = []
+    if stack.gke is None:
+        raise ValueError(f"stack {stack.name} has target {stack.target}; these checks are for target gke")
+    findings: list[Finding] = []
     for name, check in _CHECKS.items():
         try:
-            found += check(service, service.gke, client)
+            findings += check(stack, stack.gke, client)
         except GoogleError as error:
-            found.append(refused(name, error, client.project))
-    return found
+            findings.append(refused(name, error, client.project))
+    return findings
 
 
 def refused(check: str, error: GoogleError, project: str) -> Finding:
-    """Return what a refusal of Google's means for ``check``, and what the user does about it."""
+    """Return the finding for a request of ``check`` that failed."""
     match error.status:
         case 401:
-            return problem(check, f"Google does not know who asks: {error}", LOGIN)
+            return problem(check, f"Google rejects the credentials: {error}", LOGIN)
         case 403:
             remedy = f"ask an owner for roles/viewer on {project}, or enable the API that the message names"
-            return problem(check, f"refused: {error}", remedy)
+            return problem(check, f"permission denied: {error}", remedy)
         case 404:
             return problem(check, f"not found: {error}", "check gcp:project with: gcloud projects list")
         case _:
-            return unknown(check, str(error), "run it again where Google's APIs can be reached")
+            return unknown(check, str(error), "try again on a machine that can reach Google's APIs")
 
 
 def _credentials(_: ResolvedStack, __: Gke, client: Google) -> Iterator[Finding]:
@@ -49,7 +49,7 @@ def _credentials(_: ResolvedStack, __: Gke, client: Google) -> Iterator[Finding]
     if state != "ACTIVE":
         yield problem("credentials", f"project {client.project} is {state}", "choose an active project")
     else:
-        yield ok("credentials", f"project {client.project} can be read")
+        yield ok("credentials", f"project {client.project} is readable")
 
 
 def _billing(_: ResolvedStack, __: Gke, client: Google) -> Iterator[Finding]:
@@ -58,45 +58,43 @@ def _billing(_: ResolvedStack, __: Gke, client: Google) -> Iterator[Finding]:
         yield ok("billing", "a billing account is linked")
     else:
         command = f"gcloud billing projects link {client.project} --billing-account=ACCOUNT"
-        yield problem("billing", "no billing account is linked; Google creates nothing without", command)
+        yield problem("billing", "no billing account is linked, so Google creates no resources", command)
 
 
-def _apis(service: ResolvedStack, _: Gke, client: Google) -> Iterator[Finding]:
+def _apis(stack: ResolvedStack, _: Gke, client: Google) -> Iterator[Finding]:
     address = "serviceusage.googleapis.com/v1/projects/{project}/services?filter=state:ENABLED"
     enabled = {str(one["name"]).rpartition("/")[2] for one in client.items(address, "services")}
-    # `pulumi up` enables the first two itself, where it may; Filestore's driver has no way to do so.
-    wanted = [*APIS, *([FILESTORE_API] if filestore(service) else [])]
-    absent = [api for api in wanted if api not in enabled]
+    # `pulumi up` enables the first two itself, with the permission to; Filestore's driver cannot.
+    required = [*APIS, *([FILESTORE_API] if prices.filestore(stack) else [])]
+    absent = [api for api in required if api not in enabled]
     if absent:
         command = f"gcloud services enable {' '.join(absent)} --project {client.project}"
         yield problem("apis", f"not enabled: {', '.join(absent)}", command)
     else:
-        yield ok("apis", "all that are needed are enabled")
+        yield ok("apis", "every required API is enabled")
 
 
-def _model(service: ResolvedStack, _: Gke, __: Google) -> Iterator[Finding]:
-    """Say what was checked when the stack was read: a model that does not fit never gets here."""
-    weights, device = service.model.memory_gib.get(service.precision), service.accelerator
-    cause = f"{service.model.id} as {service.precision} ({weights} GiB of weights) fits {device.kind}"
+def _model(stack: ResolvedStack, _: Gke, __: Google) -> Iterator[Finding]:
+    """Report the check that was made when the stack was read, which refuses a model that does not fit."""
+    weights, device = stack.model.memory_gib.get(stack.precision), stack.accelerator
+    cause = f"{stack.model.id} as {stack.precision} ({weights} GiB of weights) fits {device.kind}"
     yield ok("model", cause)
 
 
-def _driver(service: ResolvedStack, gke: Gke, _: Google) -> Iterator[Finding]:
-    pool, known = gke.gpu_pool, service.accelerator.driver
-    if not service.accelerator.is_gpu or gke.autopilot:
-        yield ok("driver", "none to choose: no GPU, or Autopilot brings it")
+def _driver(stack: ResolvedStack, gke: Gke, _: Google) -> Iterator[Finding]:
+    pool, required = gke.gpu_pool, stack.accelerator.driver
+    if not stack.accelerator.is_gpu or gke.autopilot:
+        yield ok("driver", "no choice to make: no GPU, or Autopilot, which brings its driver")
     elif pool.driver == "none":
-        cause = "mode none: GPU nodes stay without a driver until an operator installs one"
+        cause = "mode none: GPU nodes have no driver until an operator installs one"
         yield unknown("driver", cause, "install NVIDIA's GPU operator, or set gke.gpu_pool.driver: gke")
-    elif pool.driver_version and known and _number(pool.driver_version) < _number(known.minimum):
-        cause = f"{pool.driver_version} is older than {known.minimum}, which the runtime needs"
-        yield problem("driver", cause, f"set gke.gpu_pool.driver_version to one of branch {known.branch}")
+    elif pool.driver_version and required and numbers(pool.driver_version) < numbers(required.minimum):
+        cause = f"{pool.driver_version} is older than {required.minimum}, which the runtime requires"
+        yield problem(
+            "driver", cause, f"set gke.gpu_pool.driver_version to a version of branch {required.branch}"
+        )
     else:
         yield ok("driver", f"mode {pool.driver}, {pool.driver_version or 'the version that GKE chooses'}")
-
-
-def _number(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split("."))
 
 
 _CHECKS: dict[str, Check] = {
@@ -107,5 +105,5 @@ _CHECKS: dict[str, Check] = {
     "driver": _driver,
     "zones": availability.zones,
     "quota": quota.quota,
-    "price": price.price,
+    "price": prices.price,
 }

@@ -1,60 +1,65 @@
-"""The `assist gke` commands: look before `pulumi up` spends."""
+"""``assist gke``: the checks before `pulumi up` spends money. Read only."""
 
-import json
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, NoReturn
 
 import typer
 import yaml
 
-from assist import findings, report
+from assist import report
 from assist.gke.checks import checks
 from assist.gke.google import Google, live, recorded
-from assist.gke.options import Answers, Project
 from assist.gke.pending import of_stack
+from assist.options import Json, Project, Recorded, Stack
 from assist.paths import Paths
-from assist.terminal import fail, out
-from stackfile import StackFileError, load_stack
-from stackfile.resolved import ResolvedStack
+from assist.terminal import fail, renamed
+from stackfile import ResolvedStack, StackFileError, load_stack, stack_file
 
-gke = typer.Typer(help="Look before `pulumi up` spends: read only.", no_args_is_help=True)
-
-Stack = Annotated[str, typer.Option(envvar="STACK", help="A name in stacks/, or a stack file.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for a program to read.")]
+gke = typer.Typer(help="Checks before `pulumi up` spends money: read only.", no_args_is_help=True)
 
 
-@gke.command()
+@gke.command(help="Deprecated: the former name of `assist plan` for stacks with target gke.")
 def plan(
-    stack: Stack = "gke-dev", project: Project = "", recorded_: Answers = None, as_json: Json = False
+    stack: Stack = "gke-dev", project: Project = "", recorded_: Recorded = None, as_json: Json = False
 ) -> None:
-    """Check credentials, APIs, zones, quotas, driver and price. Exit 0: go, 1: stop, 2: could not tell."""
-    source = Paths().source
-    file = Path(stack) if stack.endswith((".yaml", ".yml")) else source / "stacks" / f"{stack}.yaml"
-    service = _service(file)
-    named = project or _configured(file)
-    if not named:
-        fail(
-            f"No project is named: pulumi config set gcp:project ID --stack {service.name}, or --project ID",
-            2,
-        )
-    try:
-        with recorded(recorded_) if recorded_ else live() as http:
-            found = checks(service, Google(named, http))
-    except ValueError as error:
-        fail(str(error), 2)
-    if recorded_ is None:
-        found += of_stack(service.name, source)
-    _finish(found, as_json)
+    """Warn, then do what `assist plan` does."""
+    renamed("assist gke plan", f"assist plan --stack {stack}")
+    check(stack, project, recorded_, as_json=as_json)
 
 
 @gke.command()
 def pending(stack: Stack = "gke-dev", as_json: Json = False) -> None:
-    """Say what a killed `pulumi up` left half done, before the next one makes it a second time."""
-    _finish(of_stack(stack, Paths().source), as_json)
+    """List what an interrupted `pulumi up` left half done, before the next run creates it a second time."""
+    report.finish(of_stack(stack, Paths().source), as_json=as_json)
 
 
-def _service(file: Path) -> ResolvedStack:
+def check(stack: str, project: str, responses: Path | None, *, as_json: bool) -> NoReturn:
+    """Check credentials, APIs, zones, quotas, driver and price; print the findings and exit.
+
+    ``responses`` is a file of recorded responses to use in place of Google's.
+    """
+    source = Paths().source
+    file = stack_file(stack, source)
+    resolved = _resolved(file)
+    project = project or _configured(file)
+    if not project:
+        fail(
+            "Google's project is not set. Set it with: pulumi config set gcp:project ID --stack"
+            f" {resolved.name}, or --project ID",
+            2,
+        )
+    try:
+        with recorded(responses) if responses else live() as http:
+            findings = checks(resolved, Google(project, http))
+    except ValueError as error:
+        fail(str(error), 2)
+    if responses is None:
+        findings += of_stack(resolved.name, source)
+    report.finish(findings, as_json=as_json)
+
+
+def _resolved(file: Path) -> ResolvedStack:
     try:
         return load_stack(file)
     except StackFileError as error:
@@ -62,7 +67,7 @@ def _service(file: Path) -> ResolvedStack:
 
 
 def _configured(stack: Path) -> str:
-    """Return the project that Pulumi is configured with beside the stack file, or nothing."""
+    """Return the project in Pulumi's configuration beside the stack file, or an empty string."""
     try:
         text = (stack.parent / f"Pulumi.{stack.stem}.yaml").read_text(encoding="utf-8")
         document: Any = yaml.safe_load(text)
@@ -70,11 +75,3 @@ def _configured(stack: Path) -> str:
         return os.environ.get("CLOUDSDK_CORE_PROJECT", "")
     config = document.get("config") if isinstance(document, dict) else None
     return str((config or {}).get("gcp:project", ""))
-
-
-def _finish(found: list[findings.Finding], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(findings.document(found), indent=1))
-    else:
-        out.print(report.findings_table(found))
-    raise typer.Exit(findings.exit_status(found))

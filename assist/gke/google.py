@@ -1,4 +1,4 @@
-"""Google's REST APIs, read only: what a project has, may do and is offered. Nothing here changes anything."""
+"""Google's REST APIs, read only: a project's state, quotas and offers."""
 
 import json
 import os
@@ -15,7 +15,7 @@ LOGIN = "gcloud auth application-default login"
 
 
 class GoogleError(Exception):
-    """A refused or failed request: ``status`` is HTTP's, or None where no answer came."""
+    """A request failed: ``status`` is the HTTP status, or None without a response."""
 
     def __init__(self, status: int | None, message: str) -> None:
         super().__init__(message)
@@ -23,19 +23,19 @@ class GoogleError(Exception):
 
 
 class Google:
-    """One project's view of Google. ``http`` may replay recorded answers instead of asking."""
+    """Google's APIs for one project. ``http`` may replay recorded responses."""
 
     def __init__(self, project: str, http: httpx.Client) -> None:
         self.project = project
         self._http = http
-        self._known: dict[str, dict[str, Any]] = {}
+        self._documents: dict[str, dict[str, Any]] = {}
 
     def get(self, address: str) -> dict[str, Any]:
-        """Return a document, asked for once. ``address`` may hold ``{project}``. Raises GoogleError."""
+        """Return a document, requested once. ``address`` may contain ``{project}``. Raises GoogleError."""
         url = "https://" + address.format(project=self.project)
-        if url not in self._known:
-            self._known[url] = self._ask(url)
-        return self._known[url]
+        if url not in self._documents:
+            self._documents[url] = self._request(url)
+        return self._documents[url]
 
     def items(self, address: str, key: str) -> Iterator[dict[str, Any]]:
         """Yield every entry of a list, page after page. Raises GoogleError."""
@@ -45,42 +45,42 @@ class Google:
             page = self.get(f"{address}{joint}pageToken={token}")
             yield from page.get(key, ())
 
-    def _ask(self, url: str) -> dict[str, Any]:
+    def _request(self, url: str) -> dict[str, Any]:
         try:
-            answer = self._http.get(url)
-            document = answer.json()
+            response = self._http.get(url)
+            document = response.json()
         except httpx.HTTPError as error:
-            raise GoogleError(None, f"no answer from {httpx.URL(url).host}: {error}") from error
+            raise GoogleError(None, f"no response from {httpx.URL(url).host}: {error}") from error
         except ValueError:
-            raise GoogleError(None, f"{httpx.URL(url).host} did not answer with JSON") from None
-        if answer.is_success and isinstance(document, dict):
+            raise GoogleError(None, f"the response of {httpx.URL(url).host} is not JSON") from None
+        if response.is_success and isinstance(document, dict):
             return document
         fault = document.get("error", {}) if isinstance(document, dict) else {}
-        raise GoogleError(answer.status_code, str(fault.get("message") or answer.reason_phrase))
+        raise GoogleError(response.status_code, str(fault.get("message") or response.reason_phrase))
 
 
 def live() -> httpx.Client:
-    """Return a client with the caller's own credentials; without any, Google answers 401."""
+    """Return a client with the user's credentials; without credentials, Google responds 401."""
     token = os.environ.get("GOOGLE_OAUTH_ACCESS_TOKEN") or _gcloud_token()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     return httpx.Client(timeout=TIMEOUT_S, headers=headers)
 
 
 def recorded(file: Path) -> httpx.Client:
-    """Return a client that answers from ``file``: a JSON object of URL to ``{"status", "body"}``.
+    """Return a client that replays ``file``: a JSON object of URL to ``{"status", "body"}``.
 
-    What was not recorded has no answer, so that nothing is concluded from it. Raises ``ValueError`` for a
-    file that is no such object.
+    A request that was not recorded gets no response, so that its check is unknown. Raises ``ValueError`` for
+    a file of another form.
     """
-    answers = json.loads(file.read_text(encoding="utf-8"))
-    if not isinstance(answers, dict):
-        raise ValueError(f"{file} is no JSON object of URL to answer; record it again")
+    responses = json.loads(file.read_text(encoding="utf-8"))
+    if not isinstance(responses, dict):
+        raise ValueError(f"{file} is not a JSON object of URL to response; record the file again")
 
     def replay(request: httpx.Request) -> httpx.Response:
-        known = answers.get(str(request.url))
-        if known is None:
+        response = responses.get(str(request.url))
+        if response is None:
             raise httpx.ConnectError("not recorded", request=request)
-        return httpx.Response(known.get("status", 200), json=known["body"])
+        return httpx.Response(response.get("status", 200), json=response["body"])
 
     return httpx.Client(transport=httpx.MockTransport(replay))
 

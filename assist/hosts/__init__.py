@@ -1,1 +1,1 @@
-"""What Ansible's roles of target ``hosts`` are told: the Service, resolved for one host of an inventory."""
+"""The variables of Ansible's roles with target ``hosts``: a stack, resolved for one host."""

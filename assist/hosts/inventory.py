@@ -1,4 +1,4 @@
-"""An inventory as the roles see it: which host does what, and its address on the hosts' own network."""
+"""An inventory: the groups of each host, and its address on the hosts' own network."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ GROUPS = ("gateway", "gpu", "queue")
 
 
 class InventoryError(ValueError):
-    """An inventory that can't work; the message names the host or group and the remedy."""
+    """An invalid inventory; the message names the host or group and the remedy."""
 
 
 @dataclass(frozen=True)
@@ -19,23 +19,21 @@ class Inventory:
     addresses: Mapping[str, str]
 
     def check(self) -> None:
-        """Raise InventoryError for groups that are missing and addresses that are none."""
+        """Raise InventoryError for missing groups and invalid addresses."""
         for group in GROUPS:
             if not self.groups.get(group):
                 raise InventoryError(
                     f"group {group} has no host; one host may be in all of {', '.join(GROUPS)}"
                 )
         if len(self.groups["queue"]) > 1:
-            raise InventoryError(
-                "group queue has several hosts, but there is one queue; leave one host in it"
-            )
+            raise InventoryError("group queue has several hosts, but there is one queue; keep one host in it")
         for host in self.hosts:
             try:
                 ip_address(self.addresses.get(host, ""))
             except ValueError:
                 raise InventoryError(
-                    f"{host}: service_address is {self.addresses.get(host)!r}, which is no IP address;"
-                    " set it to the host's address on the hosts' own network"
+                    f"{host}: service_address is {self.addresses.get(host)!r}, which is not an IP address;"
+                    " set service_address to the host's address on the hosts' own network"
                 ) from None
 
     @property
@@ -45,7 +43,7 @@ class Inventory:
 
     @property
     def single(self) -> bool:
-        """Whether one host is everything, so that nothing but NGINX has to listen beyond loopback."""
+        """Whether one host is in every group, so that only NGINX has to listen beyond loopback."""
         return len(self.hosts) == 1
 
     def of(self, *groups: str) -> list[str]:
@@ -53,9 +51,9 @@ class Inventory:
         return sorted({self.addresses[host] for group in groups for host in self.groups[group]})
 
     def listen(self, host: str) -> str:
-        """Return where a host's inner services listen."""
+        """Return the address on which a host's internal services listen."""
         return "127.0.0.1" if self.single else self.addresses[host]
 
     def reach(self, group: str) -> list[str]:
-        """Return where the services of ``group`` are found by the other hosts, in the inventory's order."""
+        """Return the addresses at which other hosts reach ``group``, in the inventory's order."""
         return [self.listen(host) for host in self.groups[group]]

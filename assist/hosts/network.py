@@ -1,4 +1,4 @@
-"""Which ports a host listens on, and who may connect: the firewall's rules and the preflight's list."""
+"""The ports of a host, and the clients of each: for the firewall's rules and the preflight."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from stackfile.hosts import Hosts
 
 @dataclass(frozen=True)
 class Opening:
-    """A TCP port, its use, and the addresses or ranges that may connect; none but loopback if empty."""
+    """A TCP port, its use, and the addresses or ranges that may connect; only loopback if empty."""
 
     port: int
     use: str
@@ -26,16 +26,16 @@ class Opening:
 
 
 def openings(service: ResolvedStack, inventory: Inventory, host: str) -> list[Opening]:
-    """Return every port of ``host``, by what its groups run."""
+    """Return every port of ``host``, according to its groups."""
     hosts = service.hosts or Hosts()
-    found = [Opening(hosts.firewall.ssh_port, "SSH", hosts.firewall.administrators)]
+    ports = [Opening(hosts.firewall.ssh_port, "SSH", hosts.firewall.administrators)]
     if hosts.monitoring.enabled:
         scrapers = (*_others(inventory, *inventory.groups), *hosts.firewall.monitoring)
-        found.append(Opening(hosts.monitoring.node_port, "node exporter", scrapers))
+        ports.append(Opening(hosts.monitoring.node_port, "node exporter", scrapers))
     for group, listed in (("gateway", _gateway), ("gpu", _gpu), ("queue", _queue)):
         if host in inventory.groups[group]:
-            found += listed(service, hosts, inventory)
-    return found
+            ports += listed(service, hosts, inventory)
+    return ports
 
 
 def _others(inventory: Inventory, *groups: str) -> tuple[str, ...]:
@@ -45,7 +45,7 @@ def _others(inventory: Inventory, *groups: str) -> tuple[str, ...]:
 def _gateway(service: ResolvedStack, hosts: Hosts, inventory: Inventory) -> Iterator[Opening]:
     yield Opening(hosts.front.https_port, "NGINX", hosts.firewall.clients)
     for index in range(hosts.gateway.instances):
-        # Every NGINX passes to every gateway, so that one that is replaced is not missed.
+        # Every NGINX passes requests to every gateway, so that a gateway under replacement is not missed.
         yield Opening(service.gateway.port + index, "gateway", _others(inventory, "gateway"))
         yield Opening(service.gateway.metrics_port + index, "gateway metrics", hosts.firewall.monitoring)
 

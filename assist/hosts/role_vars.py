@@ -1,18 +1,18 @@
-"""The Service document as each role of target ``hosts`` takes it, for one host."""
+"""The variables of each role with target ``hosts``, for one host."""
 
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from assist.addresses import bracketed
 from assist.deployment import needed_locks
-from assist.hosts.driver import driver_facts
 from assist.hosts.inventory import Inventory
-from assist.hosts.monitoring import monitoring_facts
 from assist.hosts.network import openings, workers
-from assist.hosts.processes import DRAINED, Processes
+from assist.hosts.unit_vars import DRAINED, UnitVars
 from assist.paths import SOURCE
-from stackfile import ResolvedStack, load_stack
+from stackfile import ResolvedStack, load_stack, stack_file
+from stackfile.catalogue import drivers
 from stackfile.hosts import Hosts
 
 USERS = {
@@ -20,19 +20,19 @@ USERS = {
     "gpu": ("assist-loader", "assist-triton", "assist-worker"),
     "queue": (),
 }
-# scripts/bootstrap and Triton's stub need these; the rest is what the services themselves are.
+# What scripts/bootstrap and Triton's stub need; PACKAGES are the services themselves.
 EVERYWHERE = (
     "acl", "ca-certificates", "iproute2", "logrotate", "nftables", "openssl", "python3", "python3-venv",
 )  # fmt: skip
 PACKAGES = {"gateway": ("nginx",), "gpu": (), "queue": ("redis-server",)}
 EXPORTER = "prometheus-node-exporter"
-# Debian starts these as they are installed, before our settings are there.
+# Debian starts these units at installation, before our settings exist.
 MASKED = {name: f"{name}.service" for name in ("nginx", "redis-server", EXPORTER)}
 
 
 @dataclass(frozen=True)
 class RoleVars:
-    """One host of one deployment; ``release`` names the archive of programs that it runs."""
+    """One host of one deployment; ``release`` names the archive of the programs."""
 
     stack: Path
     service: ResolvedStack
@@ -42,22 +42,22 @@ class RoleVars:
 
     @cached_property
     def hosts(self) -> Hosts:
-        """The stack's section."""
+        """The stack's section ``hosts``."""
         return self.service.hosts or Hosts()
 
     @cached_property
     def groups(self) -> list[str]:
-        """What this host does."""
+        """The groups of this host."""
         return [group for group, hosts in self.inventory.groups.items() if self.host in hosts]
 
     @property
     def needs_triton(self) -> bool:
-        """Say whether Triton generates, or some other server at ``engine.url``."""
+        """Whether Triton is the engine; otherwise the engine is a server at ``engine.url``."""
         return self.service.engine.kind == "triton"
 
     @cached_property
     def folders(self) -> dict[str, str]:
-        """Every folder of a host, by what it is for."""
+        """Every folder of a host, by use."""
         programs = self.hosts.folders.programs
         release = f"{programs}/releases/{self.release}"
         return self.hosts.folders.model_dump() | {
@@ -69,14 +69,14 @@ class RoleVars:
 
     @cached_property
     def model_dir(self) -> str:
-        """Where the loader publishes the model that is served: immutable, so it names the revision itself."""
+        """The served model's folder; immutable, so the path contains the revision."""
         model = self.service.model
         variant = "" if model.format == "gguf" else f".{self.service.variant}"
         return f"{self.folders['models']}/{model.id}/{model.revision}{variant}"
 
     @cached_property
     def markers(self) -> dict[str, str]:
-        """What each step of a run leaves when it is complete, and is not taken again while that is there."""
+        """The file that marks each step of a run as complete; a step with its marker is skipped."""
         folders = self.folders
         return {
             "release": f"{folders['release']}/.complete",
@@ -89,20 +89,20 @@ class RoleVars:
         }
 
     @cached_property
-    def processes(self) -> Processes:
-        """What the host's gateways and workers are told."""
+    def units(self) -> UnitVars:
+        """The variables of the host's gateways and workers."""
         folder = self.folders["config"]
-        return Processes(self.service, self.inventory, self.host, folder, self.model_dir)
+        return UnitVars(self.service, self.inventory, self.host, folder, self.model_dir)
 
     def facts(self) -> dict[str, Any]:
-        """Return what each role needs, as plain data."""
+        """Return the variables of each role, as plain data."""
         front = self.hosts.front.model_dump() | {
             "max_body_bytes": self.service.limits.max_body_bytes,
             "deadline_s": self.service.limits.deadline_s,
             "upstreams": [
-                f"{address}:{port['port']}"
+                f"{bracketed(address)}:{port['port']}"
                 for address in self.inventory.reach("gateway")
-                for port in self.processes.ports()
+                for port in self.units.ports()
             ],
         }
         return {
@@ -118,11 +118,11 @@ class RoleVars:
             "model_store": self._model_store(),
             "redis": self.hosts.redis.model_dump() | self._redis(),
             "triton_server": self._triton(),
-            "gateway_server": self.processes.gateways(),
-            "queue_worker": self.processes.workers(workers(self.service)),
+            "gateway_server": self.units.gateways(),
+            "queue_worker": self.units.workers(workers(self.service)),
             "front": front,
-            "driver": driver_facts(self.service, self._gpus),
-            "monitoring": monitoring_facts(self.service, self.inventory, self.host, self._gpus),
+            "driver": driver_vars(self.service, self._gpus),
+            "monitoring": self._monitoring(),
             "drained": DRAINED,
             "verify": {"url": self._url(), "auth": self.service.auth.mode},
         }
@@ -131,24 +131,27 @@ class RoleVars:
     def locks(self) -> dict[str, list[str]]:
         """The lock files of each virtual environment of this host."""
         # A worker runs beside each Triton, from the gateways' environment.
-        wanted = {
+        users = {
             "gateway": {"gateway", "gpu"} if self.service.jobs.enabled else {"gateway"},
             "serving": {"gpu"},
         }
         locks = needed_locks(self.service)
-        return {name: files for name, files in locks.items() if wanted[name] & set(self.groups)}
+        return {name: files for name, files in locks.items() if users[name] & set(self.groups)}
 
     def _of_groups(self, table: dict[str, tuple[str, ...]]) -> list[str]:
         return [item for group in self.groups for item in table[group]]
 
     def _preflight(self) -> dict[str, Any]:
         weights = sum(file.size or 0 for file in self.service.model.files) / 2**30
-        driver = self.service.accelerator.driver
-        model = 2 * weights if "gpu" in self.groups else 0  # as downloaded, and converted beside it
+        driver, required = self.service.accelerator.driver, self.hosts.requirements
+        model = 2 * weights if "gpu" in self.groups else 0  # downloaded, and converted beside the download
         return {
-            "disk_gib": {self.folders["programs"]: self.hosts.needs.disk_gib, self.folders["models"]: model},
-            "memory_gib": self.hosts.needs.memory_gib,
-            "kernel": self.hosts.needs.kernel,
+            "disk_gib": {
+                self.folders["programs"]: required.disk_gib,
+                self.folders["models"]: model,
+            },
+            "memory_gib": required.memory_gib,
+            "kernel": required.kernel,
             "gpus": self._gpus,
             "driver": driver.minimum if driver and self._gpus else "",
             "ports": {str(opening.port): opening.use for opening in self._openings() if opening.use != "SSH"},
@@ -205,13 +208,31 @@ class RoleVars:
             "split": split,
         }
 
+    def _monitoring(self) -> dict[str, Any]:
+        settings, address = self.hosts.monitoring, bracketed(self.inventory.addresses[self.host])
+        return {"enabled": settings.enabled, "listen": f"{address}:{settings.node_port}", "gpus": self._gpus}
+
     def _url(self) -> str:
-        address = self.inventory.of("gateway")[0]
-        return f"https://{f'[{address}]' if ':' in address else address}:{self.hosts.front.https_port}"
+        return f"https://{bracketed(self.inventory.of('gateway')[0])}:{self.hosts.front.https_port}"
+
+
+def driver_vars(stack: ResolvedStack, gpus: int) -> dict[str, Any] | None:
+    """Return the driver's settings and packages for a host that uses ``gpus`` GPUs; None for 0."""
+    facts = stack.accelerator.driver
+    if facts is None or gpus == 0:
+        return None
+    branch = drivers()[facts.branch]
+    return (stack.hosts or Hosts()).driver.model_dump() | {
+        "gpus": gpus,
+        "branch": facts.branch,
+        "minimum": facts.minimum,
+        "serves": branch.cuda,
+        "systems": {name: offer.model_dump(mode="json") for name, offer in branch.systems.items()},
+    }
 
 
 def resolve(stack: str, inventory: Inventory, host: str, release: str) -> RoleVars:
-    """Resolve a stack by name or path for a host. Raises StackFileError or InventoryError with the remedy."""
+    """Resolve a stack by name or path for a host. Raises StackFileError and InventoryError."""
     inventory.check()
-    file = Path(stack) if stack.endswith((".yaml", ".yml")) else SOURCE / "stacks" / f"{stack}.yaml"
+    file = stack_file(stack, SOURCE)
     return RoleVars(file, load_stack(file), inventory, host, release)

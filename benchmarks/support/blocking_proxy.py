@@ -1,7 +1,7 @@
 """FauxPilot's proxy design, written as small as it can be: one blocking gRPC call in an async handler.
 
-The handler awaits nothing while Triton works, so one process serves one request at a time (api_contract
-0.11). Same web framework and server, same tokenizer, same tensors and same engine as the gateway: only the
+The handler awaits nothing while Triton works, so one process serves one request at a time, as FauxPilot's
+does. Same web framework and server, same tokenizer, same tensors and same engine as the gateway: only the
 design differs.
 """
 

@@ -1,1 +1,1 @@
-"""How many requests run at once, how many wait, and how much each caller may ask for."""
+"""Admission control: how many requests run at once, how many wait, and how much each caller may use."""

@@ -1,9 +1,8 @@
 """Requests and tokens per minute and caller, by the generic cell rate algorithm (GCRA, ITU-T I.371).
 
-GCRA keeps one number per caller and meter, the theoretical arrival time: a full minute's budget may come at
-once and then flows back evenly, so no caller is locked out for the rest of a fixed window. Clocks are
-monotonic, or Redis's own where replicas share the limit, so a stepped wall clock on a gateway changes
-nothing.
+GCRA keeps one number per meter, the theoretical arrival time: a full minute's budget may be used at once and
+then flows back evenly, so no caller is locked out for the rest of a fixed window. Clocks are monotonic, or
+Redis's own where replicas share the limit, so a stepped wall clock on a gateway changes nothing.
 """
 
 import time
@@ -13,32 +12,35 @@ from typing import Protocol
 
 from redis.exceptions import RedisError
 
-from gateway.redis_client import RedisLink
+from gateway.redis_client import RedisClient
 
 _MINUTE = 60.0
 
 
 class RateLimiter(Protocol):
-    """Meters what callers use."""
+    """Meters requests and tokens. A ``meter`` names a caller and what is limited; no method raises."""
 
     async def take(self, meter: str, per_minute: int, cost: int = 1) -> float:
-        """Take ``cost`` and return 0, or take nothing and return the seconds after which it would fit."""
+        """Use ``cost`` and return 0, or use nothing and return the seconds until it would fit.
+
+        ``cost`` 0 only asks whether anything is left.
+        """
         ...
 
     async def charge(self, meter: str, per_minute: int, cost: int) -> None:
-        """Take ``cost`` whether it fits or not: it has been used; later ``take`` calls wait for it."""
+        """Use ``cost`` whether it fits or not, because it is spent already; later ``take`` calls wait."""
         ...
 
 
 class LocalLimiter:
-    """Meters of one process: bounded, and forgotten least recently used first."""
+    """Meters of one process: at most ``size``, the least recently used dropped first."""
 
     def __init__(self, size: int = 100_000, clock: Callable[[], float] = time.monotonic) -> None:
         self._size, self._clock = size, clock
         self._arrival: OrderedDict[str, float] = OrderedDict()
 
     async def take(self, meter: str, per_minute: int, cost: int = 1) -> float:
-        """Take ``cost`` of the meter's budget, or say how long to wait; ``cost`` 0 only asks."""
+        """Use ``cost`` of the meter's budget, or return how long to wait; ``cost`` 0 only asks."""
         now = self._clock()
         interval = _MINUTE / per_minute
         start = max(self._arrival.get(meter, now), now)
@@ -50,7 +52,7 @@ class LocalLimiter:
         return 0.0
 
     async def charge(self, meter: str, per_minute: int, cost: int) -> None:
-        """Add ``cost`` to the meter; the debt is capped at an hour, so nobody is locked out."""
+        """Add ``cost`` to the meter; the debt is capped at an hour, so no caller is locked out."""
         now = self._clock()
         start = max(self._arrival.get(meter, now), now)
         self._store(meter, min(start + cost * _MINUTE / per_minute, now + 60 * _MINUTE))
@@ -78,20 +80,20 @@ return '0'
 
 
 class RedisLimiter:
-    """Meters that replicas share; while Redis is away each limits by itself (limit x replicas)."""
+    """Meters that replicas share; while Redis is down each limits by itself (limit x replicas)."""
 
-    def __init__(self, link: RedisLink, local: LocalLimiter) -> None:
-        self._link, self._local = link, local
+    def __init__(self, redis: RedisClient, local: LocalLimiter) -> None:
+        self._redis, self._local = redis, local
 
     async def take(self, meter: str, per_minute: int, cost: int = 1) -> float:
-        """Take from the shared budget, or from this process's own when Redis does not answer."""
+        """Use the shared budget, or this process's own when Redis does not respond."""
         try:
             return await self._run(meter, per_minute, cost, force=False)
         except (RedisError, ValueError):
             return await self._local.take(meter, per_minute, cost)
 
     async def charge(self, meter: str, per_minute: int, cost: int) -> None:
-        """Charge the shared budget, or this process's own when Redis does not answer."""
+        """Charge the shared budget, or this process's own when Redis does not respond."""
         try:
             await self._run(meter, per_minute, cost, force=True)
         except (RedisError, ValueError):
@@ -101,5 +103,5 @@ class RedisLimiter:
         """Run the script; one round trip, atomic, on Redis's clock. EVAL caches it by its text."""
         arguments = (repr(_MINUTE / per_minute), str(cost), "1" if force else "0")
         return float(
-            await self._link.call(lambda redis: redis.eval(_SCRIPT, 1, f"assist:rate:{meter}", *arguments))
+            await self._redis.call(lambda redis: redis.eval(_SCRIPT, 1, f"assist:rate:{meter}", *arguments))
         )

@@ -1,1 +1,1 @@
-"""Who is calling: keys, GitLab tokens and signed tokens (OIDC)."""
+"""Authentication: API keys, GitLab access tokens, and tokens that GitLab signs (OIDC)."""

@@ -1,8 +1,9 @@
-"""Find out who is calling, before the body is read.
+"""Authenticate a request before its body is read.
 
-Modes: ``keys`` (our own keys), ``gitlab`` (a GitLab server decides) and ``none`` (a caller per client
-address). Headers: ``Authorization: Bearer KEY``, ``Authorization: token KEY`` (Copilot), ``X-Api-Key`` and
-``api-key`` (Continue sends all of them). The messages of ``gitlab`` mode are those of GitLab's 2023 gateway.
+Modes: ``keys`` (API keys of this service), ``gitlab`` (a GitLab server decides) and ``none`` (one caller per
+client address). Headers: ``Authorization: Bearer KEY``, ``Authorization: token KEY`` (Copilot), ``X-Api-Key``
+and ``api-key`` (Continue sends all of them). The messages of ``gitlab`` mode are those of GitLab's gateway of
+2023.
 """
 
 import time
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from gateway.auth.gitlab import GitLab
     from gateway.auth.key_store import KeyStore
     from gateway.auth.oidc import Oidc
-    from gateway.edge_settings import EdgeSettings
+    from gateway.settings import Settings
     from gateway.telemetry.metrics import Metrics
 
 MISSING = "No authorization header presented"
@@ -34,15 +35,19 @@ _MAX_SECRET = 8192
 
 
 class Authenticator(Protocol):
-    """One way of telling callers apart."""
+    """One way of identifying callers."""
 
     async def caller(self, request: Request) -> Caller:
-        """Return the caller; raise 401 with the remedy, or 503 when the provider can't say."""
+        """Return the caller.
+
+        Raises ``ApiError`` 401 with the remedy, 403 for a token without the scope, 503 when the
+        authentication provider does not respond.
+        """
         ...
 
 
 async def authenticate(request: Request) -> Caller:
-    """Return who is calling (a FastAPI dependency); the mode is the settings' choice."""
+    """Return who is calling (a FastAPI dependency); raises ``ApiError`` as the configured mode does."""
     authenticator: Authenticator = request.app.state.edge.authenticator
     started = time.perf_counter()
     try:
@@ -54,26 +59,26 @@ async def authenticate(request: Request) -> Caller:
 
 
 class Anonymous:
-    """No authentication: limits count per client address; an IPv6 /64 is one client (RFC 6177)."""
+    """No authentication: limits apply per client address; an IPv6 /64 is one client (RFC 6177)."""
 
-    def __init__(self, settings: "EdgeSettings") -> None:
+    def __init__(self, settings: "Settings") -> None:
         self._settings = settings
 
     async def caller(self, request: Request) -> Caller:
-        """Return the address's caller."""
+        """Return the caller of the client's address."""
         return _with_defaults(self._settings, _address(request), ANONYMOUS)
 
 
 class ByKey:
-    """Our own API keys."""
+    """Authentication by API keys of this service."""
 
-    def __init__(self, settings: "EdgeSettings", store: "KeyStore", metrics: "Metrics") -> None:
+    def __init__(self, settings: "Settings", store: "KeyStore", metrics: "Metrics") -> None:
         self._settings, self._store, self._metrics = settings, store, metrics
 
     async def caller(self, request: Request) -> Caller:
         """Return the key's caller; 401 says whether the key is missing, unknown, expired or revoked.
 
-        GitLab's clients are told in GitLab's words, which they compare.
+        GitLab's clients compare messages, so they get GitLab's.
         """
         gitlab = error_responses.is_gitlab(request.url.path)
         secret = credential(request.headers)
@@ -96,13 +101,16 @@ class ByKey:
 
 
 class ByGitLab:
-    """A GitLab server's word: its signature on an OIDC token, or its answer to a question about the token."""
+    """Authentication by a GitLab server: its signature on an OIDC token, or its API's check of a token."""
 
-    def __init__(self, settings: "EdgeSettings", gitlab: "GitLab", oidc: "Oidc", metrics: "Metrics") -> None:
+    def __init__(self, settings: "Settings", gitlab: "GitLab", oidc: "Oidc", metrics: "Metrics") -> None:
         self._settings, self._gitlab, self._oidc, self._metrics = settings, gitlab, oidc, metrics
 
     async def caller(self, request: Request) -> Caller:
-        """Return the token's caller under a salted id; only ``Bearer`` is understood, as upstream."""
+        """Return the token's caller under a salted id; raises 401, 403 or 503 as the verifiers do.
+
+        Only ``Bearer`` is accepted, as upstream.
+        """
         header = request.headers.get("authorization")
         if header is None:
             self._metrics.auth("missing")
@@ -111,12 +119,12 @@ class ByGitLab:
         if token is None:
             raise self._denied(INVALID)
         if request.headers.get("x-gitlab-authentication-type", "").lower() == "oidc":
-            return self._known(await self._oidc.verify(token, request.headers))
+            return self._caller_of(await self._oidc.verify(token, request.headers))
         if not self._settings.gitlab_check_path:
             raise self._denied(ONLY_OIDC)
-        return self._known(await self._gitlab.verify(token))
+        return self._caller_of(await self._gitlab.verify(token))
 
-    def _known(self, salted_id: str) -> Caller:
+    def _caller_of(self, salted_id: str) -> Caller:
         return _with_defaults(self._settings, f"gl-{salted_id[:16]}", "gitlab")
 
     def _denied(self, message: str) -> errors.ApiError:
@@ -125,7 +133,7 @@ class ByGitLab:
 
 
 def credential(headers: Headers) -> str | None:
-    """Return the secret a client presents, or ``None``; raise 401 for a foreign scheme."""
+    """Return the secret that a client presents, or ``None``; raises 401 for an unsupported scheme."""
     header = headers.get("authorization")
     if header:
         secret = _after_scheme(header, _SCHEMES)
@@ -136,7 +144,7 @@ def credential(headers: Headers) -> str | None:
 
 
 def _after_scheme(header: str, schemes: tuple[str, ...]) -> str | None:
-    """Return what follows one of the schemes; the scheme's case does not count (RFC 9110 section 11.1)."""
+    """Return the text after one of the schemes, which are not case-sensitive (RFC 9110 section 11.1)."""
     scheme, _, secret = header.strip().partition(" ")
     secret = secret.strip()
     if scheme.lower() not in schemes or not secret or len(secret) > _MAX_SECRET or not _is_token(secret):
@@ -145,11 +153,11 @@ def _after_scheme(header: str, schemes: tuple[str, ...]) -> str | None:
 
 
 def _is_token(secret: str) -> bool:
-    """Say whether the text is visible ASCII without spaces (RFC 6750 section 2.1)."""
+    """Return whether the text is visible ASCII without spaces (RFC 6750 section 2.1)."""
     return secret.isascii() and secret.isprintable() and " " not in secret
 
 
-def _with_defaults(settings: "EdgeSettings", caller_id: str, user: str) -> Caller:
+def _with_defaults(settings: "Settings", caller_id: str, user: str) -> Caller:
     return Caller(caller_id, user, settings.default_rpm, settings.default_tpm, settings.default_concurrency)
 
 

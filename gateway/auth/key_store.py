@@ -1,4 +1,4 @@
-"""The gateway's view of the key file: looked up by digest, re-read when it changes."""
+"""The gateway's view of the key file: looked up by digest, read again when the file changes."""
 
 import hmac
 import logging
@@ -13,9 +13,10 @@ _log = logging.getLogger(__name__)
 
 
 class KeyStore:
-    """Keys by digest. A change of the file counts within ``poll_s`` seconds; a damaged file changes nothing.
+    """Keys by digest. A change of the file applies within ``poll_s`` seconds; a damaged file changes nothing.
 
-    ``clock`` is monotonic seconds, ``now`` the wall clock that expiry dates are compared with.
+    ``clock`` returns monotonic seconds, ``now`` the wall clock for expiry dates. Raises ``KeyFileError`` when
+    the file cannot be used at the start.
     """
 
     def __init__(
@@ -28,25 +29,25 @@ class KeyStore:
         self._path, self._poll_s, self._clock, self._now = path, poll_s, clock, now
         self._version = _version(path)
         self._keys = _by_digest(path)
-        self._checked = clock()
+        self._checked_at = clock()
 
     def find(self, secret: str) -> tuple[Key | None, str | None]:
-        """Return the secret's record and, when it opens nothing, the reason; ``(None, None)`` when unknown.
+        """Return the secret's record and, when it is not valid, the reason; ``(None, None)`` when unknown.
 
-        The digest is compared in constant time; finding it by dictionary leaks nothing of use, because a
+        The digest is compared in constant time; the dictionary's timing leaks nothing of use, because a
         caller can't choose the digest of a guess.
         """
         self._reload_if_changed()
-        wanted = digest(secret)
-        key = self._keys.get(wanted)
-        if key is None or not hmac.compare_digest(key.sha256, wanted):
+        presented = digest(secret)
+        key = self._keys.get(presented)
+        if key is None or not hmac.compare_digest(key.sha256, presented):
             return None, None
         return key, key.refusal(self._now())
 
     def _reload_if_changed(self) -> None:
-        if self._clock() - self._checked < self._poll_s:
+        if self._clock() - self._checked_at < self._poll_s:
             return
-        self._checked = self._clock()
+        self._checked_at = self._clock()
         version = _version(self._path)
         if version == self._version:
             return

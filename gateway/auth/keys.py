@@ -1,7 +1,7 @@
 """API keys: hashed at rest, several per user, changed without a restart.
 
-This module needs the standard library and pydantic alone, so that the ``assist keys`` command works in an
-environment that has no web framework. The file holds SHA-256 digests: a key has 256 random bits, so a slow
+This module needs the standard library and pydantic only, so that the ``assist keys`` command works in an
+environment without the web framework. The file holds SHA-256 digests: a key has 256 random bits, so a slow
 password hash would add cost to every request and no protection.
 """
 
@@ -27,7 +27,7 @@ Limit = Annotated[int, Field(ge=0)]
 
 
 class KeyFileError(ValueError):
-    """The key file can't be used; the message says why and what to do."""
+    """The key file can't be used; the message names the cause and the remedy."""
 
 
 class Key(BaseModel):
@@ -46,7 +46,7 @@ class Key(BaseModel):
     concurrency: Limit | None = None
 
     def refusal(self, now: datetime) -> str | None:
-        """Return why this key opens nothing at ``now``, with the remedy, or ``None`` when it does."""
+        """Return why this key is not valid at ``now``, with the remedy, or ``None`` when it is."""
         if self.revoked is not None and self.revoked <= now:
             return (
                 f"This API key was revoked on {self.revoked:%Y-%m-%d}. Ask your administrator for a new one."
@@ -57,7 +57,7 @@ class Key(BaseModel):
 
 
 class KeyFile(BaseModel):
-    """The whole file: ``{"keys": [...]}``."""
+    """The file's content: ``{"keys": [...]}``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -70,27 +70,30 @@ def digest(secret: str) -> str:
 
 
 def read_keys(path: Path) -> KeyFile:
-    """Read and check the file; raise ``KeyFileError`` with the remedy when it is missing or damaged."""
+    """Read and check the file; raises ``KeyFileError`` with the remedy when it is missing or damaged."""
     try:
         if path.stat().st_size > _MAX_FILE_BYTES:
-            raise KeyFileError(f"{path} is larger than {_MAX_FILE_BYTES} bytes; that is no key file.")
+            raise KeyFileError(f"{path} is larger than {_MAX_FILE_BYTES} bytes, so it is not a key file.")
         return KeyFile.model_validate_json(path.read_bytes())
     except FileNotFoundError:
         raise KeyFileError(
-            f"{path} does not exist. Make the first key with `assist keys add USER`."
+            f"{path} does not exist. Create the first key with `assist keys add USER`."
         ) from None
     except OSError as error:
         raise KeyFileError(
-            f"{path} can't be read: {error.strerror}. The gateway's user needs to read it."
+            f"{path} can't be read: {error.strerror}. Give the gateway's user read access."
         ) from None
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "the file"
-        raise KeyFileError(f"{path}: {where}: {first['msg']}. Restore it or make new keys.") from None
+        raise KeyFileError(f"{path}: {where}: {first['msg']}. Restore the file or create new keys.") from None
 
 
 def list_keys(path: Path) -> tuple[Key, ...]:
-    """Return every record, oldest first; a file that does not exist yet holds none."""
+    """Return every record, oldest first; none where the file does not exist yet.
+
+    Raises ``KeyFileError`` with the remedy when the file is damaged.
+    """
     return read_keys(path).keys if path.exists() else ()
 
 
@@ -103,7 +106,10 @@ def create_key(
     tpm: int | None = None,
     concurrency: int | None = None,
 ) -> tuple[str, str]:
-    """Add a key for ``user`` and return ``(id, secret)``; the secret is shown once and never stored."""
+    """Add a key for ``user`` and return ``(id, secret)``; the secret is shown once and never stored.
+
+    Raises ``KeyFileError`` with the remedy when the file is damaged.
+    """
     secret = PREFIX + secrets.token_urlsafe(32)
     with _editing(path) as keys:
         key = Key(
@@ -121,7 +127,10 @@ def create_key(
 
 
 def revoke_key(path: Path, key_id: str) -> Key:
-    """Make the key useless from now on; the record stays as evidence. Revoking twice keeps the first date."""
+    """Revoke the key from now on and keep its record; a second revocation keeps the first date.
+
+    Raises ``KeyFileError`` when there is no such key.
+    """
     with _editing(path) as keys:
         key = _find(keys, key_id, path)
         if key.revoked is None:
@@ -130,14 +139,18 @@ def revoke_key(path: Path, key_id: str) -> Key:
 
 
 def rotate_key(path: Path, key_id: str, overlap: timedelta = timedelta(0)) -> tuple[str, str]:
-    """Replace a key by a new one with the same user and limits; the old one works for ``overlap`` more."""
+    """Replace a key with a new one of the same user and limits; the old one works for ``overlap`` longer.
+
+    Returns the new key's ``(id, secret)``. Raises ``KeyFileError`` when there is no such key, or when it has
+    expired or been revoked.
+    """
     secret = PREFIX + secrets.token_urlsafe(32)
     now = datetime.now(UTC)
     with _editing(path) as keys:
         old = _find(keys, key_id, path)
-        if (why := old.refusal(now)) is not None:
+        if (reason := old.refusal(now)) is not None:
             raise KeyFileError(
-                f"{key_id} can't be rotated: {why} Make one with `assist keys add {old.user}`."
+                f"{key_id} can't be rotated: {reason} Create a new key with `assist keys add {old.user}`."
             )
         new_id = _fresh_id(old.user, keys)
         keys[new_id] = old.model_copy(update={"id": new_id, "sha256": digest(secret), "created": now})
@@ -148,7 +161,7 @@ def rotate_key(path: Path, key_id: str, overlap: timedelta = timedelta(0)) -> tu
 
 def _find(keys: dict[str, Key], key_id: str, path: Path) -> Key:
     if key_id not in keys:
-        raise KeyFileError(f"{path} holds no key {key_id!r}; `assist keys list` names them.")
+        raise KeyFileError(f"{path} has no key {key_id!r}; list its keys with `assist keys list`.")
     return keys[key_id]
 
 
@@ -161,7 +174,7 @@ def _fresh_id(user: str, keys: dict[str, Key]) -> str:
 
 @contextmanager
 def _editing(path: Path) -> Iterator[dict[str, Key]]:
-    """Give the records by id for changing; write them back on success, one writer at a time."""
+    """Yield the records by id to change, and write them back on success; one writer at a time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f"{path.name}.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -171,7 +184,7 @@ def _editing(path: Path) -> Iterator[dict[str, Key]]:
 
 
 def _write(path: Path, content: KeyFile) -> None:
-    """Replace the file in one step, so that a reader sees the old or the new one and never half of one."""
+    """Replace the file in one step, so that a reader sees the old or the new content, never a part."""
     text = json.dumps(content.model_dump(mode="json"), indent=1) + "\n"
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # made with mode 0600
     try:

@@ -1,6 +1,6 @@
-"""GitLab's own tokens: JSON Web Tokens that a GitLab server signs for the gateway, checked without asking it.
+"""GitLab's OIDC tokens: JSON Web Tokens that a GitLab server signs, verified here without a request to it.
 
-A request that says ``X-Gitlab-Authentication-Type: oidc`` carries one (GitLab AI gateway, 2023 to now). The
+A request with ``X-Gitlab-Authentication-Type: oidc`` carries one (GitLab AI gateway, since 2023). The
 signature's algorithm is fixed here, never taken from the token (RFC 8725 section 3.1).
 """
 
@@ -15,7 +15,7 @@ from gateway.auth.jwks import ALGORITHM, SigningKeys
 from gateway.auth.token_cache import salted_key
 
 if TYPE_CHECKING:
-    from gateway.edge_settings import EdgeSettings
+    from gateway.settings import Settings
     from gateway.telemetry.metrics import Metrics
 
 UNSCOPED = "Unauthorized to access code completions"
@@ -27,14 +27,14 @@ _REPEATED = (("gitlab_realm", "X-Gitlab-Realm"), ("sub", "X-Gitlab-Instance-Id")
 class Oidc:
     """Verifies tokens of one issuer; the caller is the GitLab instance or user in ``sub``."""
 
-    def __init__(self, settings: "EdgeSettings", keys: SigningKeys, salt: bytes, metrics: "Metrics") -> None:
+    def __init__(self, settings: "Settings", keys: SigningKeys, salt: bytes, metrics: "Metrics") -> None:
         self._settings, self._keys, self._salt, self._metrics = settings, keys, salt, metrics
 
     async def verify(self, token: str, headers: Mapping[str, str]) -> str:
         """Return the caller's salted id.
 
-        Raises 401 for a token that is no good or belongs to another instance, 403 for one without the scope,
-        503 when its key can't be had.
+        Raises 401 for a token that is not valid or belongs to another instance, 403 for one without the
+        scope, 503 when GitLab's keys cannot be fetched.
         """
         claims = await self._claims(token)
         for claim, header in _REPEATED:
@@ -48,12 +48,12 @@ class Oidc:
         return salted_key(self._salt, str(claims["iss"]), str(claims.get("sub", "")))
 
     async def _claims(self, token: str) -> dict[str, Any]:
-        """Return the claims of a token that is ours, signed, and of this time."""
+        """Return the claims of a token with a valid signature, audience, issuer and time."""
         settings = self._settings
         try:
-            found = jwt.get_unverified_header(token)
-            key_id = found.get("kid")
-            if found.get("alg") != ALGORITHM or not isinstance(key_id, str) or len(key_id) > _MAX_KEY_ID:
+            header = jwt.get_unverified_header(token)
+            key_id = header.get("kid")
+            if header.get("alg") != ALGORITHM or not isinstance(key_id, str) or len(key_id) > _MAX_KEY_ID:
                 raise jwt.InvalidTokenError
             key = await self._keys.find(key_id)
             if key is None:
@@ -64,7 +64,7 @@ class Oidc:
                 options={"require": ["exp", "iss", "aud"]},
             )  # fmt: skip
         except (jwt.PyJWTError, RecursionError):
-            # Which check failed would help to forge; GitLab's words say no more either.
+            # The failed check would help to forge a token; GitLab's message does not name it either.
             raise self._denied(FORBIDDEN) from None
 
     def _denied(self, message: str) -> errors.ApiError:

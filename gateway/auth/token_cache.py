@@ -1,7 +1,7 @@
-"""Where positive answers of an authentication provider are remembered: in this process, or in Redis for all.
+"""A cache of tokens that the authentication provider has allowed: in this process, or in Redis for replicas.
 
-Only "yes" is ever stored. A cache that can't answer is a miss, so a broken Redis costs time and never opens a
-door; GitLab's 2022 gateway cached denials and took every hit for a yes.
+Only allowed tokens are stored. A cache that fails is a miss, so a broken Redis costs time and never lets
+anybody in; GitLab's gateway of 2022 cached denials too and took every hit for an approval.
 """
 
 import hashlib
@@ -14,43 +14,43 @@ from typing import Protocol
 
 from redis.exceptions import RedisError
 
-from gateway.redis_client import RedisLink
+from gateway.redis_client import RedisClient
 
 _PREFIX = "assist:auth:"
 
 
 class AllowCache(Protocol):
-    """Remembers that a key was allowed."""
+    """Stores the salted keys of allowed tokens; no method raises."""
 
     async def allowed(self, key: str) -> bool:
-        """Say whether ``key`` was allowed within its time to live."""
+        """Return whether ``key`` was allowed within its time to live."""
         ...
 
     async def allow(self, key: str) -> None:
-        """Remember that ``key`` is allowed, from now for the time to live."""
+        """Store that ``key`` is allowed, from now for the time to live."""
         ...
 
 
 def salt_or_random(configured: str | None) -> bytes:
-    """Return the deployment's salt; without one, a random one, and replicas then share nothing."""
+    """Return the deployment's salt, or a random one, with which replicas share nothing."""
     return configured.encode() if configured else secrets.token_bytes(32)
 
 
 def salted_key(salt: bytes, *parts: str) -> str:
-    """Return a key from which no token can be read or guessed without the salt."""
+    """Return a key from which the token cannot be read, or guessed without the salt."""
     message = "\0".join(parts).encode("utf-8", "surrogatepass")
     return hmac.new(salt, message, hashlib.sha256).hexdigest()
 
 
 class LocalCache:
-    """Bounded least-recently-used map with one time to live in monotonic seconds."""
+    """Bounded least-recently-used map with one time to live, in monotonic seconds."""
 
     def __init__(self, ttl_s: float, size: int = 10_000, clock: Callable[[], float] = time.monotonic) -> None:
         self._ttl_s, self._size, self._clock = ttl_s, size, clock
         self._expiry: OrderedDict[str, float] = OrderedDict()
 
     async def allowed(self, key: str) -> bool:
-        """Say whether ``key`` was allowed less than the time to live ago."""
+        """Return whether ``key`` was allowed less than the time to live ago."""
         expiry = self._expiry.get(key)
         if expiry is None:
             return False
@@ -61,7 +61,7 @@ class LocalCache:
         return True
 
     async def allow(self, key: str) -> None:
-        """Remember ``key`` and forget the least recently used one when full."""
+        """Store ``key``, and drop the least recently used one when full."""
         if self._ttl_s <= 0:
             return
         self._expiry[key] = self._clock() + self._ttl_s
@@ -71,32 +71,32 @@ class LocalCache:
 
 
 class RedisCache:
-    """Shares answers between replicas; what this process saw itself stays known while Redis is away.
+    """Shares allowed tokens between replicas; each also keeps its own for when Redis is down.
 
-    A value is a MAC over its key, so that writing to Redis is not enough to let somebody in.
+    A value is a MAC over its key, so that write access to Redis is not enough to let somebody in.
     """
 
-    def __init__(self, link: RedisLink, local: LocalCache, salt: bytes, ttl_s: float) -> None:
-        self._link, self._local, self._salt, self._ttl_s = link, local, salt, ttl_s
+    def __init__(self, redis: RedisClient, local: LocalCache, salt: bytes, ttl_s: float) -> None:
+        self._redis, self._local, self._salt, self._ttl_s = redis, local, salt, ttl_s
 
     async def allowed(self, key: str) -> bool:
-        """Ask Redis; when it can't answer in time, ask this process's own memory."""
+        """Look in this process's own cache first, then in Redis; a Redis that fails is a miss."""
         if await self._local.allowed(key):
             return True
         try:
-            stored = await self._link.call(lambda redis: redis.get(_PREFIX + key))
+            stored = await self._redis.call(lambda redis: redis.get(_PREFIX + key))
         except RedisError:
             return False
         return isinstance(stored, bytes) and hmac.compare_digest(stored, self._proof(key))
 
     async def allow(self, key: str) -> None:
-        """Write to Redis and to this process; a failed write loses nothing but the sharing."""
+        """Store in this process and in Redis; a failed write to Redis only keeps replicas from sharing it."""
         await self._local.allow(key)
         ttl_ms = int(self._ttl_s * 1000)
         if ttl_ms <= 0:
             return
         try:
-            await self._link.call(lambda redis: redis.set(_PREFIX + key, self._proof(key), px=ttl_ms))
+            await self._redis.call(lambda redis: redis.set(_PREFIX + key, self._proof(key), px=ttl_ms))
         except RedisError:
             return
 

@@ -1,1 +1,1 @@
-"""From a request in our own terms to text: plan the prompt, call the engine, cut at the stop strings."""
+"""The pipeline behind every dialect: plan a request, run it on the engine, and account for what it used."""

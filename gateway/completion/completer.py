@@ -1,6 +1,6 @@
-"""The one pipeline behind every dialect: a request becomes jobs, jobs become deltas, deltas become choices.
+"""The pipeline behind every dialect: a request becomes engine requests, then deltas, then choices.
 
-A whole answer is the sum of the same deltas that a stream sends, so the two cannot disagree.
+A whole completion is the sum of the same deltas that a stream sends, so the two cannot disagree.
 """
 
 import codecs
@@ -20,12 +20,15 @@ from gateway.text.tokenizer import Tokenizer
 # FauxPilot draws seeds from 0 to 2^31 - 2.
 _SEEDS = 2**31 - 1
 _NEWLINES = "\n\n"
-# Nothing stands before a single token, so there is nothing to score.
+# A single token has nothing before it, so it cannot be scored.
 _SCORABLE = 2
 
 
 class Completer:
-    """Plans and runs completions on one engine."""
+    """Plans and runs completions on one engine.
+
+    ``fim_stops`` end the completions of fill-in-the-middle prompts, beside the request's own stop strings.
+    """
 
     def __init__(
         self, engine: Engine, tokenizer: Tokenizer, builder: PromptBuilder, fim_stops: Sequence[str] = ()
@@ -42,13 +45,13 @@ class Completer:
     async def plan(
         self, request: CompletionRequest, deadline_s: float, request_id: str, traceparent: str | None
     ) -> Plan:
-        """Tokenise and fit every prompt; raises 400 for prompts that cannot be used."""
+        """Tokenise every prompt and fit it into the context; raises 400 for prompts that cannot be used."""
         built = [await self._builder.build(prompt, request.max_tokens) for prompt in request.prompts]
         plain_stops = self._stop_ids(request.stops)
-        jobs = []
+        engine_requests = []
         for prompt in built:
             fim_ids = self._stop_ids(self._fim_stops) if prompt.fim else []
-            jobs.append(
+            engine_requests.append(
                 GenerateRequest(
                     prompt_ids=prompt.ids,
                     max_tokens=prompt.max_tokens,
@@ -66,7 +69,7 @@ class Completer:
                 )
             )
         echoes = [self._echo(request, *pair) for pair in zip(request.prompts, built, strict=True)]
-        return Plan(request, built, jobs, echoes)
+        return Plan(request, built, engine_requests, echoes)
 
     def _stops(self, request: CompletionRequest, prompt: BuiltPrompt) -> Sequence[str]:
         return (*request.stops, *(self._fim_stops if prompt.fim else ()))
@@ -76,20 +79,20 @@ class Completer:
 
         The blank line gets its other spelling as well: it is one token by itself but often two in a text.
         """
-        found = []
+        sequences = []
         for stop in stops:
             ids = self.tokenizer.encode_control(stop)
             if ids:
-                found.append(ids)
+                sequences.append(ids)
             twice = self.tokenizer.encode_control("\n") * 2 if stop == _NEWLINES else ids
             if twice != ids:
-                found.append(twice)
-        return found
+                sequences.append(twice)
+        return sequences
 
     def _echo(self, request: CompletionRequest, prompt: Prompt, built: BuiltPrompt) -> Echo:
-        """Return what stands before the completion: the prompt when echoed, and always its length."""
-        given = prompt.text is not None and not built.truncated
-        text = (prompt.text or "") if given else self.tokenizer.decode(built.ids)
+        """Return what precedes the completion: the prompt when echoed, and always its length."""
+        verbatim = prompt.text is not None and not built.truncated
+        text = (prompt.text or "") if verbatim else self.tokenizer.decode(built.ids)
         if not request.echo:
             return Echo(len(text))
         return Echo(len(text), text, () if request.logprobs is None else self._prompt_entries(built.ids))
@@ -101,85 +104,90 @@ class Completer:
             offset += len(utf8.decode(self.tokenizer.bytes_of(token)))
         return entries
 
-    async def _scored(self, plan: Plan, position: int) -> Echo:
-        """Return the echo with log probabilities where those were asked for; the first token has none."""
-        echo, job = plan.echoes[position], plan.jobs[position]
+    async def _scored_echo(self, plan: Plan, position: int) -> Echo:
+        """Return the echo, with log probabilities where requested; the first token has none."""
+        echo, request = plan.echoes[position], plan.engine_requests[position]
         if len(echo.entries) < _SCORABLE:
             return echo
-        asked = ScoreRequest(job.prompt_ids, 1, job.deadline_s, job.request_id, job.traceparent)
-        values = [None, *await self._engine.score(asked)]
+        score = ScoreRequest(
+            request.prompt_ids, 1, request.deadline_s, request.request_id, request.traceparent
+        )
+        values = [None, *await self._engine.score(score)]
         pairs = zip(echo.entries, values, strict=True)
         return replace(echo, entries=[replace(entry, logprob=value) for entry, value in pairs])
 
     async def run(self, plan: Plan) -> list[Choice]:
-        """Return the finished choices in index order; cancelling cancels the engine's work."""
-        choices = [Choice(index) for index in range(len(plan.jobs) * plan.request.rows)]
+        """Return the finished choices in index order; cancelling cancels the engine's work.
+
+        Raises ``ApiError`` as the engine does.
+        """
+        prompts = range(len(plan.engine_requests))
+        choices = [Choice(index) for index in range(len(prompts) * plan.request.rows)]
         if plan.request.time_budget_s is not None:
-            async with aclosing(self.stream(plan)) as deltas:
-                async for delta in deltas:
-                    choices[delta.row].add(delta)
+            deltas = self.stream(plan)
         else:
-            sources = [self._whole(plan, position) for position in range(len(plan.jobs))]
-            async with aclosing(merge(sources)) as merged:
-                async for delta in merged:
-                    choices[delta.row].add(delta)
+            deltas = merge([self._complete_prompt(plan, position) for position in prompts])
+        async with aclosing(deltas):
+            async for delta in deltas:
+                choices[delta.row].add(delta)
         return choices
 
     def stream(self, plan: Plan) -> AsyncGenerator[Delta, None]:
-        """Yield deltas as the engine makes tokens; ``row`` is the choice's index.
+        """Yield deltas as the engine generates tokens; ``row`` is the choice's index.
 
-        Closing cancels the engine.
+        Closing the iterator cancels the engine's work. Raises ``ApiError`` as the engine does.
         """
-        return merge([self._pieces(plan, position) for position in range(len(plan.jobs))])
+        prompts = range(len(plan.engine_requests))
+        return merge([self._stream_prompt(plan, position) for position in prompts])
 
-    def _rows(self, plan: Plan, position: int) -> list[OutputSequence]:
-        job = plan.jobs[position]
+    def _sequences(self, plan: Plan, position: int) -> list[OutputSequence]:
+        request = plan.engine_requests[position]
         first = position * plan.request.rows
         offset = plan.echoes[position].length
         return [
-            OutputSequence(first + row, self.tokenizer, job.stops, job.max_tokens, offset)
-            for row in range(job.n)
+            OutputSequence(first + row, self.tokenizer, request.stops, request.max_tokens, offset)
+            for row in range(request.n)
         ]
 
-    async def _whole(self, plan: Plan, position: int) -> AsyncGenerator[Delta, None]:
-        rows = self._rows(plan, position)
-        echo = await self._scored(plan, position)
-        for tokens in await self._engine.complete(plan.jobs[position]):
-            yield _after_echo(echo, rows[tokens.row].push(tokens))
+    async def _complete_prompt(self, plan: Plan, position: int) -> AsyncGenerator[Delta, None]:
+        sequences = self._sequences(plan, position)
+        echo = await self._scored_echo(plan, position)
+        for chunk in await self._engine.complete(plan.engine_requests[position]):
+            yield _after_echo(echo, sequences[chunk.row].push(chunk))
 
-    async def _pieces(self, plan: Plan, position: int) -> AsyncGenerator[Delta, None]:
+    async def _stream_prompt(self, plan: Plan, position: int) -> AsyncGenerator[Delta, None]:
         """Yield a prompt's deltas, and stop the engine as soon as every row has finished."""
-        rows = self._rows(plan, position)
-        budget = _Budget(plan.request.time_budget_s)
-        begun: set[int] = set()
-        echo = await self._scored(plan, position)
-        async with aclosing(self._engine.stream(plan.jobs[position])) as pieces:
-            async for tokens in pieces:
-                row = rows[tokens.row]
-                delta = row.push(tokens)
-                if tokens.row not in begun and (delta or delta.tokens):
-                    begun.add(tokens.row)
+        sequences = self._sequences(plan, position)
+        budget = _TimeBudget(plan.request.time_budget_s)
+        started: set[int] = set()
+        echo = await self._scored_echo(plan, position)
+        async with aclosing(self._engine.stream(plan.engine_requests[position])) as chunks:
+            async for chunk in chunks:
+                sequence = sequences[chunk.row]
+                delta = sequence.push(chunk)
+                if chunk.row not in started and (delta or delta.tokens):
+                    started.add(chunk.row)
                     delta = _after_echo(echo, delta)
-                if budget.spent(delta) and row.finish_reason is None:
-                    delta = row.cut(delta)
+                if budget.spent(delta) and sequence.finish_reason is None:
+                    delta = sequence.cut(delta)
                 yield delta
-                if all(row.finish_reason for row in rows):
+                if all(sequence.finish_reason for sequence in sequences):
                     return
 
 
-class _Budget:
-    """llama.cpp's ``t_max_predict_ms``: time is up, but only once a line is complete."""
+class _TimeBudget:
+    """llama.cpp's ``t_max_predict_ms``: generation ends after that time, but only once a line is complete."""
 
     def __init__(self, seconds: float | None) -> None:
         self._seconds = seconds
         self._started = time.monotonic()
-        self._line = False
+        self._line_complete = False
 
     def spent(self, delta: Delta) -> bool:
         if self._seconds is None:
             return False
-        self._line = self._line or "\n" in delta.text
-        return self._line and time.monotonic() - self._started > self._seconds
+        self._line_complete = self._line_complete or "\n" in delta.text
+        return self._line_complete and time.monotonic() - self._started > self._seconds
 
 
 def _after_echo(echo: Echo, delta: Delta) -> Delta:
@@ -191,7 +199,7 @@ def _after_echo(echo: Echo, delta: Delta) -> Delta:
 
 
 def _seeds(request: CompletionRequest) -> list[int]:
-    """Return one seed per row: counted up from the caller's, or drawn."""
+    """Return one seed per row: counted up from the caller's, or random."""
     if request.seed is None:
         return [secrets.randbelow(_SEEDS) for _ in range(request.rows)]
     return [request.seed + row for row in range(request.rows)]

@@ -1,4 +1,4 @@
-"""One request's way through the gateway: a place in the queue, tokens, the engine, and what it cost."""
+"""One request's way through the gateway: admission, tokenisation, the engine, and accounting."""
 
 import asyncio
 import time
@@ -17,15 +17,15 @@ from gateway.completion.types import Choice, CompletionRequest, Plan
 from gateway.errors import ApiError, deadline, unavailable
 from gateway.responses import EventStream, json_response, until_disconnect
 from gateway.settings import Settings
-from gateway.telemetry.metrics import Completion, Metrics
+from gateway.telemetry.metrics import CompletionStats, Metrics
 from gateway.text.output_sequence import Delta
 
-_TOO_SLOW = "The completion was not finished within its deadline of {seconds:g} s. Ask for fewer tokens."
+_TOO_SLOW = "The completion was not finished within its deadline of {seconds:g} s. Request fewer tokens."
 
 
 @dataclass(slots=True)
 class CompletionResult:
-    """A finished request: its choices, what it used, and where the time went in seconds."""
+    """A finished request, or one under way: its choices, its token counts, and its times in seconds."""
 
     plan: Plan
     queue_s: float
@@ -43,23 +43,30 @@ class CompletionResult:
 
 
 class StreamWriter(Protocol):
-    """How a dialect writes a stream. A chunk may be empty: nothing is sent then."""
+    """How a dialect writes a stream. Empty bytes are not sent."""
 
-    def chunk(self, delta: Delta, answer: "CompletionResult") -> bytes:
-        """Return the bytes for a delta; ``answer`` holds what has been counted up to and with it."""
+    def chunk(self, delta: Delta, result: CompletionResult) -> bytes:
+        """Return the bytes for a delta; ``result`` holds the counts up to and with it."""
         ...
 
-    def end(self, answer: CompletionResult) -> bytes:
-        """Return what follows the last delta."""
+    def end(self, result: CompletionResult) -> bytes:
+        """Return the bytes that follow the last delta."""
         ...
 
     def failure(self, error: ApiError) -> bytes:
-        """Return what tells the client that the stream broke off."""
+        """Return the bytes that report a failure after the stream has started."""
         ...
 
 
 class CompletionService:
-    """Runs completion requests for every dialect, under admission and with metrics."""
+    """Runs completion requests for every dialect, under admission control and with metrics.
+
+    Args:
+        settings: deadlines and limits of requests.
+        completer: plans requests and runs them on the engine.
+        admission: gives slots at the engine, and charges tokens to callers.
+        metrics: counts requests, tokens and times.
+    """
 
     def __init__(
         self, settings: Settings, completer: Completer, admission: Admission, metrics: Metrics
@@ -69,24 +76,47 @@ class CompletionService:
         self.metrics = metrics
         self.admission = admission
 
-    async def whole(
+    async def complete(
         self,
         http: Request,
         caller: Caller,
         request: CompletionRequest,
         render: Callable[[CompletionResult], object],
     ) -> Response:
-        """Answer with one JSON document; a client that leaves cancels the work."""
-        answer = await until_disconnect(http.receive, self._answer(http, caller, request))
-        return json_response(render(answer))
+        """Return a response with one JSON document; a client that disconnects cancels the work.
 
-    async def streamed(
+        Args:
+            http: the HTTP request, which carries the request id and the access log's fields.
+            caller: who is charged for the tokens.
+            request: what to complete.
+            render: turns the finished result into the dialect's document.
+
+        Raises:
+            ApiError: 400 for a request that cannot be done, 429 and 503 from admission, 502, 503 and 504
+                from the engine.
+            ClientGone: the client has disconnected.
+        """
+        result = await until_disconnect(http.receive, self._complete(http, caller, request))
+        return json_response(render(result))
+
+    async def stream(
         self, http: Request, caller: Caller, request: CompletionRequest, writer: StreamWriter,
         headers: dict[str, str] | None = None,
     ) -> Response:  # fmt: skip
-        """Answer with a stream.
+        """Return a streamed response; a client that disconnects, or stops reading, cancels the work.
 
-        It starts only with its first bytes, so an early failure still has a status.
+        The response starts with its first bytes, so an earlier failure still gets a status of its own.
+
+        Args:
+            http: the HTTP request, which carries the request id and the access log's fields.
+            caller: who is charged for the tokens.
+            request: what to complete.
+            writer: writes deltas, the end and failures in the dialect's format.
+            headers: further response headers.
+
+        Raises:
+            ApiError: as ``complete``, before the first token.
+            ClientGone: the client has disconnected before the first token.
         """
         chunks = self._chunks(http, caller, request, writer)
         try:
@@ -96,63 +126,65 @@ class CompletionService:
             raise
         return EventStream(first, chunks, writer.failure, self.settings.write_timeout_s, headers)
 
-    async def _answer(self, http: Request, caller: Caller, request: CompletionRequest) -> CompletionResult:
+    async def _complete(self, http: Request, caller: Caller, request: CompletionRequest) -> CompletionResult:
         async with self.admission.slot(caller, http.state.request_id) as queue_s:
-            answer = await self._begin(http, request, queue_s)
+            result = await self._plan(http, request, queue_s)
             try:
-                async with asyncio.timeout(self._left(queue_s) + 1):
-                    choices = await self.completer.run(answer.plan)
+                async with asyncio.timeout(self._remaining(queue_s) + 1):
+                    choices = await self.completer.run(result.plan)
             except TimeoutError:
                 raise deadline(_TOO_SLOW.format(seconds=self.settings.deadline_s)) from None
             except asyncio.CancelledError:
-                # How far the engine came is not known here; FasterTransformer can't even be stopped.
-                self.metrics.cancelled(sum(job.n * job.max_tokens for job in answer.plan.jobs))
+                # The engine's progress is unknown here; FasterTransformer can't even be stopped.
+                self.metrics.cancelled(sum(each.n * each.max_tokens for each in result.plan.engine_requests))
                 http.state.log["cancelled"] = True
                 raise
             finally:
-                answer.engine_s = time.perf_counter() - answer.started
-            answer.completion_tokens = sum(choice.tokens for choice in choices)
-            answer.choices = best(choices, request.n, request.rows)
-            answer.complete = True
-            await self._finish(http, caller, answer)
-            return answer
+                result.engine_s = time.perf_counter() - result.started
+            result.completion_tokens = sum(choice.tokens for choice in choices)
+            result.choices = best(choices, request.n, request.rows)
+            result.complete = True
+            await self._account(http, caller, result)
+            return result
 
     async def _chunks(
         self, http: Request, caller: Caller, request: CompletionRequest, writer: StreamWriter
     ) -> AsyncGenerator[bytes, None]:
         async with self.admission.slot(caller, http.state.request_id) as queue_s:
-            answer = await self._begin(http, request, queue_s)
-            choices = [Choice(index) for index in range(len(answer.plan.jobs) * request.rows)]
-            answer.choices = choices
+            result = await self._plan(http, request, queue_s)
+            choices = [Choice(index) for index in range(len(result.plan.engine_requests) * request.rows)]
+            result.choices = choices
             try:
-                async with aclosing(self.completer.stream(answer.plan)) as deltas:
-                    async for delta in self._timely(deltas):
-                        answer.completion_tokens += delta.tokens
-                        if answer.first_token_s is None:
-                            answer.first_token_s = time.perf_counter() - http.state.started
+                async with aclosing(self.completer.stream(result.plan)) as deltas:
+                    async for delta in self._with_first_token_deadline(deltas):
+                        result.completion_tokens += delta.tokens
+                        if result.first_token_s is None:
+                            result.first_token_s = time.perf_counter() - http.state.started
                         choices[delta.row].add(delta)
-                        if chunk := writer.chunk(delta, answer):
+                        if chunk := writer.chunk(delta, result):
                             yield chunk
-                answer.complete = True
-                yield writer.end(answer)
+                result.complete = True
+                yield writer.end(result)
             finally:
-                answer.engine_s = time.perf_counter() - answer.started
-                await self._finish(http, caller, answer)
+                result.engine_s = time.perf_counter() - result.started
+                await self._account(http, caller, result)
 
-    async def _timely(self, deltas: AsyncGenerator[Delta, None]) -> AsyncGenerator[Delta, None]:
+    async def _with_first_token_deadline(
+        self, deltas: AsyncGenerator[Delta, None]
+    ) -> AsyncGenerator[Delta, None]:
         """Pass deltas on; the first has a deadline of its own where one is set."""
         try:
-            async with asyncio.timeout(self.settings.first_token_s):
+            async with asyncio.timeout(self.settings.first_token_timeout_s):
                 first = await anext(deltas, None)
         except TimeoutError:
-            message = f"The model server sent no token within {self.settings.first_token_s:g} s."
+            message = f"The model server sent no token within {self.settings.first_token_timeout_s:g} s."
             raise deadline(message) from None
         if first is not None:
             yield first
         async for delta in deltas:
             yield delta
 
-    def _left(self, queue_s: float) -> float:
+    def _remaining(self, queue_s: float) -> float:
         left = self.settings.deadline_s - queue_s
         if left <= 0:
             raise unavailable(
@@ -160,35 +192,35 @@ class CompletionService:
             )
         return left
 
-    async def _begin(self, http: Request, request: CompletionRequest, queue_s: float) -> CompletionResult:
-        """Tokenise; the request holds its place already, so a refused one never costs this."""
+    async def _plan(self, http: Request, request: CompletionRequest, queue_s: float) -> CompletionResult:
+        """Tokenise a request that has a slot already, so that a refused one never costs this."""
         plan = await self.completer.plan(
-            request, self._left(queue_s), http.state.request_id, http.state.traceparent
+            request, self._remaining(queue_s), http.state.request_id, http.state.traceparent
         )
         if plan.truncated:
             self.metrics.truncated()
         return CompletionResult(plan, queue_s)
 
-    async def _finish(self, http: Request, caller: Caller, answer: CompletionResult) -> None:
-        """Count what was used, also when the client has left: its tokens were made all the same."""
-        prompt, made = answer.prompt_tokens, answer.completion_tokens
-        reasons = [choice.finish_reason or "abort" for choice in answer.choices]
+    async def _account(self, http: Request, caller: Caller, result: CompletionResult) -> None:
+        """Log, count and charge the tokens, also of a client that has left: the engine generated them."""
+        prompt, generated = result.prompt_tokens, result.completion_tokens
+        reasons = [choice.finish_reason or "abort" for choice in result.choices]
         http.state.log.update(
-            model=self.settings.model, prompt_tokens=prompt, completion_tokens=made,
-            finish_reason=reasons[:8], queue_s=round(answer.queue_s, 6),
-            triton_s=round(answer.engine_s, 6), ttft_s=answer.first_token_s,
-            truncated=answer.plan.truncated, cancelled=not answer.complete,
+            model=self.settings.model, prompt_tokens=prompt, completion_tokens=generated,
+            finish_reason=reasons[:8], queue_s=round(result.queue_s, 6),
+            triton_s=round(result.engine_s, 6), ttft_s=result.first_token_s,
+            truncated=result.plan.truncated, cancelled=not result.complete,
         )  # fmt: skip
-        if answer.complete:
+        if result.complete:
             total = time.perf_counter() - http.state.started
             self.metrics.completion(
-                Completion(
-                    prompt, made, reasons, total, answer.queue_s, answer.engine_s, answer.first_token_s
+                CompletionStats(
+                    prompt, generated, reasons, total, result.queue_s, result.engine_s, result.first_token_s
                 )
             )
-            for choice in answer.choices:
+            for choice in result.choices:
                 if choice.finish_reason == "stop":
                     self.metrics.stopped("text" if choice.stop else "token")
         else:
-            self.metrics.cancelled(made)
-        await self.admission.charge(caller, prompt + made)
+            self.metrics.cancelled(generated)
+        await self.admission.charge(caller, prompt + generated)

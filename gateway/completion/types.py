@@ -1,4 +1,4 @@
-"""A completion on its way: what was asked, what the engine is told, and what came of it."""
+"""A completion's data: what the client requested, what the engine gets, and what came out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,9 +10,9 @@ from gateway.text.prompt import BuiltPrompt, Prompt
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompletionRequest:
-    """What a client wants, whatever its dialect. ``logprobs`` None means none; times are in seconds.
+    """A client's request in any dialect. Times are in seconds; ``logprobs`` None means none.
 
-    ``best_of`` rows are made per prompt and the ``n`` with the highest mean log probability returned.
+    ``best_of`` rows are generated per prompt, and the ``n`` with the highest mean log probability returned.
     """
 
     prompts: Sequence[Prompt]
@@ -35,7 +35,7 @@ class CompletionRequest:
 
 @dataclass(slots=True)
 class Choice:
-    """One finished answer to one prompt."""
+    """One completion of one prompt."""
 
     index: int
     text: str = ""
@@ -46,7 +46,7 @@ class Choice:
     logprob_sum: float = 0.0
 
     def add(self, delta: Delta) -> None:
-        """Append what a delta brings."""
+        """Append a delta."""
         self.text += delta.text
         self.entries += delta.entries
         self.finish_reason = delta.finish_reason or self.finish_reason
@@ -57,7 +57,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Echo:
-    """What stands before a completion: its length in characters, and itself where it is wanted back."""
+    """What precedes a completion: its length in characters, and its text and tokens where requested."""
 
     length: int
     text: str = ""
@@ -66,11 +66,11 @@ class Echo:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A request made ready for the engine: per prompt its ids, its echo and its job."""
+    """A request made ready for the engine: for each prompt its ids, its echo and its engine request."""
 
     request: CompletionRequest
     prompts: Sequence[BuiltPrompt]
-    jobs: Sequence[GenerateRequest]
+    engine_requests: Sequence[GenerateRequest]
     echoes: Sequence[Echo]
 
     @property

@@ -1,1 +1,1 @@
-"""The HTTP dialects that clients speak; each maps to and from the one completion pipeline."""
+"""Dialects: the request and response formats of OpenAI, FauxPilot, llama.cpp, GitLab, Copilot, and jobs."""

@@ -1,4 +1,4 @@
-"""The body of OpenAI's chat endpoint, and what is made of it."""
+"""The body of OpenAI's chat endpoint, and its conversion to a ``CompletionRequest``."""
 
 from typing import Annotated, Any, Literal
 
@@ -27,14 +27,14 @@ _ROLES = {"developer": "system"}
 
 
 class TextPart(Body):
-    """One piece of a message. Pictures, sound and files are refused: no model here sees or hears."""
+    """One part of a message. Images, audio and files are refused: the served models take text only."""
 
     type: Literal["text"]
     text: str
 
 
 class ChatMessage(Body):
-    """One turn of a chat; what a model once called is refused with it, as tools are."""
+    """One turn of a chat; a turn with tool calls is refused, as tools are."""
 
     role: Annotated[str, Field(min_length=1, max_length=32)]
     content: str | list[TextPart] | None = None
@@ -48,7 +48,7 @@ class ChatMessage(Body):
 
 
 class ChatBody(SamplingBody):
-    """What is a chat's alone."""
+    """Chat-only fields."""
 
     messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=_MAX_MESSAGES)]
     max_completion_tokens: Annotated[Int | None, Field(ge=0)] = None
@@ -60,15 +60,18 @@ class ChatBody(SamplingBody):
 
 
 def to_request(body: ChatBody, settings: Settings, metrics: Metrics) -> CompletionRequest:
-    """Return the request. An answer is as long as the model makes it, where no length is asked for."""
+    """Return the request; without a requested length the model ends its answer by itself.
+
+    Raises ``ApiError`` 400 for what cannot be done.
+    """
     check(body, settings, metrics)
     _check_modes(body)
     check_choices(body, 1, body.n, settings)
-    asked = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
-    messages = [Message(_ROLES.get(one.role, one.role), one.text) for one in body.messages]
+    requested = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+    messages = [Message(_ROLES.get(turn.role, turn.role), turn.text) for turn in body.messages]
     return CompletionRequest(
         prompts=[Prompt(messages=messages)],
-        max_tokens=settings.max_tokens_cap if asked is None else max_tokens(asked, settings),
+        max_tokens=settings.max_tokens_cap if requested is None else max_tokens(requested, settings),
         sampling=sampling_of(body, settings),
         n=body.n,
         stops=stops_of(body.stop, settings),
@@ -79,7 +82,7 @@ def to_request(body: ChatBody, settings: Settings, metrics: Metrics) -> Completi
 
 
 def _check_modes(body: ChatBody) -> None:
-    """Refuse what would be answered with something else: tools, sound, and probabilities of nothing."""
+    """Refuse what plain text does not answer: tools, audio, and alternatives without log probabilities."""
     for name in ("tools", "functions"):
         if getattr(body, name):
             raise unsupported(name)

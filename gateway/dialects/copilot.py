@@ -1,4 +1,4 @@
-"""What GitHub Copilot's plug-ins ask before their first completion."""
+"""The token request that GitHub Copilot's plug-ins send before their first completion."""
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -6,7 +6,7 @@ from starlette.responses import Response
 from gateway.responses import json_response
 
 router = APIRouter()
-# FauxPilot's date, in 2052: whether a key is still good is asked with every completion, not here.
+# FauxPilot's date, in 2052: every completion checks whether its key is valid, not this route.
 _EXPIRES_AT = 2_600_000_000
 _REFRESH_S = 900
 
@@ -15,9 +15,9 @@ _REFRESH_S = 900
 async def token(http: Request) -> Response:
     """Return the token that the plug-in sends with each completion.
 
-    It is the key that the caller presented, so that a user's own key reaches the completion routes; without
-    one it is FauxPilot's "1". No key is checked here: the plug-in asks before it has one, and nothing is
-    given away.
+    The token is the key that the caller presented, so that a user's own key reaches the completion routes, or
+    FauxPilot's "1" without a key. No key is checked here: the plug-in sends this request before it has one,
+    and the response reveals nothing.
     """
     _, _, presented = http.headers.get("authorization", "").strip().partition(" ")
     return json_response(

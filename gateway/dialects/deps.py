@@ -1,4 +1,4 @@
-"""What all dialects share: where the gateway is, and how prompts and stops are written."""
+"""What dialects share: FastAPI dependencies, and the reading of prompts and stop strings."""
 
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -13,30 +13,30 @@ from gateway.model_names import ModelNames
 from gateway.settings import Settings
 from gateway.text.prompt import Prompt
 
-# Ids beyond this count cannot fit any context this gateway serves; counted before any of them is looked at.
+# More ids than this cannot fit any context that this gateway serves; checked before any of them is read.
 _MAX_IDS = 262_144
 
 
 # FastAPI runs a plain function in a worker thread: half a millisecond of every request, for one attribute.
-async def _gateway(request: Request) -> CompletionService:
-    found: CompletionService = request.app.state.gateway
-    return found
+async def _service(request: Request) -> CompletionService:
+    service: CompletionService = request.app.state.completion_service
+    return service
 
 
 async def _names(request: Request) -> ModelNames:
-    found: ModelNames = request.app.state.model_names
-    return found
+    names: ModelNames = request.app.state.model_names
+    return names
 
 
 CallerDep = Annotated[Caller, Depends(authenticate)]
-GatewayDep = Annotated[CompletionService, Depends(_gateway)]
+ServiceDep = Annotated[CompletionService, Depends(_service)]
 NamesDep = Annotated[ModelNames, Depends(_names)]
 
 
 def prompts_of(value: Any, settings: Settings) -> list[Prompt]:  # noqa: ANN401  -- whatever JSON holds
     """Return prompts from OpenAI's four forms: a string, strings, token ids, lists of token ids.
 
-    Raises 400 for nothing, for an empty list, for a mixture, and for more than ``max_prompts``.
+    Raises 400 for null, an empty list, a mixture of forms, and more than ``max_prompts`` prompts.
     """
     if isinstance(value, str):
         return [Prompt(text=value)]
@@ -54,7 +54,7 @@ def prompts_of(value: Any, settings: Settings) -> list[Prompt]:  # noqa: ANN401 
 
 
 def ids_prompt(ids: list[Any]) -> Prompt:
-    """Return a prompt of token ids; raises 400 for anything that is no integer."""
+    """Return a prompt of token ids; raises 400 for anything that is not an integer."""
     if len(ids) > _MAX_IDS:
         raise invalid(f"A prompt may hold at most {_MAX_IDS} token ids.", "prompt")
     if not all(type(token) is int for token in ids):
@@ -63,9 +63,9 @@ def ids_prompt(ids: list[Any]) -> Prompt:
 
 
 def stops_of(value: str | Sequence[str] | None, settings: Settings) -> tuple[str, ...]:
-    """Return the stop strings: a string is one, empty ones count for nothing; raises 400 over the limits.
+    """Return the stop strings without empty ones; a plain string is one. Raises 400 over the limits.
 
-    The limits are ours and generous: OpenAI's four would refuse editors that send twelve.
+    The limits are higher than OpenAI's four strings, which would refuse editors that send twelve.
     """
     stops = (value,) if isinstance(value, str) else tuple(value or ())
     stops = tuple(stop for stop in stops if stop)
@@ -77,7 +77,7 @@ def stops_of(value: str | Sequence[str] | None, settings: Settings) -> tuple[str
 
 
 def check_rows(prompts: int, rows: int, settings: Settings) -> None:
-    """Raise 400 when a request asks for more answers in all than one request may."""
+    """Raise 400 when a request asks for more completions in total than one request may."""
     if prompts * rows > settings.max_rows:
         raise invalid(
             f"{prompts} prompts with {rows} choices each are {prompts * rows} completions; "

@@ -1,4 +1,4 @@
-"""GitLab's code suggestions: ``/v2/completions`` of 2023 and ``/v2/code/*`` of the present gateway."""
+"""GitLab's code suggestions: ``/v2/completions`` of 2023 and ``/v2/code/*`` of today's gateway."""
 
 import time
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ from gateway.body import UnprocessableError, parse_gitlab, read_gitlab, request_
 from gateway.caller import Caller
 from gateway.completion.service import CompletionResult, CompletionService
 from gateway.completion.types import CompletionRequest
-from gateway.dialects.deps import CallerDep, GatewayDep
-from gateway.dialects.gitlab_body import EditorPayload, Message, SuggestionBody
+from gateway.dialects.deps import CallerDep, ServiceDep
+from gateway.dialects.gitlab_body import EditorPayload, PromptMessage, SuggestionBody
 from gateway.engine.base import Sampling
 from gateway.errors import ApiError
 from gateway.text.language import language_of, without_incomplete_line
@@ -28,7 +28,7 @@ _SCHEMA = request_schema(SuggestionBody)
 
 @dataclass(frozen=True)
 class Suggestion:
-    """One wish for code, however it was written: where the cursor is, how many choices, how many tokens."""
+    """A request for suggestions in any of GitLab's versions: text at the cursor, number of choices."""
 
     file_name: str
     above: str
@@ -42,19 +42,19 @@ class Suggestion:
 
 @router.post("/v2/completions", openapi_extra=_SCHEMA)
 @router.post("/v2/code/completions", openapi_extra=_SCHEMA)
-async def completions(http: Request, caller: CallerDep, gateway: GatewayDep) -> Response:
+async def completions(http: Request, caller: CallerDep, service: ServiceDep) -> Response:
     """Suggest code at the cursor."""
     body = parse_gitlab(SuggestionBody, await read_gitlab(http))
-    return await _suggest(http, caller, gateway, body, generation=False)
+    return await _suggest(http, caller, service, body, generation=False)
 
 
 @router.post("/v2/code/generations", openapi_extra=_SCHEMA)
-async def generations(http: Request, caller: CallerDep, gateway: GatewayDep) -> Response:
-    """Write a larger piece of code; versions 2 and 3 bring their own prompt."""
+async def generations(http: Request, caller: CallerDep, service: ServiceDep) -> Response:
+    """Write a larger piece of code; versions 2 and 3 bring their own prompt, or get 422."""
     body = parse_gitlab(SuggestionBody, await read_gitlab(http))
     if body.prompt_version > 1 and not body.prompt:
         raise missing("prompt")
-    return await _suggest(http, caller, gateway, body, generation=True)
+    return await _suggest(http, caller, service, body, generation=True)
 
 
 def missing(name: str) -> UnprocessableError:
@@ -64,7 +64,7 @@ def missing(name: str) -> UnprocessableError:
 
 
 async def _suggest(
-    http: Request, caller: Caller, gateway: CompletionService, body: SuggestionBody, *, generation: bool
+    http: Request, caller: Caller, service: CompletionService, body: SuggestionBody, *, generation: bool
 ) -> Response:
     file = body.current_file
     suggestion = Suggestion(
@@ -75,33 +75,33 @@ async def _suggest(
         choices=body.choices_count or 1,
         generation=generation,
     )  # fmt: skip
-    request = to_request(http, gateway, suggestion)
+    request = to_request(http, service, suggestion)
     if body.stream:
-        return await gateway.streamed(http, caller, request, RawText())
+        return await service.stream(http, caller, request, RawText())
     whole = not generation
 
-    def render(answer: CompletionResult) -> dict[str, Any]:
+    def render(result: CompletionResult) -> dict[str, Any]:
         return {
             "id": "id",
-            "model": {**model_card(gateway, suggestion.language), "tokens_consumption_metadata": None},
+            "model": {**model_card(service, suggestion.language), "tokens_consumption_metadata": None},
             "experiments": [],
             "object": "text_completion",
             "created": int(time.time()),
-            "choices": choices_of(answer, cut=whole),
+            "choices": choices_of(result, cut=whole),
         }
 
-    return await gateway.whole(http, caller, request, render)
+    return await service.complete(http, caller, request, render)
 
 
-def raw_prompt(prompt: str | list[Message] | None) -> str | None:
-    """Return a prompt that the client wrote itself; chat messages are joined, as this is no chat model."""
+def raw_prompt(prompt: str | list[PromptMessage] | None) -> str | None:
+    """Return a prompt that the client wrote itself; chat messages are joined, for a completion model."""
     if prompt is None or isinstance(prompt, str):
         return prompt
     return "\n".join(message.content for message in prompt)
 
 
 def of_payload(payload: EditorPayload, files: Sequence[tuple[str, str]], *, generation: bool) -> Suggestion:
-    """Return the suggestion that a version-3 or version-4 component asks for."""
+    """Return the suggestion that a component of version 3 or 4 asks for."""
     return Suggestion(
         payload.file_name, payload.content_above_cursor, payload.content_below_cursor,
         language_of(payload.file_name) or payload.language_identifier,
@@ -110,14 +110,15 @@ def of_payload(payload: EditorPayload, files: Sequence[tuple[str, str]], *, gene
     )  # fmt: skip
 
 
-def to_request(http: Request, gateway: CompletionService, suggestion: Suggestion) -> CompletionRequest:
-    """Return the pipeline's request.
+def to_request(http: Request, service: CompletionService, suggestion: Suggestion) -> CompletionRequest:
+    """Return the completion request.
 
-    CodeGen's multi-language models were told the language as ``<python>`` before the text; a model with a
-    fill-in-the-middle template never saw such tags.
+    CodeGen's multi-language models were trained with the language as ``<python>`` before the text; models
+    with a fill-in-the-middle template were not.
     """
-    settings = gateway.settings
-    wanted = settings.gitlab_generation_max_tokens if suggestion.generation else settings.gitlab_max_tokens
+    settings = service.settings
+    generation = suggestion.generation
+    max_tokens = settings.gitlab_generation_max_tokens if generation else settings.gitlab_max_tokens
     if suggestion.raw is not None:
         prompt = Prompt(text=suggestion.raw)
     else:
@@ -131,38 +132,38 @@ def to_request(http: Request, gateway: CompletionService, suggestion: Suggestion
         )  # fmt: skip
     return CompletionRequest(
         prompts=[prompt],
-        max_tokens=min(wanted, settings.max_tokens_cap),
+        max_tokens=min(max_tokens, settings.max_tokens_cap),
         sampling=_SAMPLING,
         n=min(suggestion.choices, settings.max_n),
     )
 
 
-def model_card(gateway: CompletionService, language: str | None) -> dict[str, Any]:
-    """Return GitLab's description of the model that answered."""
-    return {"engine": "codegen", "name": gateway.settings.model, "lang": language}
+def model_card(service: CompletionService, language: str | None) -> dict[str, Any]:
+    """Return GitLab's description of the model."""
+    return {"engine": "codegen", "name": service.settings.model, "lang": language}
 
 
-def choices_of(answer: CompletionResult, *, cut: bool) -> list[dict[str, Any]]:
-    """Return the choices with text in them; ``finish_reason`` is "length" whatever happened, as GitLab's.
+def choices_of(result: CompletionResult, *, cut: bool) -> list[dict[str, Any]]:
+    """Return the choices that have text; ``finish_reason`` is always "length", as GitLab's is.
 
-    ``cut`` drops a last line that the token limit left incomplete, unless it is the only one.
+    ``cut`` drops a last line that the token limit left incomplete, unless it is the only line.
     """
-    texts = [without_incomplete_line(choice.text) if cut else choice.text for choice in answer.choices]
-    filled = [text for text in texts if text]
-    return [{"text": text, "index": i, "finish_reason": "length"} for i, text in enumerate(filled)]
+    texts = [without_incomplete_line(choice.text) if cut else choice.text for choice in result.choices]
+    not_empty = [text for text in texts if text]
+    return [{"text": text, "index": i, "finish_reason": "length"} for i, text in enumerate(not_empty)]
 
 
 class RawText:
     """GitLab's stream of 2024: an event-stream header over plain text, without any framing."""
 
-    def chunk(self, delta: Delta, answer: CompletionResult) -> bytes:  # noqa: ARG002  -- the same for every dialect
+    def chunk(self, delta: Delta, result: CompletionResult) -> bytes:  # noqa: ARG002  -- the same for every dialect
         """Return the text itself."""
         return delta.text.encode()
 
-    def end(self, answer: CompletionResult) -> bytes:  # noqa: ARG002  -- the stream's end is the end
-        """Return nothing: the connection's end is the only mark."""
+    def end(self, result: CompletionResult) -> bytes:  # noqa: ARG002  -- the stream's end is the end
+        """Return nothing: the connection's end is the only mark of the end."""
         return b""
 
     def failure(self, error: ApiError) -> bytes:  # noqa: ARG002  -- plain text has no place for an error
-        """Return nothing, which breaks the connection: a message would be inserted into somebody's file."""
+        """Return nothing, which breaks the connection: the editor would insert a message into the file."""
         return b""

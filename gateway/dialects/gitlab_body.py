@@ -1,4 +1,4 @@
-"""GitLab's request bodies, with GitLab's limits: 422 one past each, 200 at it."""
+"""GitLab's request bodies, with GitLab's limits: 200 at a limit, 422 above it."""
 
 from typing import Annotated, Any, Literal
 
@@ -20,7 +20,7 @@ class CurrentFile(Body):
 
 
 class Telemetry(Body):
-    """What became of earlier suggestions; accepted and not kept."""
+    """Reports on earlier suggestions; accepted and dropped."""
 
     model_engine: Annotated[str, Field(max_length=50)] | None = None
     model_name: Annotated[str, Field(max_length=50)] | None = None
@@ -34,7 +34,7 @@ class ContextItem(Body):
     content: Annotated[str, Field(max_length=500_000)]
 
 
-class Message(Body):
+class PromptMessage(Body):
     """One chat message of a version-3 prompt."""
 
     role: str = "user"
@@ -48,7 +48,7 @@ class SuggestionBody(Body):
     project_path: Name | None = None
     project_id: Int | None = None
     current_file: CurrentFile
-    prompt: str | list[Message] | None = None
+    prompt: str | list[PromptMessage] | None = None
     prompt_id: Name | None = None
     stream: bool | None = False
     choices_count: Annotated[Int | None, Field(ge=0)] = 0
@@ -70,7 +70,7 @@ class EditorPayload(Body):
     language_identifier: Name | None = None
     stream: bool | None = False
     choices_count: Annotated[Int | None, Field(ge=0)] = 0
-    prompt: str | list[Message] | None = None
+    prompt: str | list[PromptMessage] | None = None
 
 
 class Component(Body):
@@ -88,7 +88,7 @@ class ComponentsBody(Body):
 
 
 class EditorComponent(Body):
-    """An editor component, payload and all, so that an error names its place."""
+    """An editor component with its payload, so that an error names the field in it."""
 
     type: Literal["code_editor_completion", "code_editor_generation"]
     payload: EditorPayload

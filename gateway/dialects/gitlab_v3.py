@@ -1,4 +1,4 @@
-"""GitLab's ``/v3/code/completions`` and ``/v4/code/suggestions``: the same suggestion, in components."""
+"""GitLab's ``/v3/code/completions`` and ``/v4/code/suggestions``: suggestions requested in components."""
 
 import time
 from typing import Any
@@ -11,7 +11,7 @@ from gateway.body import UnprocessableError, parse_gitlab, read_gitlab, request_
 from gateway.caller import Caller
 from gateway.completion.service import CompletionResult, CompletionService
 from gateway.dialects import gitlab
-from gateway.dialects.deps import CallerDep, GatewayDep
+from gateway.dialects.deps import CallerDep, ServiceDep
 from gateway.dialects.gitlab_body import ComponentsBody, ContextComponent, EditorComponent
 from gateway.errors import ApiError
 from gateway.text.output_sequence import Delta
@@ -22,40 +22,43 @@ _CONTEXT = "code_context"
 
 
 @router.post("/v3/code/completions", openapi_extra=_SCHEMA)
-async def completions(http: Request, caller: CallerDep, gateway: GatewayDep) -> Response:
+async def completions(http: Request, caller: CallerDep, service: ServiceDep) -> Response:
     """Suggest code from prompt components; a stream is plain text."""
-    return await _answer(http, caller, gateway, framed=False)
+    return await _suggest(http, caller, service, framed=False)
 
 
 @router.post("/v4/code/suggestions", openapi_extra=_SCHEMA)
-async def suggestions(http: Request, caller: CallerDep, gateway: GatewayDep) -> Response:
+async def suggestions(http: Request, caller: CallerDep, service: ServiceDep) -> Response:
     """Suggest code from prompt components; a stream has named events."""
-    return await _answer(http, caller, gateway, framed=True)
+    return await _suggest(http, caller, service, framed=True)
 
 
-async def _answer(http: Request, caller: Caller, gateway: CompletionService, *, framed: bool) -> Response:
+async def _suggest(http: Request, caller: Caller, service: CompletionService, *, framed: bool) -> Response:
     editor, suggestion = _suggestion(parse_gitlab(ComponentsBody, await read_gitlab(http)))
-    request = gitlab.to_request(http, gateway, suggestion)
-    card = gitlab.model_card(gateway, suggestion.language)
+    request = gitlab.to_request(http, service, suggestion)
+    card = gitlab.model_card(service, suggestion.language)
 
     def metadata() -> dict[str, Any]:
         return {"model": card, "timestamp": int(time.time())}
 
     if editor.payload.stream and framed:
         writer = NamedEvents(metadata())
-        return await gateway.streamed(http, caller, request, writer, {"X-Streaming-Format": "sse"})
+        return await service.stream(http, caller, request, writer, {"X-Streaming-Format": "sse"})
     if editor.payload.stream:
-        return await gateway.streamed(http, caller, request, gitlab.RawText())
+        return await service.stream(http, caller, request, gitlab.RawText())
     cut = not suggestion.generation
 
-    def render(answer: CompletionResult) -> dict[str, Any]:
-        return {"choices": gitlab.choices_of(answer, cut=cut), "metadata": metadata()}
+    def render(result: CompletionResult) -> dict[str, Any]:
+        return {"choices": gitlab.choices_of(result, cut=cut), "metadata": metadata()}
 
-    return await gateway.whole(http, caller, request, render)
+    return await service.complete(http, caller, request, render)
 
 
 def _suggestion(body: ComponentsBody) -> tuple[EditorComponent, gitlab.Suggestion]:
-    """Return the first editor component, with the context components as other files."""
+    """Return the first editor component and its suggestion, with the context components as other files.
+
+    Raises GitLab's 422 where no component is the editor's.
+    """
     files, editors = [], []
     for component in body.prompt_components:
         document = {"type": component.type, "payload": component.payload}
@@ -84,7 +87,7 @@ class NamedEvents:
     def __init__(self, metadata: dict[str, Any]) -> None:
         self._metadata: dict[str, Any] | None = metadata
 
-    def chunk(self, delta: Delta, answer: CompletionResult) -> bytes:  # noqa: ARG002  -- the same for every dialect
+    def chunk(self, delta: Delta, result: CompletionResult) -> bytes:  # noqa: ARG002  -- the same for every dialect
         """Return a chunk's event, after the start event for the first."""
         start = self._start()
         if not delta.text:
@@ -92,7 +95,7 @@ class NamedEvents:
         choice = {"delta": {"content": delta.text}, "index": delta.row}
         return start + _event("content_chunk", {"choices": [choice]})
 
-    def end(self, answer: CompletionResult) -> bytes:  # noqa: ARG002  -- the same interface for every dialect
+    def end(self, result: CompletionResult) -> bytes:  # noqa: ARG002  -- the same interface for every dialect
         """Return the end event."""
         return self._start() + _event("stream_end", None)
 

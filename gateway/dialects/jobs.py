@@ -1,4 +1,4 @@
-"""``/v1/jobs``: texts to score and prompts to complete, for callers who fetch the answer later."""
+"""``/v1/jobs``: texts to score and prompts to complete, with results that the caller fetches later."""
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from gateway.body import Body, parse, read_json, request_schema
 from gateway.completion.service import CompletionService
-from gateway.dialects.deps import CallerDep, GatewayDep, NamesDep
+from gateway.dialects.deps import CallerDep, NamesDep, ServiceDep
 from gateway.dialects.openai_body import CompletionBody, to_request
 from gateway.errors import ApiError, invalid, too_large
 from gateway.responses import json_response
@@ -22,14 +22,14 @@ _ACCEPTED = 202
 
 
 class ScoreItem(Body):
-    """A text to score after a prompt. Without a prompt, the text's first token has nothing before it."""
+    """A text to score after a prompt; without a prompt the text's first token has no score."""
 
     prompt: str = ""
     text: Annotated[str, Field(min_length=1)]
 
 
 class JobBody(Body):
-    """What to do: score ``items``, or complete as ``request``, a body of ``/v1/completions``, says."""
+    """A job: score ``items``, or complete ``request``, a body of ``/v1/completions``."""
 
     type: Literal["score", "completion"]
     items: list[ScoreItem] | None = None
@@ -40,15 +40,15 @@ _SCHEMA = request_schema(JobBody)
 
 
 async def _job_service(request: Request) -> "JobService":
-    found: JobService | None = request.app.state.job_service
-    if found is None:
+    service: JobService | None = request.app.state.job_service
+    if service is None:
         raise ApiError(
             404,
-            "This gateway takes no jobs: it has no queue. Send each text to /v1/completions, or ask the "
+            "Jobs are not enabled on this gateway. Send each text to /v1/completions, or ask the "
             "administrator to set jobs.enabled in the stack.",
             code="jobs_not_offered",
         )
-    return found
+    return service
 
 
 JobServiceDep = Annotated["JobService", Depends(_job_service)]
@@ -56,18 +56,18 @@ JobServiceDep = Annotated["JobService", Depends(_job_service)]
 
 @router.post("/v1/jobs", openapi_extra=_SCHEMA)
 async def submit(
-    http: Request, caller: CallerDep, job_service: JobServiceDep, gateway: GatewayDep, names: NamesDep
+    http: Request, caller: CallerDep, job_service: JobServiceDep, service: ServiceDep, names: NamesDep
 ) -> Response:
-    """Take a job in and answer 202 with its id."""
-    await gateway.admission.admit(caller)
-    settings = gateway.settings
+    """Accept a job with 202 and its id. Raises ``ApiError`` 400, 413, 429 or 503 for one that it refuses."""
+    await service.admission.admit(caller)
+    settings = service.settings
     if len(await http.body()) > settings.jobs_max_bytes:
         raise too_large(settings.jobs_max_bytes)
     body = parse(JobBody, await read_json(http))
     if body.type == "score":
         items, request = _scores(body, settings)
     else:
-        items, request = _completions(http, body, gateway)
+        items, request = _completions(http, body, service)
         names.resolve(request["model"] if isinstance(request.get("model"), str) else None)
     document = await job_service.submit(caller.id, body.type, items, request)
     return json_response(document, _ACCEPTED, {"Location": f"/v1/jobs/{document['id']}"})
@@ -92,9 +92,9 @@ async def cancel(job_id: str, caller: CallerDep, job_service: JobServiceDep) -> 
 
 
 @router.delete("/v1/jobs/{job_id}")
-async def forget(job_id: str, caller: CallerDep, job_service: JobServiceDep) -> Response:
-    """Stop a job and remove all of it."""
-    return json_response(await job_service.forget(caller.id, job_id))
+async def delete(job_id: str, caller: CallerDep, job_service: JobServiceDep) -> Response:
+    """Stop a job and delete all of it."""
+    return json_response(await job_service.delete(caller.id, job_id))
 
 
 def _scores(body: JobBody, settings: Settings) -> tuple[int, dict[str, Any]]:
@@ -106,23 +106,23 @@ def _scores(body: JobBody, settings: Settings) -> tuple[int, dict[str, Any]]:
     return len(body.items), {"items": [item.model_dump() for item in body.items]}
 
 
-def _completions(http: Request, body: JobBody, gateway: CompletionService) -> tuple[int, dict[str, Any]]:
-    """Check the request as ``/v1/completions`` would: what is wrong is said now and not in the result."""
+def _completions(http: Request, body: JobBody, service: CompletionService) -> tuple[int, dict[str, Any]]:
+    """Check the request as ``/v1/completions`` would, so that an error is reported now, not in the result."""
     if body.items is not None:
         raise invalid("items belongs to type score; a completion job has a request.", "items")
     if body.request is None:
         raise invalid('request is missing. Send the body of /v1/completions: {"prompt": [...]}.', "request")
-    found = parse(CompletionBody, body.request)
-    if found.stream:
-        raise invalid("A job's results are fetched when they are there: leave out stream.", "stream")
-    settings = for_jobs(gateway.settings)
-    request = to_request(found, settings, gateway.metrics, legacy=False, has_fim=http.app.state.has_fim)
+    completion = parse(CompletionBody, body.request)
+    if completion.stream:
+        raise invalid("Jobs do not support streaming; remove `stream`.", "stream")
+    settings = for_jobs(service.settings)
+    request = to_request(completion, settings, service.metrics, legacy=False, has_fim=http.app.state.has_fim)
     _check_count(len(request.prompts) * request.rows, "request", settings)
     return len(request.prompts), body.request
 
 
 def for_jobs(settings: Settings) -> Settings:
-    """Return the settings with a job's own number of prompts."""
+    """Return the settings with a job's limits on prompts and completions."""
     return settings.model_copy(
         update={"max_prompts": settings.jobs_max_items, "max_rows": settings.jobs_max_items}
     )

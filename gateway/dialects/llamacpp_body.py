@@ -1,4 +1,4 @@
-"""llama.cpp's request bodies, and what is made of them."""
+"""llama.cpp's request bodies, and their conversion to a ``CompletionRequest``."""
 
 from typing import Annotated, Any
 
@@ -14,19 +14,19 @@ from gateway.settings import Settings
 from gateway.text.prompt import Prompt
 
 _INT64 = 2**63
-# llama.cpp generates without end by default; an editor that names no number gets this many tokens.
+# llama.cpp generates without limit by default; an editor that gives no number gets this many tokens.
 _DEFAULT_PREDICT = 128
 
 
 class ExtraFile(Body):
-    """Another file as context. Strictly typed: llama.cpp refuses numbers for names and texts."""
+    """Another file as context. The types are strict: llama.cpp refuses numbers for names and texts."""
 
     filename: StrictStr = "tmp"
     text: StrictStr
 
 
 class NativeBody(Body):
-    """What ``/completion`` and ``/infill`` have in common; samplers that the engine lacks are ignored."""
+    """Fields of both ``/completion`` and ``/infill``; samplers that the engine lacks are ignored."""
 
     n_predict: Annotated[Int | None, Field(ge=-2)] = None
     max_tokens: Annotated[Int | None, Field(ge=-2)] = None
@@ -44,22 +44,19 @@ class NativeBody(Body):
     model: str | None = None
 
     @property
-    def wanted(self) -> int | None:
-        """How many tokens: ``None`` leaves it to the default; llama.cpp's -1 and -2 mean "until it ends"."""
+    def token_limit(self) -> int | None:
+        """How many tokens at most: ``None`` means the default, llama.cpp's -1 and -2 no limit."""
         return self.n_predict if self.n_predict is not None else self.max_tokens
 
 
-class CompletionBody(NativeBody):
+class NativeCompletionBody(NativeBody):
     """The body of ``/completion``."""
 
     prompt: Any = None
 
 
 class InfillBody(NativeBody):
-    """The body of ``/infill``.
-
-    Text before and after the cursor, and the part of the current line before it.
-    """
+    """The body of ``/infill``: text before and after the cursor, and the current line up to the cursor."""
 
     input_prefix: StrictStr
     input_suffix: StrictStr
@@ -69,9 +66,10 @@ class InfillBody(NativeBody):
 
 
 def prompts_of(value: Any, settings: Settings) -> tuple[list[Prompt], bool]:  # noqa: ANN401  -- whatever JSON holds
-    """Return llama.cpp's prompts, and whether the client wrote a list of them.
+    """Return llama.cpp's prompts, and whether the client sent a list of them.
 
-    A list that holds a number is one prompt of ids and text mixed; any other list is several prompts.
+    A list that holds a number is one prompt of ids and text mixed; any other list is several prompts. Raises
+    400 for anything else, and for more than ``max_prompts``.
     """
     if isinstance(value, list) and value and not any(type(item) is int for item in value):
         if len(value) > settings.max_prompts:
@@ -93,13 +91,13 @@ def _one(value: Any) -> Prompt:  # noqa: ANN401  -- whatever JSON holds
 
 
 def to_request(body: NativeBody, prompts: list[Prompt], settings: Settings) -> CompletionRequest:
-    """Return the pipeline's request."""
+    """Return the completion request; raises 400 where it is over a limit."""
     check_rows(len(prompts), 1, settings)
-    wanted = body.wanted
+    limit = body.token_limit
     budget = body.t_max_predict_ms
     return CompletionRequest(
         prompts=prompts,
-        max_tokens=max_tokens(_DEFAULT_PREDICT if wanted is None or wanted < 0 else wanted, settings),
+        max_tokens=max_tokens(_DEFAULT_PREDICT if limit is None or limit < 0 else limit, settings),
         sampling=Sampling(
             min(body.temperature, 2.0),
             min(body.top_p, 1.0),

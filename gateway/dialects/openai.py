@@ -1,4 +1,4 @@
-"""OpenAI's completions API, FauxPilot's engine routes, and Mistral's fill-in-the-middle shape of the same."""
+"""OpenAI's completions API, FauxPilot's engine routes, and Mistral's fill-in-the-middle format."""
 
 import secrets
 import time
@@ -12,7 +12,7 @@ from gateway.body import parse, read_json, request_schema
 from gateway.caller import Caller
 from gateway.completion.service import CompletionResult, CompletionService
 from gateway.completion.types import Choice
-from gateway.dialects.deps import CallerDep, GatewayDep, NamesDep
+from gateway.dialects.deps import CallerDep, NamesDep, ServiceDep
 from gateway.dialects.openai_body import CompletionBody, to_request
 from gateway.dialects.sampling_body import StreamOptions
 from gateway.errors import ApiError
@@ -25,44 +25,38 @@ _SCHEMA = request_schema(CompletionBody)
 
 
 def new_id() -> str:
-    """Return an id of FauxPilot's shape: ``cmpl-`` and 29 letters or digits."""
+    """Return an id in FauxPilot's format: ``cmpl-`` and 29 letters or digits."""
     return "cmpl-" + secrets.token_hex(15)[:29]
 
 
 @router.post("/v1/completions", openapi_extra=_SCHEMA)
-async def completions(http: Request, caller: CallerDep, gateway: GatewayDep, names: NamesDep) -> Response:
+async def completions(http: Request, caller: CallerDep, service: ServiceDep, names: NamesDep) -> Response:
     """Complete a prompt, as OpenAI's legacy completions endpoint."""
     body = parse(CompletionBody, await read_json(http))
-    return await _complete(http, caller, gateway, body, names.resolve(body.model), legacy=False)
+    return await _complete(http, caller, service, body, names.resolve(body.model), legacy=False)
 
 
 @router.post("/v1/engines/codegen/completions", openapi_extra=_SCHEMA)
 @router.post("/v1/engines/copilot-codex/completions", openapi_extra=_SCHEMA)
 async def engine_completions(
-    http: Request, caller: CallerDep, gateway: GatewayDep, names: NamesDep
+    http: Request, caller: CallerDep, service: ServiceDep, names: NamesDep
 ) -> Response:
-    """Complete a prompt, as FauxPilot does on the routes that Copilot was pointed at.
-
-    The URL names the model.
-    """
+    """Complete a prompt, as FauxPilot does on the routes for Copilot, whose URL names the model."""
     body = parse(CompletionBody, await read_json(http))
-    return await _complete(http, caller, gateway, body, names.resolve(None), legacy=True)
+    return await _complete(http, caller, service, body, names.resolve(None), legacy=True)
 
 
 @router.post("/v1/fim/completions", openapi_extra=_SCHEMA)
-async def fim_completions(http: Request, caller: CallerDep, gateway: GatewayDep, names: NamesDep) -> Response:
-    """Fill in the middle, in Mistral's shape.
-
-    Chat-like choices with ``delta.content``, as Continue reads it.
-    """
+async def fim_completions(http: Request, caller: CallerDep, service: ServiceDep, names: NamesDep) -> Response:
+    """Fill in the middle, in Mistral's format, which Continue reads: choices with ``delta.content``."""
     body = parse(CompletionBody, await read_json(http))
     request = to_request(
-        body, gateway.settings, gateway.metrics, legacy=False, has_fim=http.app.state.has_fim
+        body, service.settings, service.metrics, legacy=False, has_fim=http.app.state.has_fim
     )
     meta = Meta(names.resolve(body.model), logprobs=False)
     if body.stream:
-        return await gateway.streamed(http, caller, request, FimWriter(meta))
-    return await gateway.whole(http, caller, request, lambda answer: _fim_document(meta, answer))
+        return await service.stream(http, caller, request, FimWriter(meta))
+    return await service.complete(http, caller, request, lambda result: _fim_document(meta, result))
 
 
 @router.get("/v1/models")
@@ -79,7 +73,7 @@ def model_list(http: Request, names: ModelNames) -> dict[str, Any]:
 @router.get("/v1/models/{name:path}")
 async def model(http: Request, name: str, _: CallerDep, names: NamesDep) -> Response:
     """Describe a model by name or alias; 404 for others."""
-    if not names.knows(name):
+    if not names.includes(name):
         names.resolve(name)
     return json_response(_model_card(http, name))
 
@@ -98,14 +92,14 @@ def _model_card(http: Request, name: str) -> dict[str, Any]:
 async def _complete(
     http: Request,
     caller: Caller,
-    gateway: CompletionService,
+    service: CompletionService,
     body: CompletionBody,
     name: str,
     *,
     legacy: bool,
 ) -> Response:
     request = to_request(
-        body, gateway.settings, gateway.metrics, legacy=legacy, has_fim=http.app.state.has_fim
+        body, service.settings, service.metrics, legacy=legacy, has_fim=http.app.state.has_fim
     )
     meta = Meta(
         name,
@@ -114,13 +108,13 @@ async def _complete(
         name_ids=body.return_tokens_as_token_ids,
     )
     if not body.stream:
-        return await gateway.whole(http, caller, request, lambda answer: document(meta, answer))
-    return await gateway.streamed(http, caller, request, CompletionWriter(meta, body.stream_options))
+        return await service.complete(http, caller, request, lambda result: document(meta, result))
+    return await service.stream(http, caller, request, CompletionWriter(meta, body.stream_options))
 
 
 @dataclass(frozen=True)
 class Meta:
-    """What every object of one answer repeats."""
+    """The members that every object of one response repeats, and what its choices contain."""
 
     model: str
     logprobs: bool = False
@@ -134,12 +128,12 @@ class Meta:
         return {"id": self.id, "model": self.model, "object": kind, "created": self.created}
 
 
-def usage_of(answer: CompletionResult) -> dict[str, int]:
+def usage_of(result: CompletionResult) -> dict[str, int]:
     """Return OpenAI's usage: prompts once each, every generated token, with stop and end-of-text tokens."""
     return {
-        "completion_tokens": answer.completion_tokens,
-        "prompt_tokens": answer.prompt_tokens,
-        "total_tokens": answer.completion_tokens + answer.prompt_tokens,
+        "completion_tokens": result.completion_tokens,
+        "prompt_tokens": result.prompt_tokens,
+        "total_tokens": result.completion_tokens + result.prompt_tokens,
     }
 
 
@@ -158,29 +152,29 @@ def logprobs_of(entries: list[TokenEntry], *, name_ids: bool = False) -> dict[st
     }
 
 
-def _choice(piece: Choice | Delta, index: int, meta: Meta) -> dict[str, Any]:
+def _choice(part: Choice | Delta, index: int, meta: Meta) -> dict[str, Any]:
     choice: dict[str, Any] = {
-        "text": piece.text,
+        "text": part.text,
         "index": index,
-        "finish_reason": piece.finish_reason,
-        "logprobs": logprobs_of(piece.entries, name_ids=meta.name_ids) if meta.logprobs else None,
+        "finish_reason": part.finish_reason,
+        "logprobs": logprobs_of(part.entries, name_ids=meta.name_ids) if meta.logprobs else None,
     }
     if meta.token_ids:
-        choice["token_ids"] = [entry.id for entry in piece.entries]
+        choice["token_ids"] = [entry.id for entry in part.entries]
     return choice
 
 
-def document(meta: Meta, answer: CompletionResult) -> dict[str, Any]:
-    """Return the whole answer."""
-    choices = [_choice(choice, choice.index, meta) for choice in answer.choices]
+def document(meta: Meta, result: CompletionResult) -> dict[str, Any]:
+    """Return the whole completion as OpenAI's document."""
+    choices = [_choice(choice, choice.index, meta) for choice in result.choices]
     if meta.token_ids:
         for choice in choices:
-            choice["prompt_token_ids"] = _prompt_ids(answer, choice["index"])
-    return meta.head() | {"choices": choices, "usage": usage_of(answer)}
+            choice["prompt_token_ids"] = _prompt_ids(result, choice["index"])
+    return meta.head() | {"choices": choices, "usage": usage_of(result)}
 
 
-def _prompt_ids(answer: CompletionResult, index: int) -> list[int]:
-    return answer.plan.prompts[index // answer.plan.request.n].ids
+def _prompt_ids(result: CompletionResult, index: int) -> list[int]:
+    return result.plan.prompts[index // result.plan.request.n].ids
 
 
 class CompletionWriter:
@@ -193,27 +187,27 @@ class CompletionWriter:
         self._kind = kind
         self._include_usage = bool(options and options.include_usage)
         self._usage_so_far = self._include_usage and bool(options and options.continuous_usage_stats)
-        self._begun: set[int] = set()
+        self._started: set[int] = set()
 
     def _head(self) -> dict[str, Any]:
         return self._meta.head(self._kind)
 
-    def chunk(self, delta: Delta, answer: CompletionResult) -> bytes:
+    def chunk(self, delta: Delta, result: CompletionResult) -> bytes:
         """Return one event, or nothing while a delta holds text back."""
         if not delta:
             return b""
         choice = _choice(delta, delta.row, self._meta)
-        if self._meta.token_ids and delta.row not in self._begun:
-            self._begun.add(delta.row)
-            choice["prompt_token_ids"] = _prompt_ids(answer, delta.row)
-        usage = usage_of(answer) if self._usage_so_far else None
+        if self._meta.token_ids and delta.row not in self._started:
+            self._started.add(delta.row)
+            choice["prompt_token_ids"] = _prompt_ids(result, delta.row)
+        usage = usage_of(result) if self._usage_so_far else None
         return sse(self._head() | {"choices": [choice], "usage": usage})
 
-    def end(self, answer: CompletionResult) -> bytes:
-        """Return the usage where it was asked for, and the end mark."""
+    def end(self, result: CompletionResult) -> bytes:
+        """Return the usage where the client asked for it, and the end mark."""
         if not self._include_usage:
             return DONE
-        return sse(self._head() | {"choices": [], "usage": usage_of(answer)}) + DONE
+        return sse(self._head() | {"choices": [], "usage": usage_of(result)}) + DONE
 
     def failure(self, error: ApiError) -> bytes:
         """Return the error as an event: OpenAI's clients raise it."""
@@ -221,9 +215,9 @@ class CompletionWriter:
 
 
 class FimWriter(CompletionWriter):
-    """The same stream with ``delta.content``."""
+    """The same stream with ``delta.content``, as in chats."""
 
-    def chunk(self, delta: Delta, answer: CompletionResult) -> bytes:  # noqa: ARG002  -- the same for every dialect
+    def chunk(self, delta: Delta, result: CompletionResult) -> bytes:  # noqa: ARG002  -- the same for every dialect
         """Return one event, or nothing while a delta holds text back."""
         if not delta:
             return b""
@@ -235,13 +229,13 @@ class FimWriter(CompletionWriter):
         return sse(self._meta.head("chat.completion.chunk") | {"choices": [choice]})
 
 
-def _fim_document(meta: Meta, answer: CompletionResult) -> dict[str, Any]:
+def _fim_document(meta: Meta, result: CompletionResult) -> dict[str, Any]:
     choices = [
         {
             "index": choice.index,
             "message": {"role": "assistant", "content": choice.text},
             "finish_reason": choice.finish_reason,
         }
-        for choice in answer.choices
+        for choice in result.choices
     ]
-    return meta.head("chat.completion") | {"choices": choices, "usage": usage_of(answer)}
+    return meta.head("chat.completion") | {"choices": choices, "usage": usage_of(result)}

@@ -1,4 +1,4 @@
-"""The body of OpenAI's completions endpoint, and what is made of it."""
+"""The body of OpenAI's completions endpoint, and its conversion to a ``CompletionRequest``."""
 
 from typing import Annotated, Any
 
@@ -15,14 +15,14 @@ from gateway.text.prompt import Prompt
 
 
 class Segments(Body):
-    """Tabby's own completion body: what stands before and after the cursor."""
+    """Tabby's own completion body: the text before and after the cursor."""
 
     prefix: str = ""
     suffix: str | None = None
 
 
 class CompletionBody(SamplingBody):
-    """What is a completion's alone."""
+    """Completion-only fields."""
 
     prompt: Any = None
     suffix: str | None = None
@@ -39,9 +39,12 @@ class CompletionBody(SamplingBody):
 def to_request(
     body: CompletionBody, settings: Settings, metrics: Metrics, *, legacy: bool, has_fim: bool
 ) -> CompletionRequest:
-    """Return the request; ``legacy`` is FauxPilot's meaning on its engine routes: no echo, no ``best_of``."""
+    """Return the request; ``legacy``: as FauxPilot on its engine routes, without echo and ``best_of``.
+
+    Raises ``ApiError`` 400 for what cannot be done.
+    """
     check(body, settings, metrics, ["suffix"] if body.suffix and not has_fim else [])
-    prompts = [_shaped(prompt, body, settings) for prompt in _prompts(body, settings)]
+    prompts = [_complete_prompt(prompt, body, settings) for prompt in _prompts(body, settings)]
     best_of = None if legacy else _best_of(body, settings)
     check_choices(body, len(prompts), max(body.n, best_of or 0), settings)
     if body.logprobs is not None and body.logprobs > settings.max_logprobs:
@@ -69,8 +72,8 @@ def _prompts(body: CompletionBody, settings: Settings) -> list[Prompt]:
     return prompts_of(body.prompt, settings)
 
 
-def _shaped(prompt: Prompt, body: CompletionBody, settings: Settings) -> Prompt:
-    """Add suffix and explicit truncation to a prompt."""
+def _complete_prompt(prompt: Prompt, body: CompletionBody, settings: Settings) -> Prompt:
+    """Return the prompt with the body's suffix and explicit truncation."""
     keep = body.truncate_prompt_tokens
     limit = settings.context_length
     if keep is not None and limit is not None and keep > limit:
@@ -82,10 +85,7 @@ def _shaped(prompt: Prompt, body: CompletionBody, settings: Settings) -> Prompt:
 
 
 def _best_of(body: CompletionBody, settings: Settings) -> int | None:
-    """Return ``best_of`` where it asks for more than ``n``.
-
-    0 counts as not given, as in OpenAI's client tests.
-    """
+    """Return ``best_of``, or ``None`` where it is 0 or not given, as in OpenAI's client tests."""
     if not body.best_of:
         return None
     if body.best_of < body.n:
@@ -93,5 +93,5 @@ def _best_of(body: CompletionBody, settings: Settings) -> int | None:
     if body.best_of > settings.max_n:
         raise invalid(f"best_of may be at most {settings.max_n}.", "best_of")
     if body.stream and body.best_of > body.n:
-        raise invalid("A stream cannot be chosen from several: best_of must equal n with stream.", "best_of")
+        raise invalid("best_of must equal n when stream is true.", "best_of")
     return body.best_of

@@ -1,4 +1,4 @@
-"""What OpenAI's completions and chats have in common: how tokens are chosen, and what is promised or not."""
+"""Fields of both OpenAI's completions and chats: sampling, and parameters that are refused or ignored."""
 
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
@@ -14,16 +14,17 @@ from gateway.telemetry.metrics import Metrics
 
 _INT64 = 2**63
 _MAX_BIAS = 100.0
-_PROMISES = (
+# A request with one of these is refused: text without the requested structure does not answer it.
+_UNSUPPORTED = (
     "structured_outputs", "guided_json", "guided_regex", "guided_choice", "guided_grammar",
     "allowed_token_ids", "prompt_logprobs", "prompt_embeds", "use_beam_search",
 )  # fmt: skip
 
 
 class StreamOptions(Body):
-    """``include_usage`` asks for a last chunk with the usage.
+    """``include_usage`` adds a last chunk with the usage, vLLM's ``continuous_usage_stats`` adds it to each.
 
-    With vLLM's ``continuous_usage_stats`` every chunk has it. OpenAI's obfuscation has no effect.
+    OpenAI's obfuscation has no effect.
     """
 
     include_usage: bool | None = False
@@ -66,7 +67,7 @@ class SamplingBody(Body):
     @field_validator("logit_bias")
     @classmethod
     def _check_bias(cls, bias: Mapping[str, float] | None) -> Mapping[str, float] | None:
-        """Check keys and values; OpenAI's own client test sends ``{"foo": 0}``, which asks for nothing."""
+        """Check keys and values; OpenAI's own client test sends ``{"foo": 0}``, which changes nothing."""
         for key, value in (bias or {}).items():
             if not abs(value) <= _MAX_BIAS:
                 raise ValueError("values must be from -100 to 100")
@@ -76,13 +77,13 @@ class SamplingBody(Body):
 
 
 def check(body: SamplingBody, settings: Settings, metrics: Metrics, also: Iterable[str] = ()) -> None:
-    """Refuse what cannot be done and would be missed, and count what is ignored; ``also`` names more of that.
+    """Count parameters that have no effect, ``also`` among them.
 
-    Text without the structure that was asked for is no answer to it.
+    Raises ``ApiError`` 400 for unsupported parameters, and in strict mode for those without effect.
     """
     if body.stream_options is not None and not body.stream:
         raise invalid("stream_options needs stream: true.", "stream_options")
-    for name in _PROMISES:
+    for name in _UNSUPPORTED:
         if getattr(body, name) not in (None, False):
             raise unsupported(name)
     if body.response_format and body.response_format.get("type", "text") != "text":
@@ -96,7 +97,7 @@ def check(body: SamplingBody, settings: Settings, metrics: Metrics, also: Iterab
 
 
 def check_choices(body: SamplingBody, prompts: int, rows: int, settings: Settings) -> None:
-    """Raise 400 when a request asks for more choices than a prompt, or a request, may have."""
+    """Raise 400 when a request asks for more choices than one prompt, or one request, may have."""
     check_rows(prompts, rows, settings)
     if body.n > settings.max_n:
         raise invalid(f"n may be at most {settings.max_n}.", "n")
@@ -112,22 +113,25 @@ def sampling_of(body: SamplingBody, settings: Settings) -> Sampling:
     )
 
 
-def max_tokens(asked: int | None, settings: Settings) -> int:
-    """Return how many tokens to make: the default, or what was asked, clamped to the cap unless strict."""
-    if asked is None:
+def max_tokens(requested: int | None, settings: Settings) -> int:
+    """Return how many tokens to generate at most: the requested number or the default, limited to the cap.
+
+    Raises ``ApiError`` 400 for a larger number in strict mode.
+    """
+    if requested is None:
         return min(settings.default_max_tokens, settings.max_tokens_cap)
-    if asked > settings.max_tokens_cap and settings.strict:
+    if requested > settings.max_tokens_cap and settings.strict:
         raise invalid(f"max_tokens may be at most {settings.max_tokens_cap}.", "max_tokens")
-    return min(asked, settings.max_tokens_cap)
+    return min(requested, settings.max_tokens_cap)
 
 
 def _ignored(body: SamplingBody) -> list[str]:
-    """Name what FasterTransformer's interface cannot do.
+    """Return the given parameters that FasterTransformer's interface has no place for.
 
     ``frequency_penalty`` is never sent as ``repetition_penalty``: OpenAI's default 0 would divide logits by
     zero.
     """
-    asked = {
+    given = {
         "frequency_penalty": body.frequency_penalty not in (0.0, 1.0),
         "presence_penalty": bool(body.presence_penalty),
         "logit_bias": any((body.logit_bias or {}).values()),
@@ -136,9 +140,9 @@ def _ignored(body: SamplingBody) -> list[str]:
         "stop_token_ids": bool(body.stop_token_ids),
         "include_stop_str_in_output": body.include_stop_str_in_output,
     }
-    return [name for name, given in asked.items() if given]
+    return [name for name, is_given in given.items() if is_given]
 
 
 def unsupported(name: str) -> ApiError:
-    """Return a 400 that names the parameter."""
+    """Return a 400 that names the unsupported parameter."""
     return invalid(f"{name} is not supported by this model server.", name, "unsupported_parameter")

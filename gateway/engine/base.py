@@ -23,12 +23,12 @@ class Sampling:
 class GenerateRequest:
     """One prompt to continue ``n`` times.
 
-    ``stop_ids`` are token sequences that let the engine stop early; the text is cut by the gateway all the
-    same, because a stop string can be tokenised in more than one way. ``deadline_s`` is in seconds from
-    now. ``seeds`` holds one seed per row; ``seeded`` says that the caller asked for them, so they must
-    reproduce. ``stops`` are the stop strings as text, for engines that match text themselves. ``model`` is
-    the name by which the caller asked for another model of the same engine (FauxPilot's ``py-model``);
-    engines without it use their own.
+    ``stop_ids`` are token sequences that let the engine stop early; the gateway cuts the text all the same,
+    because a stop string can be tokenised in more than one way. ``stops`` are the stop strings as text, for
+    engines that match text themselves. ``seeds`` holds one seed per row; ``seeded`` means that the caller
+    chose them, so they must reproduce. ``deadline_s`` is in seconds from now. ``model`` is the name by which
+    the caller selected another model of the same engine (FauxPilot's ``py-model``); engines without such a
+    model use their own.
     """
 
     prompt_ids: Sequence[int]
@@ -50,8 +50,8 @@ class GenerateRequest:
 class TokenChunk:
     """New tokens of one row, in order. ``logprobs`` is parallel to ``ids`` or empty; ``final`` ends the row.
 
-    An engine that decodes by itself (any OpenAI-compatible server) sets ``text`` and ``count`` instead of
-    ``ids``, and the ``finish_reason`` it was given.
+    An engine that decodes by itself (any OpenAI-compatible server) sets ``text`` and ``count``, the number of
+    tokens, instead of ``ids``, and the server's ``finish_reason``.
     """
 
     row: int
@@ -78,30 +78,50 @@ class ScoreRequest:
 
 
 class Engine(Protocol):
-    """What the gateway needs of a backend.
+    """A backend that generates tokens; implementations are ``TritonEngine`` and ``OpenAIEngine``.
 
-    Every method raises ``ApiError`` (502, 503, 504; 400 for what the engine cannot do) and nothing else.
+    Every method raises ``ApiError`` and nothing else: 400 for what the engine cannot do, 502 for an invalid
+    response, 503 when the engine is down or full, 504 when ``deadline_s`` of the request has passed. An
+    implementation is used from one event loop, by many requests at once.
     """
 
-    def stream(self, job: GenerateRequest) -> AsyncGenerator[TokenChunk, None]:
-        """Yield tokens as they are made, rows interleaved. Closing the iterator cancels the work upstream."""
-        ...
+    def stream(self, request: GenerateRequest) -> AsyncGenerator[TokenChunk, None]:
+        """Yield tokens as they are generated; closing the iterator cancels the work upstream.
 
-    async def complete(self, job: GenerateRequest) -> list[TokenChunk]:
-        """Return one ``TokenChunk`` per row, in row order.
+        Args:
+            request: the prompt and how to continue it.
 
-        Cancelling the awaiting task cancels the work upstream.
+        Yields:
+            Chunks of the request's ``n`` rows, interleaved; each row's last one is ``final``.
         """
         ...
 
-    async def score(self, job: ScoreRequest) -> list[float]:
-        """Return the natural logarithm of each token's probability, one for each token from ``start`` on."""
+    async def complete(self, request: GenerateRequest) -> list[TokenChunk]:
+        """Return all tokens of all rows; cancelling the awaiting task cancels the work upstream.
+
+        Args:
+            request: the prompt and how to continue it.
+
+        Returns:
+            One ``TokenChunk`` per row, in row order.
+        """
+        ...
+
+    async def score(self, request: ScoreRequest) -> list[float]:
+        """Return how probable the model finds a text.
+
+        Args:
+            request: the text's token ids, and from which of them on to score.
+
+        Returns:
+            The natural logarithm of each token's probability, one for each token from ``start`` on.
+        """
         ...
 
     async def ready(self) -> bool:
-        """Say whether the model answers now; bounded to one second, never raises."""
+        """Return whether the model can be used now; takes one second at most and never raises."""
         ...
 
     async def close(self) -> None:
-        """Release connections."""
+        """Close all connections."""
         ...

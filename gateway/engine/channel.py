@@ -1,4 +1,4 @@
-"""The gRPC channel to Triton: how it balances, connects again, how large its messages are, whom it spares."""
+"""The gRPC channel to Triton: load balancing, reconnection, message sizes, and servers that are drained."""
 
 import asyncio
 import time
@@ -18,20 +18,20 @@ _OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 1000),
     ("grpc.dns_min_time_between_resolutions_ms", 5000),
 )
-_LOOK_S = 0.25
+_CHECK_EVERY_S = 0.25
 
 
 def connect(address: str) -> grpc.aio.Channel:
-    """Return a channel to ``address`` (host:port); it belongs to the event loop that is running."""
+    """Return a channel to ``address`` (host:port), which belongs to the running event loop."""
     return grpc.aio.insecure_channel(address, options=_OPTIONS)
 
 
 class Servers:
-    """The Tritons at ``address``, less those that ``drained_file`` names.
+    """The Tritons at ``address``, without those that ``drained_file`` names.
 
-    ``address`` is what gRPC takes: ``host:port`` or ``ipv4:10.0.0.2:8001,10.0.0.3:8001``. The file has one
-    ``host:port`` a line; no file drains nobody. Its change counts within a quarter of a second for every new
-    call; calls under way are finished on the channel that they began on, within ``grace_s`` seconds.
+    ``address`` is a gRPC target: ``host:port`` or ``ipv4:10.0.0.2:8001,10.0.0.3:8001``. The file has one
+    ``host:port`` a line; a missing file drains none. A change applies to new calls within a quarter of a
+    second; calls under way finish on the channel they started on, within ``grace_s`` seconds.
     """
 
     def __init__(self, address: str, drained_file: Path | None = None, grace_s: float = 60.0) -> None:
@@ -40,20 +40,20 @@ class Servers:
         self._drained_file = drained_file
         self._grace_s = grace_s
         self._target = ""
-        self._looked = float("-inf")
+        self._checked = float("-inf")
         self._channel: grpc.aio.Channel | None = None
         self._retired: set[asyncio.Task[None]] = set()
 
     @property
-    def any(self) -> bool:
-        """Say whether a server is left to ask."""
-        self._look()
+    def has_available(self) -> bool:
+        """Return whether a server is left that is not drained."""
+        self._apply_drained_file()
         return bool(self._target)
 
     @property
     def stub(self) -> service_pb2_grpc.GRPCInferenceServiceStub:
-        """Return the calls to the servers that are left; to all of them when none is."""
-        self._look()
+        """Return the stub for the servers that are not drained, or for all when every one is."""
+        self._apply_drained_file()
         if self._channel is None:
             # Made here and not in __init__: a channel belongs to the event loop that is running.
             self._channel = connect(self._target or self._scheme + ",".join(self._all))
@@ -70,11 +70,11 @@ class Servers:
             await self._channel.close(grace=None)
             self._channel = None
 
-    def _look(self) -> None:
-        """Compare the file with what the channel was made for, and retire the channel when they differ."""
-        if time.monotonic() - self._looked < _LOOK_S:
+    def _apply_drained_file(self) -> None:
+        """Retire the channel when the file's content no longer matches its target."""
+        if time.monotonic() - self._checked < _CHECK_EVERY_S:
             return
-        self._looked = time.monotonic()
+        self._checked = time.monotonic()
         drained = _lines(self._drained_file) if self._drained_file else frozenset()
         left = [server for server in self._all if server not in drained]
         target = self._scheme + ",".join(left) if left else ""

@@ -1,7 +1,7 @@
-"""What a Triton model says of itself: which tensors it takes, of which types, and whether it streams.
+"""What a Triton model declares: its input tensors, their types, and whether it streams.
 
 FauxPilot's models declare ``random_seed`` INT32, NVIDIA's own FasterTransformer examples UINT64, its Python
-backend INT32 everywhere; so nothing here is assumed that can be asked.
+backend INT32 everywhere; so the gateway reads what a model declares and assumes nothing of it.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 from gateway.engine import rpc_errors
 from gateway.errors import unavailable
 
-# In FauxPilot's order; a model that declares fewer gets fewer.
+# In FauxPilot's order; a model gets those that it declares.
 INPUTS: dict[str, str] = {
     "input_ids": "UINT32",
     "input_lengths": "UINT32",
@@ -40,11 +40,12 @@ _NOT_OFFERED = (grpc.StatusCode.UNIMPLEMENTED,)
 
 @dataclass(frozen=True)
 class ModelMetadata:
-    """A model's name, the type of each input it takes (in sending order), and how it answers.
+    """A model's name, the type of each of its inputs (in sending order), and how it responds.
 
-    ``rows_streamed`` says that a response holds new tokens of one row (``row_index``); otherwise a decoupled
-    model's responses are cumulative, as NVIDIA's are. ``scores`` says that it takes ``score_from``,
-    ``withdraws`` that it takes ``withdrawable`` and ``withdraw`` (``streams.py``).
+    ``decoupled`` models stream. With ``rows_streamed`` a response holds new tokens of one row
+    (``row_index``); otherwise a decoupled model's responses are cumulative, as NVIDIA's are. ``scores``: the
+    model takes the request parameter ``score_from``; ``withdraws``: it takes ``withdrawable`` and
+    ``withdraw`` (``streams.py``).
     """
 
     name: str
@@ -56,16 +57,16 @@ class ModelMetadata:
     withdraws: bool = False
 
     @cached_property
-    def blank(self) -> service_pb2.ModelInferRequest:
-        """Return a request that names every input, of shape [1, 1] and without values."""
-        request = service_pb2.ModelInferRequest(model_name=self.name)
+    def template(self) -> service_pb2.ModelInferRequest:
+        """Return a message that names every input, of shape [1, 1] and without values."""
+        message = service_pb2.ModelInferRequest(model_name=self.name)
         for name, datatype in self.inputs.items():
-            request.inputs.add(name=name, datatype=datatype, shape=(1, 1))
-        return request
+            message.inputs.add(name=name, datatype=datatype, shape=(1, 1))
+        return message
 
     @classmethod
     def documented(cls, name: str) -> "ModelMetadata":
-        """Return what FauxPilot documents for a model, for servers that do not describe theirs."""
+        """Return what FauxPilot documents for a model, for servers that offer no metadata."""
         if name != PY_MODEL:
             return cls(name)
         types = {key: "INT32" if kind == "UINT32" else kind for key, kind in INPUTS.items()}
@@ -75,14 +76,13 @@ class ModelMetadata:
 async def describe(
     stub: service_pb2_grpc.GRPCInferenceServiceStub, name: str, timeout_s: float
 ) -> ModelMetadata | None:
-    """Ask the server about a model; ``None`` when it has no such model.
+    """Query the server for a model's metadata; ``None`` when it has no such model.
 
-    Raises ``ApiError`` 503 when the model needs an input that this gateway cannot fill, and lets
-    ``AioRpcError`` through for everything else.
+    Raises ``ApiError`` 503 when the model needs an input that this gateway cannot fill, and ``AioRpcError``
+    when the query fails.
     """
     try:
-        request = service_pb2.ModelMetadataRequest(name=name)
-        metadata = await stub.ModelMetadata(request, timeout=timeout_s)
+        metadata = await stub.ModelMetadata(service_pb2.ModelMetadataRequest(name=name), timeout=timeout_s)
         config = await _config(stub, name, timeout_s)
     except grpc.aio.AioRpcError as error:
         if error.code() in _NOT_OFFERED:
@@ -90,23 +90,23 @@ async def describe(
         if rpc_errors.is_without_model(error):
             return None
         raise
-    return _interface(name, metadata, config)
+    return _checked(name, metadata, config)
 
 
 async def _config(
     stub: service_pb2_grpc.GRPCInferenceServiceStub, name: str, timeout_s: float
 ) -> model_config_pb2.ModelConfig:
-    """Return the model's configuration; an empty one when the server does not offer it."""
+    """Return the model's configuration; a default one when the server does not offer it."""
     try:
-        request = service_pb2.ModelConfigRequest(name=name)
-        return (await stub.ModelConfig(request, timeout=timeout_s)).config
+        message = service_pb2.ModelConfigRequest(name=name)
+        return (await stub.ModelConfig(message, timeout=timeout_s)).config
     except grpc.aio.AioRpcError as error:
         if error.code() in _NOT_OFFERED:
             return model_config_pb2.ModelConfig(max_batch_size=_DEFAULT_MAX_BATCH)
         raise
 
 
-def _interface(
+def _checked(
     name: str, metadata: service_pb2.ModelMetadataResponse, config: model_config_pb2.ModelConfig
 ) -> ModelMetadata:
     declared = {tensor.name: tensor.datatype for tensor in metadata.inputs}

@@ -1,7 +1,7 @@
 """Any server with OpenAI's completions API (llama.cpp, vLLM) as an engine.
 
 The gateway still tokenises, because its limits and its fill-in-the-middle templates are in tokens, and
-sends the ids: that is part of OpenAI's API, and both servers take them. What comes back is text.
+sends the ids: OpenAI's API has a place for them, and both servers take them. They return text.
 """
 
 import time
@@ -23,7 +23,7 @@ _OVERLOADED = (429, 503)
 
 
 class OpenAIEngine:
-    """Streams from ``<url>/completions``; ``url`` ends in ``/v1`` as a rule."""
+    """An engine on ``<url>/completions``; ``url`` usually ends in ``/v1``. Raises as ``Engine`` says."""
 
     def __init__(
         self, url: str, model: str, key: str | None = None, transport: httpx.AsyncBaseTransport | None = None
@@ -36,80 +36,84 @@ class OpenAIEngine:
         self._model = model
         self._breaker = Breaker()
 
-    async def complete(self, job: GenerateRequest) -> list[TokenChunk]:
-        """Return one ``TokenChunk`` per row, from a stream: leaving early then stops the server's work."""
-        texts = [""] * job.n
-        counts = [0] * job.n
-        reasons: list[Any] = [None] * job.n
-        async with aclosing(self.stream(job)) as pieces:
-            async for piece in pieces:
-                texts[piece.row] += piece.text or ""
-                counts[piece.row] += piece.count
-                reasons[piece.row] = piece.finish_reason or reasons[piece.row]
+    async def complete(self, request: GenerateRequest) -> list[TokenChunk]:
+        """Return one ``TokenChunk`` per row, from a stream: closing it early stops the server's work."""
+        texts = [""] * request.n
+        counts = [0] * request.n
+        reasons: list[Any] = [None] * request.n
+        async with aclosing(self.stream(request)) as chunks:
+            async for chunk in chunks:
+                texts[chunk.row] += chunk.text or ""
+                counts[chunk.row] += chunk.count
+                reasons[chunk.row] = chunk.finish_reason or reasons[chunk.row]
         return [
             TokenChunk(row, final=True, text=texts[row], count=counts[row], finish_reason=reasons[row])
-            for row in range(job.n)
+            for row in range(request.n)
         ]
 
-    async def stream(self, job: GenerateRequest) -> AsyncGenerator[TokenChunk, None]:
-        """Yield text as it comes; one event counts as one token, because the API does not say otherwise.
+    async def stream(self, request: GenerateRequest) -> AsyncGenerator[TokenChunk, None]:
+        """Yield text as it arrives; one event counts as one token, because the API does not give a number.
 
-        Raises 400 for log probabilities: without token ids they cannot be told apart reliably.
+        Raises 400 for log probabilities: without token ids they cannot be assigned reliably.
         """
-        if job.logprobs:
-            raise invalid("This engine gives no log probabilities.", "logprobs", "unsupported_parameter")
+        if request.logprobs:
+            raise invalid(
+                "This engine does not return log probabilities. Leave out logprobs.",
+                "logprobs",
+                "unsupported_parameter",
+            )
         self._breaker.check()
-        timeout = httpx.Timeout(job.deadline_s, connect=min(_CONNECT_S, job.deadline_s))
+        timeout = httpx.Timeout(request.deadline_s, connect=min(_CONNECT_S, request.deadline_s))
         try:
             async with self._client.stream(
-                "POST", "completions", json=self._body(job), timeout=timeout
-            ) as answer:
-                self._breaker.succeeded()
-                if answer.status_code != httpx.codes.OK:
-                    raise _refusal(answer.status_code)
-                async for piece in _answered(answer, job):
-                    yield piece
+                "POST", "completions", json=self._body(request), timeout=timeout
+            ) as response:
+                self._breaker.record_success()
+                if response.status_code != httpx.codes.OK:
+                    raise _status_error(response.status_code)
+                async for chunk in _chunks(response, request):
+                    yield chunk
         except httpx.ConnectError as error:
-            self._breaker.failed()
+            self._breaker.record_failure()
             raise unavailable("The model server is not reachable. Try again shortly.") from error
         except httpx.TimeoutException as error:
             raise deadline("The model server did not answer within the request's deadline.") from error
         except httpx.HTTPError as error:
             raise unavailable("The model server broke the connection. Try again shortly.") from error
 
-    async def score(self, job: ScoreRequest) -> list[float]:  # noqa: ARG002  -- the engine's interface
-        """Raise 400: OpenAI's API returns text, and what a token is differs from server to server."""
+    async def score(self, request: ScoreRequest) -> list[float]:  # noqa: ARG002  -- the engine's interface
+        """Raise 400: OpenAI's API returns text, and tokens differ from server to server."""
         raise invalid(
-            "This engine tells no log probabilities of a given text. Leave out echo or logprobs, or serve "
-            "the model with Triton.",
+            "This engine cannot score prompt tokens. Leave out echo or logprobs, or serve the model with "
+            "Triton.",
             "logprobs",
             "unsupported_parameter",
         )
 
-    def _body(self, job: GenerateRequest) -> dict[str, Any]:
-        sampling = job.sampling
+    def _body(self, request: GenerateRequest) -> dict[str, Any]:
+        sampling = request.sampling
         body: dict[str, Any] = {
-            "model": self._model, "prompt": list(job.prompt_ids), "max_tokens": job.max_tokens, "n": job.n,
-            "temperature": sampling.temperature, "top_p": sampling.top_p, "stream": True,
+            "model": self._model, "prompt": list(request.prompt_ids), "max_tokens": request.max_tokens,
+            "n": request.n, "temperature": sampling.temperature, "top_p": sampling.top_p, "stream": True,
         }  # fmt: skip
-        if job.stops:
-            body["stop"] = list(job.stops)
+        if request.stops:
+            body["stop"] = list(request.stops)
         if sampling.top_k:
             body["top_k"] = sampling.top_k
         if sampling.repetition_penalty != 1.0:
             body["repetition_penalty"] = body["repeat_penalty"] = sampling.repetition_penalty
-        if job.seeded:
-            body["seed"] = job.seeds[0]
+        if request.seeded:
+            body["seed"] = request.seeds[0]
         return body
 
     async def ready(self) -> bool:
-        """Say whether the server lists its models; bounded to one second, never raises."""
+        """Return whether the server lists its models; takes one second at most and never raises."""
         try:
-            answer = await self._client.get("models", timeout=_READY_S)
+            response = await self._client.get("models", timeout=_READY_S)
         except httpx.HTTPError:
             return False
-        if answer.status_code == httpx.codes.OK:
-            self._breaker.succeeded()
+        if response.status_code == httpx.codes.OK:
+            self._breaker.record_success()
             return True
         return False
 
@@ -118,30 +122,30 @@ class OpenAIEngine:
         await self._client.aclose()
 
 
-def _refusal(status: int) -> ApiError:
+def _status_error(status: int) -> ApiError:
     if status in _OVERLOADED:
         return unavailable("The model server is busy. Try again shortly.", 1.0, "overloaded")
     return bad_gateway(f"The model server refused the request with status {status}. Its log says why.")
 
 
-async def _answered(answer: httpx.Response, job: GenerateRequest) -> AsyncGenerator[TokenChunk, None]:
-    """Yield the rows' pieces; raises 504 past the deadline and 502 when the stream ends before every row."""
-    end = time.monotonic() + job.deadline_s
-    unfinished = set(range(job.n))
-    async for event in _events(answer):
+async def _chunks(response: httpx.Response, request: GenerateRequest) -> AsyncGenerator[TokenChunk, None]:
+    """Yield the rows' chunks; raises 504 past the deadline and 502 when the stream ends before every row."""
+    end = time.monotonic() + request.deadline_s
+    unfinished = set(range(request.n))
+    async for event in _events(response):
         if time.monotonic() > end:
             raise deadline("The model server did not answer within the request's deadline.")
-        for piece in _pieces(event, job.n):
-            if piece.final:
-                unfinished.discard(piece.row)
-            yield piece
+        for chunk in _chunks_of(event, request.n):
+            if chunk.final:
+                unfinished.discard(chunk.row)
+            yield chunk
     if unfinished:
         raise bad_gateway("The model server's stream ended before the completion did.")
 
 
-async def _events(answer: httpx.Response) -> AsyncGenerator[dict[str, Any], None]:
-    """Yield the JSON objects of an event stream up to ``[DONE]``."""
-    async for line in answer.aiter_lines():
+async def _events(response: httpx.Response) -> AsyncGenerator[dict[str, Any], None]:
+    """Yield the JSON objects of an event stream up to ``[DONE]``; raises 502 for anything else."""
+    async for line in response.aiter_lines():
         if len(line) > _MAX_LINE:
             raise bad_gateway("The model server sent an event that is too large.")
         data = line.removeprefix("data:").strip()
@@ -158,17 +162,17 @@ async def _events(answer: httpx.Response) -> AsyncGenerator[dict[str, Any], None
         yield event
 
 
-def _pieces(event: dict[str, Any], rows: int) -> list[TokenChunk]:
-    found = []
+def _chunks_of(event: dict[str, Any], rows: int) -> list[TokenChunk]:
+    chunks = []
     for choice in event.get("choices") or ():
         try:
             row, text, reason = int(choice["index"]), choice.get("text") or "", choice.get("finish_reason")
         except (KeyError, TypeError, ValueError) as error:
-            raise bad_gateway("The model server's answer is no completion.") from error
+            raise bad_gateway("The model server returned an invalid completion.") from error
         if not 0 <= row < rows or not isinstance(text, str):
-            raise bad_gateway("The model server's answer is no completion.")
-        known = reason if reason in ("stop", "length") else None
-        found.append(
-            TokenChunk(row, final=reason is not None, text=text, count=int(bool(text)), finish_reason=known)
+            raise bad_gateway("The model server returned an invalid completion.")
+        finish = reason if reason in ("stop", "length") else None
+        chunks.append(
+            TokenChunk(row, final=reason is not None, text=text, count=int(bool(text)), finish_reason=finish)
         )
-    return found
+    return chunks

@@ -1,6 +1,6 @@
-"""gRPC and Triton errors as ours.
+"""Translation of gRPC's and Triton's errors into the gateway's.
 
-The server's own text is never echoed: it may hold paths and prompt text.
+The server's own text is never passed on: it may hold paths and prompt text.
 """
 
 import grpc
@@ -8,7 +8,7 @@ import grpc
 from gateway.errors import ApiError, bad_gateway, deadline, unavailable
 
 _FULL = ("maximum queue size", "Exceeds maximum")
-# The last is our own backend's.
+# The last one is this project's own backend's.
 _EXPIRED = ("timeout expired", "Request timeout", "timeout has passed")
 _NO_MODEL = ("unknown model", "has no available versions")
 _STOPPING = ("Server is stopping", "Server not ready", "Server exiting")
@@ -16,28 +16,28 @@ _CODES = grpc.StatusCode
 
 
 def is_overload(details: str) -> bool:
-    """Say whether Triton refused because its queue is full: it is there, only busy."""
-    return any(sign in details for sign in _FULL)
+    """Return whether Triton refused because its queue is full: the server is up, only busy."""
+    return any(phrase in details for phrase in _FULL)
 
 
 def is_expiry(details: str) -> bool:
-    """Say whether Triton dropped the request from its queue because its time was up."""
-    return any(sign in details for sign in _EXPIRED)
+    """Return whether Triton dropped the request from its queue because the request's time was up."""
+    return any(phrase in details for phrase in _EXPIRED)
 
 
 def is_unreachable(error: grpc.aio.AioRpcError) -> bool:
-    """Say whether the server could not be reached: another try may help, and the breaker must count."""
+    """Return whether the server could not be reached: a retry may help, and the breaker counts it."""
     details = error.details() or ""
     return error.code() is _CODES.UNAVAILABLE and not is_overload(details) and not is_expiry(details)
 
 
 def is_without_model(error: grpc.aio.AioRpcError) -> bool:
-    """Say whether the server is there without the model: one that stops or starts, or has never had it.
+    """Return whether the server runs without the model: while it stops or starts, or because it has none.
 
-    Triton says so with UNAVAILABLE and INVALID_ARGUMENT as well as with NOT_FOUND.
+    Triton reports that with UNAVAILABLE and INVALID_ARGUMENT as well as with NOT_FOUND.
     """
     details = error.details() or ""
-    return error.code() is _CODES.NOT_FOUND or any(sign in details for sign in _NO_MODEL)
+    return error.code() is _CODES.NOT_FOUND or any(phrase in details for phrase in _NO_MODEL)
 
 
 def from_details(details: str) -> ApiError:
@@ -50,12 +50,12 @@ def from_details(details: str) -> ApiError:
 
 
 def in_stream(details: str) -> Exception:
-    """Return what to raise for a message inside a stream.
+    """Return the exception for a message inside a stream.
 
-    A server that stops says so here as well, but without a status.
+    A server that is stopping reports so there too, but without a status; that becomes an ``AioRpcError``.
     """
-    for code, signs in ((_CODES.NOT_FOUND, _NO_MODEL), (_CODES.UNAVAILABLE, _STOPPING)):
-        if any(sign in details for sign in signs):
+    for code, phrases in ((_CODES.NOT_FOUND, _NO_MODEL), (_CODES.UNAVAILABLE, _STOPPING)):
+        if any(phrase in details for phrase in phrases):
             empty = grpc.aio.Metadata()
             absent: Exception = grpc.aio.AioRpcError(code, empty, empty, details)
             return absent
@@ -76,5 +76,5 @@ def from_rpc(error: grpc.aio.AioRpcError) -> ApiError:
     if code is _CODES.CANCELLED:
         return unavailable("The model server dropped the request. Try again shortly.")
     if code is _CODES.RESOURCE_EXHAUSTED:
-        return bad_gateway("The model server's answer, or the request, is larger than allowed.")
+        return bad_gateway("The request to the model server, or its response, is larger than allowed.")
     return from_details(details)

@@ -1,8 +1,9 @@
-"""Streamed answers of Triton: asked for, read, and left in a way that Triton survives.
+"""Triton's streams: opening, reading, and closing them in a way that Triton survives.
 
-A stream that is cancelled in the moment of a response may take Triton's gRPC front with it
+A stream that is cancelled in the moment of a response may crash Triton's gRPC front end
 (triton-inference-server/server issues 7368 and 7472), and editors leave streams at every other keystroke. So
-a stream ends by itself: our backend is asked on the same stream to stop, which it answers with the end.
+a stream is closed by its server: a second message on the same stream makes this project's backend stop the
+work and end the stream.
 """
 
 import asyncio
@@ -16,44 +17,44 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from gateway.engine.model_metadata import ModelMetadata
 
-# Our backend looks for withdrawals ten times a second.
-_LEAVE_S = 3.0
-# It also ends what is out of time by itself, which must come before gRPC's own limit: that one cancels.
+# The backend looks for withdrawn requests ten times a second.
+_CLOSE_TIMEOUT_S = 3.0
+# The backend also ends requests whose time is up, which must come before gRPC's own limit: that one cancels.
 _GRACE_S = 1.0
-_CLOSE_S = 1.0
-_GONE = (grpc.aio.AioRpcError, asyncio.InvalidStateError)
+_SHUTDOWN_S = 1.0
+_CALL_OVER = (grpc.aio.AioRpcError, asyncio.InvalidStateError)
 
 
 class Streams:
-    """The streams of one engine, those included that nobody reads any more."""
+    """The streams of one engine, including those that are being closed."""
 
     def __init__(self) -> None:
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._closing: set[asyncio.Task[None]] = set()
 
     def open(
         self,
         stub: service_pb2_grpc.GRPCInferenceServiceStub,
-        request: service_pb2.ModelInferRequest,
-        interface: ModelMetadata,
+        message: service_pb2.ModelInferRequest,
+        model: ModelMetadata,
         timeout_s: float,
         metadata: list[tuple[str, str]] | None,
     ) -> "Stream":
-        """Ask for a stream that is to end within ``timeout_s``."""
-        if interface.withdraws:
-            request.parameters["timeout"].int64_param = int(timeout_s * 1e6)
-            request.parameters["withdrawable"].string_param = uuid4().hex
+        """Open a stream that ends within ``timeout_s``; ``metadata`` goes with the gRPC call."""
+        if model.withdraws:
+            message.parameters["timeout"].int64_param = int(timeout_s * 1e6)
+            message.parameters["withdrawable"].string_param = uuid4().hex
             timeout_s += _GRACE_S
-        return Stream(stub.ModelStreamInfer(timeout=timeout_s, metadata=metadata), request, self)
+        return Stream(stub.ModelStreamInfer(timeout=timeout_s, metadata=metadata), message, self)
 
-    def left(self, leaving: asyncio.Task[None]) -> None:
-        """Keep what ends a stream until it has."""
-        self._leaving.add(leaving)
-        leaving.add_done_callback(self._leaving.discard)
+    def track(self, closing: asyncio.Task[None]) -> None:
+        """Keep the task that closes a stream until it is done."""
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
 
     async def close(self) -> None:
-        """Give streams that were left a moment to end."""
-        if self._leaving:
-            await asyncio.wait(self._leaving, timeout=_CLOSE_S)
+        """Give streams that are being closed a moment to end."""
+        if self._closing:
+            await asyncio.wait(self._closing, timeout=_SHUTDOWN_S)
 
 
 class Stream:
@@ -62,72 +63,73 @@ class Stream:
     A task of its own reads them: grpc.aio cancels a call when a task that waits for it is cancelled.
     """
 
-    def __init__(self, call: Any, request: service_pb2.ModelInferRequest, streams: Streams) -> None:  # noqa: ANN401 -- grpc's own type is private
-        self._call, self._request, self._streams = call, request, streams
-        self._withdrawable = "withdrawable" in request.parameters
+    def __init__(self, call: Any, message: service_pb2.ModelInferRequest, streams: Streams) -> None:  # noqa: ANN401 -- grpc's own type is private
+        self._call, self._message, self._streams = call, message, streams
+        self._withdrawable = "withdrawable" in message.parameters
         # Holds the responses of one request at most, and those are bounded by its tokens.
-        self._read: asyncio.Queue[service_pb2.ModelStreamInferResponse | Exception | None] = asyncio.Queue()
-        self._asked = asyncio.Event()
+        self._queue: asyncio.Queue[service_pb2.ModelStreamInferResponse | Exception | None] = asyncio.Queue()
+        self._sent = asyncio.Event()
         self._reading = asyncio.create_task(self._read_all())
 
     async def responses(self) -> AsyncGenerator[service_pb2.ModelStreamInferResponse, None]:
-        """Yield what comes. Raises ``AioRpcError`` where the call fails."""
-        while (found := await self._read.get()) is not None:
-            if isinstance(found, Exception):
-                raise found
-            yield found
+        """Yield the responses. Raises ``AioRpcError`` when the call fails."""
+        while (item := await self._queue.get()) is not None:
+            if isinstance(item, Exception):
+                raise item
+            yield item
 
-    async def leave(self, *, complete: bool) -> None:
-        """Let the stream end: by itself where it is ``complete``, else by stopping the work for it.
+    async def close(self, *, complete: bool) -> None:
+        """Let the server end the stream; where the responses are not ``complete``, withdraw the request.
 
-        Who waits for it keeps the request's place until the work has ended; it goes on without, too.
+        A caller that awaits this keeps its slot until the work has ended; a cancelled caller leaves the
+        closing to a task.
         """
-        leaving = asyncio.create_task(self._leave(complete=complete))
-        self._streams.left(leaving)
-        await asyncio.shield(leaving)
+        closing = asyncio.create_task(self._close(complete=complete))
+        self._streams.track(closing)
+        await asyncio.shield(closing)
 
     async def _read_all(self) -> None:
         last: Exception | None = None
         try:
-            await self._call.write(self._request)
-            self._asked.set()
+            await self._call.write(self._message)
+            self._sent.set()
             if not self._withdrawable:
                 await self._call.done_writing()
             async for response in self._call:
-                self._read.put_nowait(response)
+                self._queue.put_nowait(response)
         except grpc.aio.AioRpcError as error:
             last = error
         except asyncio.InvalidStateError:
-            # grpc.aio raises this when the call is over before the request was written; its status says why.
+            # grpc.aio raises this when the call ends before the message is written; the status has the cause.
             code, details = await self._call.code(), await self._call.details()
             last = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), details)
         finally:
-            self._asked.set()
-            self._read.put_nowait(last)
+            self._sent.set()
+            self._queue.put_nowait(last)
 
-    async def _leave(self, *, complete: bool) -> None:
+    async def _close(self, *, complete: bool) -> None:
         try:
-            async with asyncio.timeout(_LEAVE_S):
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 if self._withdrawable:
-                    await self._end(complete=complete)
+                    await self._finish_writing(withdraw=not complete)
                 if complete or self._withdrawable:
                     await asyncio.wait({self._reading})
         except TimeoutError:
             pass
         finally:
             self._call.cancel()
-            # A call that is cancelled before it began does not wake who reads it (grpcio 1.85).
+            # A call that is cancelled before it began does not wake its reader (grpcio 1.85).
             self._reading.cancel()
 
-    async def _end(self, *, complete: bool) -> None:
-        with suppress(*_GONE):
-            await self._asked.wait()  # gRPC takes one message at a time
-            if not complete:
+    async def _finish_writing(self, *, withdraw: bool) -> None:
+        with suppress(*_CALL_OVER):
+            await self._sent.wait()  # gRPC takes one message at a time
+            if withdraw:
                 await self._withdraw()
             await self._call.done_writing()
 
     async def _withdraw(self) -> None:
-        name = self._request.parameters["withdrawable"].string_param
-        # Triton wants every input again before it hands a request to the backend.
-        self._request.parameters["withdraw"].string_param = name
-        await self._call.write(self._request)
+        name = self._message.parameters["withdrawable"].string_param
+        # Triton requires every input again before it hands a message to the backend.
+        self._message.parameters["withdraw"].string_param = name
+        await self._call.write(self._message)

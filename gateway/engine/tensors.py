@@ -1,6 +1,6 @@
-"""FasterTransformer's tensors: a job to a request, a response to tokens.
+"""FasterTransformer's tensors: from an engine request to a gRPC message, and from a response to arrays.
 
-A request starts as a copy of its model's blank one, and its values are packed into raw contents at once:
+A message starts as a copy of its model's template, and its values are packed into raw contents at once:
 ``InferInput`` objects would copy every tensor twice more.
 """
 
@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.grpc import service_pb2
 
-from gateway.engine.base import GenerateRequest
+from gateway.engine.base import GenerateRequest, Sampling, ScoreRequest
 from gateway.engine.model_metadata import ModelMetadata
-from gateway.errors import bad_gateway
+from gateway.errors import bad_gateway, invalid
 
 _CODES = {"UINT32": "I", "INT32": "i", "UINT64": "Q", "INT64": "q", "FP32": "f", "FP16": "e", "BOOL": "?"}
 _DTYPES = {datatype: f"<{np.dtype(code).str[1:]}" for datatype, code in _CODES.items()}
@@ -27,7 +27,7 @@ Array = NDArray[Any]
 def word_list(sequences: Sequence[Sequence[int]]) -> Sequence[int]:
     """Return FasterTransformer's word list of one row: ids one after the other, then each sequence's end.
 
-    Ends are padded with -1 to the number of ids; no words at all is ``(0, -1)``.
+    Ends are padded with -1 to the number of ids; the empty list is ``(0, -1)``.
     """
     ids = [token for sequence in sequences for token in sequence]
     if not ids:
@@ -36,54 +36,80 @@ def word_list(sequences: Sequence[Sequence[int]]) -> Sequence[int]:
     return [*ids, *ends, *[-1] * (len(ids) - len(ends))]
 
 
-def _values(job: GenerateRequest, eos_id: int) -> dict[str, Sequence[float]]:
+def _values(request: GenerateRequest, eos_id: int) -> dict[str, Sequence[float]]:
     """Return each input's values for one row. Greedy is top_k 1 at temperature 1, as FauxPilot sends it."""
-    greedy = job.sampling.temperature == 0
+    greedy = request.sampling.temperature == 0
     return {
-        "input_ids": job.prompt_ids,
-        "input_lengths": (len(job.prompt_ids),),
-        "request_output_len": (job.max_tokens,),
-        "runtime_top_k": (1 if greedy else job.sampling.top_k,),
-        "runtime_top_p": (job.sampling.top_p,),
+        "input_ids": request.prompt_ids,
+        "input_lengths": (len(request.prompt_ids),),
+        "request_output_len": (request.max_tokens,),
+        "runtime_top_k": (1 if greedy else request.sampling.top_k,),
+        "runtime_top_p": (request.sampling.top_p,),
         "beam_search_diversity_rate": (0.0,),
-        "temperature": (1.0 if greedy else job.sampling.temperature,),
+        "temperature": (1.0 if greedy else request.sampling.temperature,),
         "len_penalty": (1.0,),
-        "repetition_penalty": (job.sampling.repetition_penalty,),
-        "is_return_log_probs": (job.logprobs,),
+        "repetition_penalty": (request.sampling.repetition_penalty,),
+        "is_return_log_probs": (request.logprobs,),
         "beam_width": (1,),
         "start_id": (eos_id,),
         "end_id": (eos_id,),
         "bad_words_list": _NO_WORDS,
-        "stop_words_list": word_list(job.stop_ids),
+        "stop_words_list": word_list(request.stop_ids),
     }
 
 
-def build(job: GenerateRequest, interface: ModelMetadata, eos_id: int) -> service_pb2.ModelInferRequest:
-    """Return the request for all rows of a job, with Triton's own ``timeout`` (microseconds) as a parameter.
+def generate_message(
+    request: GenerateRequest, model: ModelMetadata, eos_id: int
+) -> service_pb2.ModelInferRequest:
+    """Return the message for all rows of a request, with Triton's ``timeout`` (microseconds) as a parameter.
 
-    ``batchable`` tells our backend that the seed was not chosen by the caller, so it may sample these rows
-    together with those of other requests.
+    ``batchable`` tells this project's backend that the caller did not choose the seed, so that these rows may
+    be sampled together with those of other requests.
     """
-    request = service_pb2.ModelInferRequest()
-    request.CopyFrom(interface.blank)
-    request.id = job.request_id
-    request.parameters["timeout"].int64_param = int(job.deadline_s * 1e6)
-    if not job.seeded:
-        request.parameters["batchable"].bool_param = True
-    values = _values(job, eos_id)
+    message = service_pb2.ModelInferRequest()
+    message.CopyFrom(model.template)
+    message.id = request.request_id
+    message.parameters["timeout"].int64_param = int(request.deadline_s * 1e6)
+    if not request.seeded:
+        message.parameters["batchable"].bool_param = True
+    values = _values(request, eos_id)
     shape: tuple[int, ...]
-    for tensor, (name, datatype) in zip(request.inputs, interface.inputs.items(), strict=True):
+    for tensor, (name, datatype) in zip(message.inputs, model.inputs.items(), strict=True):
         if name == "random_seed":
             mask = (1 << _SEED_BITS.get(datatype, 31)) - 1
-            shape, packed = (job.n, 1), _pack(datatype, [seed & mask for seed in job.seeds])
+            shape, packed = (request.n, 1), _pack(datatype, [seed & mask for seed in request.seeds])
         else:
             row = values[name]
-            shape = (job.n, 2, len(row) // 2) if name.endswith("_words_list") else (job.n, len(row))
-            packed = _pack(datatype, row) * job.n
+            words = name.endswith("_words_list")
+            shape = (request.n, 2, len(row) // 2) if words else (request.n, len(row))
+            packed = _pack(datatype, row) * request.n
         if shape != (1, 1):
             tensor.shape[:] = shape
-        request.raw_input_contents.append(packed)
-    return request
+        message.raw_input_contents.append(packed)
+    return message
+
+
+def score_message(request: ScoreRequest, model: ModelMetadata, eos_id: int) -> service_pb2.ModelInferRequest:
+    """Return the message that scores a text: the unary model with the request parameter ``score_from``.
+
+    FasterTransformer returns log probabilities of generated tokens only, so scoring is this project's
+    backend's own; a model that can do it declares the parameter ``scores``. Raises ``ApiError`` 400 for
+    others.
+    """
+    if not model.scores:
+        raise invalid(
+            "This model server cannot score prompt tokens. Leave out echo or logprobs, or serve the model "
+            "with a runtime that can (ctranslate2).",
+            "logprobs",
+            "unsupported_parameter",
+        )
+    nothing_new = GenerateRequest(
+        request.ids, 0, Sampling(0.0), (0,), logprobs=True, deadline_s=request.deadline_s,
+        request_id=request.request_id,
+    )  # fmt: skip
+    message = generate_message(nothing_new, model, eos_id)
+    message.parameters["score_from"].int64_param = request.start
+    return message
 
 
 def _pack(datatype: str, values: Sequence[float]) -> bytes:
@@ -102,7 +128,7 @@ _TYPED: Mapping[str, Callable[[Any], Any]] = {
 
 def outputs(response: service_pb2.ModelInferResponse) -> dict[str, Array]:
     """Return a response's tensors by name; raises 502 where shape, type and bytes disagree."""
-    found: dict[str, Array] = {}
+    arrays: dict[str, Array] = {}
     for position, tensor in enumerate(response.outputs):
         try:
             dtype = np.dtype(_DTYPES[tensor.datatype])
@@ -110,10 +136,10 @@ def outputs(response: service_pb2.ModelInferResponse) -> dict[str, Array]:
                 flat = np.frombuffer(response.raw_output_contents[position], dtype)
             else:
                 flat = np.array(_TYPED[tensor.datatype](tensor.contents), dtype)
-            found[tensor.name] = flat.reshape(tuple(tensor.shape))
+            arrays[tensor.name] = flat.reshape(tuple(tensor.shape))
         except (KeyError, ValueError) as error:
             raise bad_gateway(f"The model server sent a broken tensor {tensor.name[:64]!r}.") from error
-    return found
+    return arrays
 
 
 def log_probs(tensors: Mapping[str, Array], name: str = "output_log_probs") -> Array | None:
@@ -122,5 +148,15 @@ def log_probs(tensors: Mapping[str, Array], name: str = "output_log_probs") -> A
     if array is None:
         return None
     if not np.isfinite(array).all():
-        raise bad_gateway("The model server sent log probabilities that are no numbers.")
+        raise bad_gateway("The model server sent non-finite log probabilities (NaN or infinity).")
     return array.reshape(array.shape[0], -1)
+
+
+def scores(response: service_pb2.ModelInferResponse, request: ScoreRequest) -> list[float]:
+    """Return one log probability for each token from ``request.start`` on; raises 502 for anything else."""
+    array = log_probs(outputs(response))
+    count = len(request.ids) - request.start
+    if array is None or array.shape != (1, count):
+        raise bad_gateway(f"The model server did not return the log probabilities of {count} tokens.")
+    values: list[float] = array[0].tolist()
+    return values

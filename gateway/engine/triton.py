@@ -1,13 +1,12 @@
 """NVIDIA Triton over gRPC, with FasterTransformer's tensors.
 
-Whole answers come from the unary model, where Triton batches them; streams from its decoupled twin. A
-server without a twin, or whose only model is decoupled (NVIDIA's own streaming configuration), is served as
-well.
+Whole completions come from the unary model, where Triton batches them; streams from its decoupled twin. A
+server without a twin, or whose only model is decoupled (NVIDIA's own streaming configuration), works as well.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from typing import TypeVar
@@ -15,40 +14,39 @@ from typing import TypeVar
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from gateway.engine import responses, rpc_errors, scores, tensors
+from gateway.engine import responses, rpc_errors, tensors
 from gateway.engine.availability import Availability
 from gateway.engine.base import GenerateRequest, ScoreRequest, TokenChunk
-from gateway.engine.batches import split, starts
-from gateway.engine.calls import metadata, remaining
 from gateway.engine.channel import Servers
 from gateway.engine.model_metadata import PY_MODEL, ModelMetadata, describe
 from gateway.engine.streams import Streams
-from gateway.errors import ApiError, unavailable
+from gateway.errors import ApiError, deadline, unavailable
 from gateway.merge import merge
 
 _RECONNECT_S = 0.3
 _READY_S = 1.0
-_INTERFACE_S = 60.0
+_METADATA_TTL_S = 60.0
 T = TypeVar("T")
 
 
 class TritonEngine:
-    """One channel to Triton. The channel connects when first used, and again by itself after a restart.
+    """An engine on Triton. Its channel connects when first used, and again by itself after a restart.
 
-    ``hold_s``: seconds of an absence for which requests wait for the server instead of failing.
+    ``connect_timeout_s`` bounds a query for a model's metadata; for ``wait_s`` seconds of an absence requests
+    wait for the server instead of failing. Times ``end`` are on ``time.monotonic``.
     """
 
     def __init__(
         self, servers: Servers | str, eos_id: int, model: str = "fastertransformer",
-        stream_model: str = "fastertransformer_stream", connect_s: float = 2.0, hold_s: float = 0.0,
+        stream_model: str = "fastertransformer_stream", connect_timeout_s: float = 2.0, wait_s: float = 0.0,
     ) -> None:  # fmt: skip
         self._servers = Servers(servers) if isinstance(servers, str) else servers
         self._eos_id = eos_id
         self._model = model
         self._stream_model = stream_model
-        self._connect_s = connect_s
-        self._interfaces: dict[str, tuple[float, ModelMetadata | None]] = {}
-        self._reach = Availability(self, hold_s)
+        self._connect_timeout_s = connect_timeout_s
+        self._metadata: dict[str, tuple[float, ModelMetadata | None]] = {}
+        self._availability = Availability(self, wait_s)
         self._streams = Streams()
 
     @property
@@ -56,192 +54,231 @@ class TritonEngine:
         return self._servers.stub
 
     @property
-    def offered(self) -> bool:
-        """Say whether a server is there to ask; not when every one is being taken away."""
-        return self._servers.any
+    def accepts_requests(self) -> bool:
+        """Return whether a server is left that is not drained."""
+        return self._servers.has_available
 
-    async def complete(self, job: GenerateRequest) -> list[TokenChunk]:
-        """Return one ``TokenChunk`` per row; rows beyond the model's batch size go in several requests."""
-        end = time.monotonic() + job.deadline_s
-        interface = await self._interface(job.model, end)
-        if interface.decoupled:
-            return await self._collect(job, interface, end)
-        parts = split(job, interface.max_batch_size)
+    async def complete(self, request: GenerateRequest) -> list[TokenChunk]:
+        """Return one ``TokenChunk`` per row; rows beyond the model's batch size go in several calls.
+
+        Raises ``ApiError`` as ``Engine`` says.
+        """
+        end = time.monotonic() + request.deadline_s
+        model = await self._model_for(request.model, end)
+        if model.decoupled:
+            return await self._collect(request, model, end)
+        parts = _split(request, model.max_batch_size)
         if len(parts) == 1:
-            return await self._infer(job, interface, end)
-        found = await asyncio.gather(*(self._infer(part, interface, end) for part in parts))
+            return await self._infer(request, model, end)
+        results = await asyncio.gather(*(self._infer(part, model, end) for part in parts))
         return [
-            replace(tokens, row=first + tokens.row)
-            for first, rows in zip(starts(parts), found, strict=True)
-            for tokens in rows
+            replace(chunk, row=first + chunk.row)
+            for first, chunks in zip(_first_rows(parts), results, strict=True)
+            for chunk in chunks
         ]
 
-    async def stream(self, job: GenerateRequest) -> AsyncGenerator[TokenChunk, None]:
-        """Yield tokens as they are made.
+    async def stream(self, request: GenerateRequest) -> AsyncGenerator[TokenChunk, None]:
+        """Yield tokens as they are generated; without a decoupled model, one chunk per row.
 
-        Without a decoupled model the whole answer comes as one piece per row.
+        Raises ``ApiError`` as ``Engine`` says.
         """
-        end = time.monotonic() + job.deadline_s
-        interface = await self._interface(job.model, end)
-        if not interface.decoupled:
-            twin = await self._known(self._stream_model, end) if interface.name == self._model else None
+        end = time.monotonic() + request.deadline_s
+        model = await self._model_for(request.model, end)
+        if not model.decoupled:
+            twin = await self._described(self._stream_model, end) if model.name == self._model else None
             if twin is None or not twin.decoupled:
-                for tokens in await self.complete(job):
-                    yield tokens
+                for chunk in await self.complete(request):
+                    yield chunk
                 return
-            interface = twin
-        parts = split(job, interface.max_batch_size)
-        places = zip(parts, starts(parts), strict=True)
-        sources = [self._infer_stream(part, interface, first, end) for part, first in places]
-        async with aclosing(merge(sources)) as merged:
-            async for tokens in merged:
-                yield tokens
+            model = twin
+        async with aclosing(self._stream_parts(request, model, end)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
-    async def score(self, job: ScoreRequest) -> list[float]:
-        """Return the text's log probabilities; raises 400 where the model tells none."""
-        end = time.monotonic() + job.deadline_s
-        request = scores.build(job, await self._interface(None, end), self._eos_id)
-        return scores.read(await self._unary(request, job, end), job)
+    async def score(self, request: ScoreRequest) -> list[float]:
+        """Return the text's log probabilities; raises 400 where the model cannot score."""
+        end = time.monotonic() + request.deadline_s
+        message = tensors.score_message(request, await self._model_for(None, end), self._eos_id)
+        return tensors.scores(await self._unary(message, request, end), request)
 
     async def ready(self) -> bool:
-        """Say whether the server and the model answer; bounded to one second, never raises."""
-        if not self.offered:
+        """Return whether the server and the model can be used; takes one second at most and never raises."""
+        if not self.accepts_requests:
             return False
         try:
             async with asyncio.timeout(_READY_S):
                 ready = (await self._stub.ServerReady(service_pb2.ServerReadyRequest())).ready
-                request = service_pb2.ModelReadyRequest(name=self._model)
-                ready = ready and (await self._stub.ModelReady(request)).ready
+                model_ready = service_pb2.ModelReadyRequest(name=self._model)
+                ready = ready and (await self._stub.ModelReady(model_ready)).ready
         except (TimeoutError, grpc.aio.AioRpcError):
             return False
         if ready:
-            self._reach.present()
+            self._availability.record_reachable()
         return bool(ready)
 
     async def close(self) -> None:
         """Close the channels; calls under way are cancelled."""
-        await self._reach.close()
+        await self._availability.close()
         await self._streams.close()
         await self._servers.close()
 
-    async def _interface(self, asked: str | None, end: float) -> ModelMetadata:
-        """Return the interface of the model to use.
-
-        The one asked for where the server has it, else our own.
-        """
-        if asked == PY_MODEL != self._model and (found := await self._known(PY_MODEL, end)) is not None:
-            return found
-        while (interface := await self._known(self._model, end)) is None:
-            self._interfaces.pop(self._model, None)
-            if not await self._reach.back(end):
-                raise unavailable("The model is not loaded on the model server yet. Try again shortly.", 5.0)
-        return interface
-
-    async def _known(self, name: str, end: float) -> ModelMetadata | None:
-        """Return what is known of a model; it's asked again after a minute and after every failure."""
-        asked_at, interface = self._interfaces.get(name, (-_INTERFACE_S, None))
-        if time.monotonic() - asked_at < _INTERFACE_S:
-            return interface
-        interface = await self._reaching(lambda: describe(self._stub, name, self._connect_s), end)
-        self._interfaces[name] = (time.monotonic(), interface)
-        return interface
-
-    def _failed(self, error: grpc.aio.AioRpcError) -> ApiError:
-        """Return the caller's error; after a failure to reach the server, forget what was known of it."""
-        if self._reach.failed(error) or error.code() is grpc.StatusCode.INVALID_ARGUMENT:
-            self._interfaces.clear()
-        return rpc_errors.from_rpc(error)
-
-    async def _reaching(self, call: Callable[[], Awaitable[T]], end: float) -> T:
-        """Make a call, and make it again as ``Availability`` allows when the server could not be reached."""
-        attempt = 0
-        while True:
-            attempt += 1
-            await self._reach.admitted(end)
-            try:
-                answer = await call()
-            except grpc.aio.AioRpcError as error:
-                failure = self._failed(error)
-                if not await self._reach.again(error, attempt, end):
-                    raise failure from error
-            else:
-                self._reach.present()
-                return answer
-
-    async def connected(self) -> None:
+    async def wait_for_connection(self) -> None:
         """Wait a moment for the channel to connect."""
         live = service_pb2.ServerLiveRequest()
         with suppress(grpc.aio.AioRpcError):
             await self._stub.ServerLive(live, timeout=_RECONNECT_S, wait_for_ready=True)
 
-    async def _infer(self, job: GenerateRequest, interface: ModelMetadata, end: float) -> list[TokenChunk]:
-        return responses.rows(await self._unary(tensors.build(job, interface, self._eos_id), job, end), job)
+    async def _model_for(self, name: str | None, end: float) -> ModelMetadata:
+        """Return the model to use: the named one where the server has it, else the configured one."""
+        if name == PY_MODEL != self._model and (py_model := await self._described(PY_MODEL, end)) is not None:
+            return py_model
+        while (model := await self._described(self._model, end)) is None:
+            self._metadata.pop(self._model, None)
+            if not await self._availability.wait_until_back(end):
+                raise unavailable("The model is not loaded on the model server yet. Try again shortly.", 5.0)
+        return model
 
-    async def _unary(
-        self, request: service_pb2.ModelInferRequest, job: GenerateRequest | ScoreRequest, end: float
-    ) -> service_pb2.ModelInferResponse:
-        """Make one unary call."""
-        told = metadata(job.traceparent)
-        response = await self._reaching(
-            lambda: self._stub.ModelInfer(request, timeout=remaining(end), metadata=told), end
-        )
-        self._reach.served()
-        return response
+    async def _described(self, name: str, end: float) -> ModelMetadata | None:
+        """Return a model's metadata, queried again after a minute and after every failure."""
+        queried_at, model = self._metadata.get(name, (-_METADATA_TTL_S, None))
+        if time.monotonic() - queried_at < _METADATA_TTL_S:
+            return model
+        model = await self._retrying(lambda: describe(self._stub, name, self._connect_timeout_s), end)
+        self._metadata[name] = (time.monotonic(), model)
+        return model
 
-    async def _infer_stream(
-        self, job: GenerateRequest, interface: ModelMetadata, first: int, end: float
-    ) -> AsyncGenerator[TokenChunk, None]:
-        """Make one streaming call, and make it again like any other while nothing has come back yet."""
+    def _record_failure(self, error: grpc.aio.AioRpcError) -> ApiError:
+        """Return the caller's error; after a failure to reach the server, drop all metadata of its models."""
+        absent = self._availability.record_failure(error)
+        if absent or error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+            self._metadata.clear()
+        return rpc_errors.from_rpc(error)
+
+    async def _retrying(self, call: Callable[[], Awaitable[T]], end: float) -> T:
+        """Make a call, and repeat it as ``Availability`` allows when the server could not be reached."""
         attempt = 0
         while True:
             attempt += 1
-            await self._reach.admitted(end)
+            await self._availability.wait_until_available(end)
+            try:
+                response = await call()
+            except grpc.aio.AioRpcError as error:
+                failure = self._record_failure(error)
+                if not await self._availability.should_retry(error, attempt, end):
+                    raise failure from error
+            else:
+                self._availability.record_reachable()
+                return response
+
+    async def _infer(self, request: GenerateRequest, model: ModelMetadata, end: float) -> list[TokenChunk]:
+        message = tensors.generate_message(request, model, self._eos_id)
+        return responses.rows(await self._unary(message, request, end), request)
+
+    async def _unary(
+        self, message: service_pb2.ModelInferRequest, request: GenerateRequest | ScoreRequest, end: float
+    ) -> service_pb2.ModelInferResponse:
+        """Make one unary call."""
+        metadata = _call_metadata(request)
+        response = await self._retrying(
+            lambda: self._stub.ModelInfer(message, timeout=_remaining(end), metadata=metadata), end
+        )
+        self._availability.record_success()
+        return response
+
+    async def _stream_parts(
+        self, request: GenerateRequest, model: ModelMetadata, end: float
+    ) -> AsyncGenerator[TokenChunk, None]:
+        """Yield a request's chunks from as many streams as its rows need."""
+        parts = _split(request, model.max_batch_size)
+        numbered = zip(parts, _first_rows(parts), strict=True)
+        async with aclosing(
+            merge([self._stream(part, model, first, end) for part, first in numbered])
+        ) as merged:
+            async for chunk in merged:
+                yield chunk
+
+    async def _stream(
+        self, request: GenerateRequest, model: ModelMetadata, first_row: int, end: float
+    ) -> AsyncGenerator[TokenChunk, None]:
+        """Make one streaming call, and repeat it like any other until its first chunk has arrived."""
+        attempt = 0
+        while True:
+            attempt += 1
+            await self._availability.wait_until_available(end)
             started = False
             try:
-                async with aclosing(self._responses(job, interface, end)) as pieces:
-                    async for tokens in pieces:
+                async with aclosing(self._chunks(request, model, end)) as chunks:
+                    async for chunk in chunks:
                         started = True
-                        yield replace(tokens, row=first + tokens.row) if first else tokens
+                        yield replace(chunk, row=first_row + chunk.row) if first_row else chunk
             except grpc.aio.AioRpcError as error:
-                failure = self._failed(error)
-                if started or not await self._reach.again(error, attempt, end):
+                failure = self._record_failure(error)
+                if started or not await self._availability.should_retry(error, attempt, end):
                     raise failure from error
             else:
                 return
 
-    async def _responses(
-        self, job: GenerateRequest, interface: ModelMetadata, end: float
+    async def _chunks(
+        self, request: GenerateRequest, model: ModelMetadata, end: float
     ) -> AsyncGenerator[TokenChunk, None]:
-        """Yield what one stream brings; leaving early stops the work on the server."""
-        kind = responses.RowStream if interface.rows_streamed else responses.CumulativeStream
-        reader = kind(job)
-        request = tensors.build(job, interface, self._eos_id)
-        stream = self._streams.open(self._stub, request, interface, remaining(end), metadata(job.traceparent))
+        """Yield the chunks of one stream; closing early stops the work on the server."""
+        reader = (responses.RowStream if model.rows_streamed else responses.CumulativeStream)(request)
+        message = tensors.generate_message(request, model, self._eos_id)
+        stream = self._streams.open(self._stub, message, model, _remaining(end), _call_metadata(request))
         try:
             async for response in stream.responses():
-                self._reach.served()
+                self._availability.record_success()
                 if response.error_message:
                     raise rpc_errors.in_stream(response.error_message)
                 if not response.infer_response.outputs:
                     continue  # the empty final response that Triton adds on request
-                for tokens in reader.feed(response.infer_response):
-                    yield tokens
+                for chunk in reader.feed(response.infer_response):
+                    yield chunk
                 if reader.complete:
                     break
-            for tokens in reader.end():
-                yield tokens
+            for chunk in reader.end():
+                yield chunk
         finally:
-            await stream.leave(complete=reader.complete)
+            await stream.close(complete=reader.complete)
 
-    async def _collect(self, job: GenerateRequest, interface: ModelMetadata, end: float) -> list[TokenChunk]:
+    async def _collect(self, request: GenerateRequest, model: ModelMetadata, end: float) -> list[TokenChunk]:
         """Return whole rows from a model that only streams."""
-        ids: list[list[int]] = [[] for _ in range(job.n)]
-        scores: list[list[float]] = [[] for _ in range(job.n)]
-        parts = split(job, interface.max_batch_size)
-        places = zip(parts, starts(parts), strict=True)
-        sources = [self._infer_stream(part, interface, first, end) for part, first in places]
-        async with aclosing(merge(sources)) as merged:
-            async for tokens in merged:
-                ids[tokens.row].extend(tokens.ids)
-                scores[tokens.row].extend(tokens.logprobs)
-        return [TokenChunk(row, ids[row], scores[row], final=True) for row in range(job.n)]
+        ids: list[list[int]] = [[] for _ in range(request.n)]
+        scores: list[list[float]] = [[] for _ in range(request.n)]
+        async with aclosing(self._stream_parts(request, model, end)) as chunks:
+            async for chunk in chunks:
+                ids[chunk.row].extend(chunk.ids)
+                scores[chunk.row].extend(chunk.logprobs)
+        return [TokenChunk(row, ids[row], scores[row], final=True) for row in range(request.n)]
+
+
+def _split(request: GenerateRequest, rows: int) -> list[GenerateRequest]:
+    """Return the request in parts of at most ``rows`` rows, the model's batch size."""
+    if request.n <= rows:
+        return [request]
+    return [
+        replace(request, n=min(rows, request.n - first), seeds=request.seeds[first : first + rows])
+        for first in range(0, request.n, rows)
+    ]
+
+
+def _first_rows(parts: Sequence[GenerateRequest]) -> list[int]:
+    """Return each part's first row."""
+    first_rows, row = [], 0
+    for part in parts:
+        first_rows.append(row)
+        row += part.n
+    return first_rows
+
+
+def _remaining(end: float) -> float:
+    """Return the seconds until ``end``; raises 504 when it has passed."""
+    left = end - time.monotonic()
+    if left <= 0:
+        raise deadline("The request's deadline passed before the model server answered.")
+    return left
+
+
+def _call_metadata(request: GenerateRequest | ScoreRequest) -> list[tuple[str, str]] | None:
+    """Return a call's gRPC metadata: the caller's trace (W3C Trace Context), where it has one."""
+    return [("traceparent", request.traceparent)] if request.traceparent else None

@@ -1,1 +1,1 @@
-"""The HTTP server around the routes: uvicorn, middlewares, health, drain, error handlers."""
+"""The HTTP server around the routes: uvicorn, middlewares, health routes, drain, exception handlers."""

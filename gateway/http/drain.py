@@ -1,15 +1,15 @@
-"""Stop without losing a request: not ready first, then refuse what is new, finish what runs, end what hangs.
+"""Stopping without losing a request.
 
-After SIGTERM the gateway serves ``drain_delay_s`` longer while ``/ready`` says 503, so that a load balancer
-can take it out; then new requests get 503 with ``Connection: close`` while those under way have ``grace_s``
-to finish. A client that has sent half a body holds up nobody: it gets one more second.
+After SIGTERM the gateway serves for ``drain_delay_s`` longer while ``/ready`` answers 503, so that a load
+balancer can take it out; then new requests get 503 with ``Connection: close`` while those under way have
+``grace_s`` to finish. A client that has sent half a body does not delay the stop: it gets one more second.
 """
 
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_LAST_CALL_S = 1.0
+_BODY_GRACE_S = 1.0
 
 
 class Drain:
@@ -25,17 +25,17 @@ class Drain:
 
     @property
     def under_way(self) -> int:
-        """How many requests are being answered."""
+        """How many requests have not been answered yet."""
         return self._under_way
 
     def begin(self) -> None:
-        """Turn readiness off; safe to call from a signal handler."""
+        """Report the gateway as not ready from now on; safe to call from a signal handler."""
         self.stopping = True
 
     def refuse(self) -> None:
-        """Refuse new requests from now on and give unfinished bodies their last second."""
+        """Refuse new requests from now on, and end the wait for unfinished bodies after a second."""
         self.stopping = self.refusing = True
-        end = asyncio.get_running_loop().time() + _LAST_CALL_S
+        end = asyncio.get_running_loop().time() + _BODY_GRACE_S
         for timeout in tuple(self._reading):
             if (when := timeout.when()) is None or when > end:
                 timeout.reschedule(end)
@@ -61,8 +61,8 @@ class Drain:
         finally:
             self._reading.discard(timeout)
 
-    async def finished(self, within_s: float) -> bool:
-        """Wait until no request is under way; say whether that happened in time."""
+    async def wait_until_idle(self, within_s: float) -> bool:
+        """Wait until no request is under way; return whether that happened within ``within_s``."""
         try:
             async with asyncio.timeout(within_s):
                 await self._idle.wait()

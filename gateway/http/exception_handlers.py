@@ -1,4 +1,4 @@
-"""Every error leaves in the words of the route it belongs to."""
+"""Exception handlers: every error gets the format of the route it occurred on."""
 
 from typing import Any
 
@@ -15,30 +15,27 @@ _CLIENT_CLOSED = 499
 
 
 def install(app: FastAPI, *, gitlab: bool) -> None:
-    """Register the handlers.
+    """Register the handlers; with ``gitlab``, GitLab authenticates, and all paths have its error format."""
 
-    ``gitlab`` says that GitLab decides who may call, so its bodies are used everywhere.
-    """
-
-    async def refused(http: Request, error: Exception) -> Response:
+    async def api_error(http: Request, error: Exception) -> Response:
         assert isinstance(error, ApiError)  # noqa: S101  -- registered for this class
         return json_response(
             _body(error, http.url.path, gitlab=gitlab), error.status, error_responses.headers(error)
         )
 
-    async def no_route(http: Request, error: Exception) -> Response:
+    async def http_exception(http: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101  -- registered for this class
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code)
-        found = ApiError(error.status_code, str(error.detail), code=code)
-        body = error_responses.body(found, http.url.path, gitlab=gitlab)
+        missing = ApiError(error.status_code, str(error.detail), code=code)
+        body = error_responses.body(missing, http.url.path, gitlab=gitlab)
         return json_response(body, error.status_code, error.headers)
 
-    async def gone(_http: Request, _error: Exception) -> Response:
+    async def client_gone(_http: Request, _error: Exception) -> Response:
         return Response(status_code=_CLIENT_CLOSED)
 
-    app.add_exception_handler(ApiError, refused)
-    app.add_exception_handler(HTTPException, no_route)
-    app.add_exception_handler(ClientGone, gone)
+    app.add_exception_handler(ApiError, api_error)
+    app.add_exception_handler(HTTPException, http_exception)
+    app.add_exception_handler(ClientGone, client_gone)
 
 
 def _body(error: ApiError, path: str, *, gitlab: bool) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Health that tells the truth: alive means the process answers, ready that the model does.
+"""Health routes: live means that the process responds, ready that the model does.
 
-Routes carry the names that Kubernetes probes, llama.cpp, LiteLLM and GitLab use. None needs a key, and
-liveness never touches the engine: a slow model must not get the gateway killed.
+The paths are those that Kubernetes probes, llama.cpp, LiteLLM and GitLab use. None needs a key, and liveness
+never touches the engine, so that a slow model does not get the gateway killed.
 """
 
 import asyncio
@@ -22,36 +22,36 @@ PATHS = frozenset((*LIVE_PATHS, *READY_PATHS, *ENGINE_PATHS))
 
 
 class Readiness:
-    """Asks the engine at most once a second, whoever asks; ``ready`` must never raise."""
+    """The engine's readiness, checked once a second at most; ``ready`` must never raise."""
 
     def __init__(
         self, ready: Callable[[], Awaitable[bool]], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._ready, self._clock = ready, clock
-        self._answer, self._until = False, -1.0
-        self._asking: asyncio.Task[bool] | None = None
+        self._result, self._valid_until = False, -1.0
+        self._pending: asyncio.Task[bool] | None = None
 
     async def check(self) -> bool:
-        """Return the engine's answer, at most a second old."""
-        if self._clock() < self._until:
-            return self._answer
-        if self._asking is None:
-            self._asking = asyncio.create_task(self._ask())
-        return await asyncio.shield(self._asking)
+        """Return whether the engine is ready, as of a second ago at most."""
+        if self._clock() < self._valid_until:
+            return self._result
+        if self._pending is None:
+            self._pending = asyncio.create_task(self._probe())
+        return await asyncio.shield(self._pending)
 
-    async def _ask(self) -> bool:
+    async def _probe(self) -> bool:
         try:
             async with asyncio.timeout(_PROBE_S):
-                self._answer = await self._ready()
+                self._result = await self._ready()
         except TimeoutError:
-            self._answer = False
+            self._result = False
         finally:
-            self._until, self._asking = self._clock() + _CACHE_S, None
-        return self._answer
+            self._valid_until, self._pending = self._clock() + _CACHE_S, None
+        return self._result
 
 
 def routes(readiness: Readiness, drain: Drain) -> APIRouter:
-    """Return the health routes; they stay out of the OpenAPI document, as in the systems that named them."""
+    """Return the health routes, which are not in the OpenAPI document, as in the systems they come from."""
     router = APIRouter(include_in_schema=False)
 
     async def live() -> JSONResponse:

@@ -1,4 +1,4 @@
-"""Run uvicorn so that a stop loses nothing and no connection waits for ever."""
+"""uvicorn with a drain when it stops, and with limits on how long connections wait."""
 
 import asyncio
 import logging
@@ -9,9 +9,9 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from gateway.edge_settings import EdgeSettings
 from gateway.http.drain import Drain
 from gateway.http.uvicorn_protocol import bounded_protocol
+from gateway.settings import Settings
 
 _log = logging.getLogger(__name__)
 _CANCEL_AFTER_S = 1
@@ -21,33 +21,33 @@ _STEP_S = 0.2
 class DrainingServer(uvicorn.Server):
     """On SIGTERM or SIGINT: drain first, then do what uvicorn does. A second SIGINT ends at once.
 
-    uvicorn alone closes its listening socket at the signal, so a client sees a refused connection, and waits
-    for half-sent bodies without end. It also dies of the signal it caught; an ordered stop exits 0.
+    uvicorn alone closes its listening socket at the signal, so that a client sees a refused connection, and
+    waits for half-sent bodies without end. It also ends by the signal it caught; an orderly stop exits 0.
     """
 
-    def __init__(self, config: uvicorn.Config, drain: Drain, settings: EdgeSettings) -> None:
+    def __init__(self, config: uvicorn.Config, drain: Drain, settings: Settings) -> None:
         super().__init__(config)
         self._drain, self._settings = drain, settings
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 -- uvicorn's signature
-        """Turn readiness off and let the main loop end."""
+        """Report the gateway as not ready and let the main loop end."""
         if self.should_exit and sig == signal.SIGINT:
             self.force_exit = True
         self._drain.begin()
         self.should_exit = True
 
     async def main_loop(self) -> None:
-        """Serve until told to stop, then drain with the socket still open, so that latecomers get a 503."""
+        """Serve until a signal, then drain with the socket still open, so that new requests get a 503."""
         await super().main_loop()
         self._drain.begin()
         _log.info("Stopping: %d requests under way", self._drain.under_way)
         await self._wait(self._settings.drain_delay_s, _sleep)
         self._drain.refuse()
-        if not await self._wait(self._settings.grace_s, self._drain.finished):
+        if not await self._wait(self._settings.grace_s, self._drain.wait_until_idle):
             _log.warning("Cancelling %d requests that did not finish in time", self._drain.under_way)
 
     async def _wait(self, seconds: float, done: Callable[[float], Awaitable[bool]]) -> bool:
-        """Ask ``done`` in short steps: a second signal is noticed only between them."""
+        """Await ``done`` in short steps: a second signal is noticed only between them."""
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
         while not self.force_exit and (left := end - loop.time()) > 0:
@@ -62,9 +62,9 @@ async def _sleep(seconds: float) -> bool:
 
 
 def server(
-    app: FastAPI, settings: EdgeSettings, *, host: str, port: int, keep_alive_s: int = 75
+    app: FastAPI, settings: Settings, *, host: str, port: int, keep_alive_s: int = 75
 ) -> DrainingServer:
-    """Return a server for an app that has an ``Edge``; ``run()`` blocks until the stop."""
+    """Return a server for an application that has an ``Edge``; its ``run()`` blocks until the stop."""
     config = uvicorn.Config(
         app,
         host=host,

@@ -1,7 +1,7 @@
-"""uvicorn's HTTP protocol with the bounds it lacks: time and size of the headers, number of connections.
+"""uvicorn's HTTP protocol with the limits it lacks: time and size of the headers, number of connections.
 
 Without them a client that sends nothing, or half a header, keeps its connection for ever (slowloris), and
-headers grow in memory without end.
+headers grow in memory without limit.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ _TOO_MANY = (
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Closes connections that don't get their headers across in ``header_timeout_s`` seconds or 64 KiB."""
+    """Closes connections whose headers take longer than ``header_timeout_s`` or are larger than 64 KiB."""
 
     header_timeout_s = 10.0
     max_connections = 4096
@@ -37,12 +37,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self._await_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the timer."""
+        """Cancel the timer."""
         self._headers_done()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser; count what it has taken while headers are not complete."""
+        """Feed the parser, and count the bytes while headers are not complete."""
         super().data_received(data)
         if self._header_timer is None:
             return
@@ -52,32 +52,32 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def on_message_begin(self) -> None:
-        """Start the clock of a request on a kept connection."""
+        """Start the timer of a request on a keep-alive connection."""
         super().on_message_begin()
         if self._header_timer is None:
             self._await_headers()
 
     def on_headers_complete(self) -> None:
-        """Stop the clock: the body has a time-out of its own."""
+        """Stop the timer: the body has a time-out of its own."""
         self._headers_done()
         super().on_headers_complete()
 
     def _await_headers(self) -> None:
         self._header_bytes = 0
-        self._header_timer = self.loop.call_later(self.header_timeout_s, self._too_late)
+        self._header_timer = self.loop.call_later(self.header_timeout_s, self._time_out)
 
     def _headers_done(self) -> None:
         if self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None
 
-    def _too_late(self) -> None:
+    def _time_out(self) -> None:
         if not self.transport.is_closing():
             self.transport.close()
 
 
 def bounded_protocol(header_timeout_s: float, max_connections: int) -> type[BoundedProtocol]:
-    """Return the protocol class with these bounds; uvicorn wants a class."""
+    """Return the protocol class with these limits; uvicorn takes a class."""
     return type(
         "BoundedProtocol",
         (BoundedProtocol,),

@@ -1,12 +1,12 @@
-"""The steps in a job's life that must not be torn apart, as Lua: each is one command to Redis.
+"""The atomic steps of a job's life as Lua scripts: each is one command to Redis.
 
 Records are hashes. ``delivery`` numbers the messages that were sent for a job: a worker acts only for the
-latest one, so a job that was given up for lost and delivered again has one worker whose word counts.
-``open`` is the sorted set of unfinished jobs by the time of their last sign of life, in seconds.
+latest one, so that one worker alone may change a job that was taken for lost and delivered again. ``open`` is
+the sorted set of unfinished jobs by the time of their last heartbeat, in seconds.
 """
 
-# KEYS: record, the owner's jobs, open. ARGV: prefix of records, id, now, most of one owner, most of all,
-# seconds until the record is dropped unless accepted, then the record's fields and values.
+# KEYS: record, the owner's jobs, open. ARGV: prefix of records, id, now, limit per owner, limit of all,
+# seconds until the record expires unless accepted, then the record's fields and values.
 CREATE = """
 for _, id in ipairs(redis.call('ZRANGE', KEYS[2], 0, -1)) do
   if redis.call('EXISTS', ARGV[1] .. id) == 0 then redis.call('ZREM', KEYS[2], id) end
@@ -20,30 +20,30 @@ redis.call('ZADD', KEYS[3], ARGV[3], ARGV[2])
 return 'ok'
 """
 
-# KEYS: record. A job that a quick worker has finished already keeps the expiry of its result.
+# KEYS: record. A job that a fast worker has finished already keeps the expiry of its result.
 ACCEPT = """
 if redis.call('HGET', KEYS[1], 'status') == 'queued' then redis.call('PERSIST', KEYS[1]) end
 return redis.call('EXISTS', KEYS[1])
 """
 
 # KEYS: record, open. ARGV: id, delivery, now, lease in seconds, worker. A newer delivery takes a job over: it
-# was sent because nobody gave a sign of life.
+# was sent because there was no heartbeat.
 START = """
-local found = redis.call('HMGET', KEYS[1], 'status', 'delivery', 'worker')
-if not found[1] then
+local record = redis.call('HMGET', KEYS[1], 'status', 'delivery', 'worker')
+if not record[1] then
   redis.call('ZREM', KEYS[2], ARGV[1])
   return 'gone'
 end
-if tonumber(ARGV[2]) < tonumber(found[2]) then return 'stale' end
-if found[1] == 'running' and ARGV[2] == found[2] and found[3] ~= ARGV[5] then
+if tonumber(ARGV[2]) < tonumber(record[2]) then return 'stale' end
+if record[1] == 'running' and ARGV[2] == record[2] and record[3] ~= ARGV[5] then
   local seen = redis.call('ZSCORE', KEYS[2], ARGV[1])
   if seen and tonumber(ARGV[3]) - tonumber(seen) < tonumber(ARGV[4]) then return 'elsewhere' end
 end
-if found[1] == 'cancelling' then
+if record[1] == 'cancelling' then
   redis.call('HSET', KEYS[1], 'delivery', ARGV[2], 'worker', ARGV[5])
   return 'cancelling'
 end
-if found[1] ~= 'queued' and found[1] ~= 'running' then return 'finished' end
+if record[1] ~= 'queued' and record[1] ~= 'running' then return 'finished' end
 redis.call('HSET', KEYS[1], 'status', 'running', 'delivery', ARGV[2], 'worker', ARGV[5])
 redis.call('HSETNX', KEYS[1], 'started', ARGV[3])
 redis.call('HINCRBY', KEYS[1], 'attempts', 1)
@@ -53,14 +53,14 @@ return 'run'
 """
 
 # KEYS: record, open. ARGV: id, delivery, now.
-BEAT = """
-local found = redis.call('HMGET', KEYS[1], 'status', 'delivery')
-if not found[1] or found[2] ~= ARGV[2] then return 'lost' end
+HEARTBEAT = """
+local record = redis.call('HMGET', KEYS[1], 'status', 'delivery')
+if not record[1] or record[2] ~= ARGV[2] then return 'lost' end
 redis.call('ZADD', KEYS[2], 'XX', ARGV[3], ARGV[1])
-return found[1]
+return record[1]
 """
 
-# KEYS: record, results. ARGV: delivery, position, result. A job that was removed leaves nothing behind.
+# KEYS: record, results. ARGV: delivery, position, result. A deleted job gets no results.
 ADD_RESULT = """
 if redis.call('HGET', KEYS[1], 'delivery') ~= ARGV[1] then return 0 end
 redis.call('HSET', KEYS[2], ARGV[2], ARGV[3])
@@ -68,11 +68,11 @@ return 1
 """
 
 # KEYS: record, open, results. ARGV: id, delivery, status, now, seconds to keep it, error.
-# What was asked is dropped with the last need for it.
+# The request is deleted, because nothing needs it any more.
 FINISH = """
-local found = redis.call('HMGET', KEYS[1], 'status', 'delivery')
-if not found[1] or found[2] ~= ARGV[2] then return 0 end
-if found[1] ~= 'running' and found[1] ~= 'cancelling' then return 0 end
+local record = redis.call('HMGET', KEYS[1], 'status', 'delivery')
+if not record[1] or record[2] ~= ARGV[2] then return 0 end
+if record[1] ~= 'running' and record[1] ~= 'cancelling' then return 0 end
 redis.call('HSET', KEYS[1], 'status', ARGV[3], 'finished', ARGV[4], 'error', ARGV[6])
 redis.call('HDEL', KEYS[1], 'request')
 redis.call('EXPIRE', KEYS[1], ARGV[5])
@@ -81,10 +81,10 @@ redis.call('ZREM', KEYS[2], ARGV[1])
 return 1
 """
 
-# KEYS: record, open. ARGV: id, delivery, now. An interruption that is not the job's fault is no attempt.
+# KEYS: record, open. ARGV: id, delivery, now. An interruption that the job did not cause is not an attempt.
 RELEASE = """
-local found = redis.call('HMGET', KEYS[1], 'status', 'delivery')
-if found[1] ~= 'running' or found[2] ~= ARGV[2] then return 0 end
+local record = redis.call('HMGET', KEYS[1], 'status', 'delivery')
+if record[1] ~= 'running' or record[2] ~= ARGV[2] then return 0 end
 redis.call('HSET', KEYS[1], 'status', 'queued', 'worker', '')
 redis.call('HINCRBY', KEYS[1], 'attempts', -1)
 redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
@@ -93,11 +93,11 @@ return 1
 
 # KEYS: record, open, results. ARGV: id, owner, now, seconds to keep it.
 CANCEL = """
-local found = redis.call('HMGET', KEYS[1], 'status', 'owner')
-if found[2] ~= ARGV[2] then return '' end
-if found[1] == 'running' then
+local record = redis.call('HMGET', KEYS[1], 'status', 'owner')
+if record[2] ~= ARGV[2] then return '' end
+if record[1] == 'running' then
   redis.call('HSET', KEYS[1], 'status', 'cancelling')
-elseif found[1] == 'queued' then
+elseif record[1] == 'queued' then
   redis.call('HSET', KEYS[1], 'status', 'cancelled', 'finished', ARGV[3])
   redis.call('HDEL', KEYS[1], 'request')
   redis.call('EXPIRE', KEYS[1], ARGV[4])
@@ -108,7 +108,7 @@ return redis.call('HGET', KEYS[1], 'status')
 """
 
 # KEYS: record, results, the owner's jobs, open. ARGV: id, owner. A worker that runs it notices soon.
-FORGET = """
+DELETE = """
 if redis.call('HGET', KEYS[1], 'owner') ~= ARGV[2] then return 0 end
 redis.call('DEL', KEYS[1], KEYS[2])
 redis.call('ZREM', KEYS[3], ARGV[1])
@@ -116,7 +116,7 @@ redis.call('ZREM', KEYS[4], ARGV[1])
 return 1
 """
 
-# KEYS: open. ARGV: id, the time since when it must have been silent, now. Of several workers, one claims it.
+# KEYS: open. ARGV: id, the latest heartbeat of a lost job, now. One of several workers claims the job.
 CLAIM = """
 local seen = redis.call('ZSCORE', KEYS[1], ARGV[1])
 if not seen or tonumber(seen) > tonumber(ARGV[2]) then return 0 end

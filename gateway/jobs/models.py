@@ -1,4 +1,4 @@
-"""What is known of a job."""
+"""A job's record and its id."""
 
 import re
 import secrets
@@ -12,7 +12,7 @@ Kind = Literal["score", "completion"]
 Status = Literal["queued", "running", "cancelling", "cancelled", "succeeded", "failed"]
 FINISHED: frozenset[str] = frozenset({"cancelled", "succeeded", "failed"})
 _ID = re.compile(r"job_[0-9a-f]{24}\Z")
-# All but the request, which may be large.
+# All fields but the request, which may be large.
 FIELDS = (
     "owner",
     "kind",
@@ -28,18 +28,18 @@ FIELDS = (
 
 
 def new_id() -> str:
-    """Return an id that cannot be guessed."""
+    """Return a random id that cannot be guessed."""
     return f"job_{secrets.token_hex(12)}"
 
 
 def is_id(text: str) -> bool:
-    """Say whether a job could have this id."""
+    """Return whether a job could have this id."""
     return _ID.match(text) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """A job without what was asked and what came of it; times are seconds since 1970, 0 for not yet."""
+class JobRecord:
+    """A job without its request and its results; times are seconds since 1970, 0 means not yet."""
 
     id: str
     owner: str
@@ -54,29 +54,29 @@ class Record:
     attempts: int = 0
 
     @classmethod
-    def of(cls, job_id: str, values: list[bytes | None]) -> "Record | None":
-        """Return the record that these values of ``FIELDS`` are; ``None`` where there is none."""
+    def of(cls, job_id: str, values: list[bytes | None]) -> "JobRecord | None":
+        """Return the record with these values of ``FIELDS``; ``None`` where there is none."""
         if values[0] is None:
             return None
-        found = {
+        given = {
             name: value.decode() for name, value in zip(FIELDS, values, strict=True) if value is not None
         }
         return cls(
             id=job_id,
-            owner=found["owner"],
-            kind=cast("Kind", found["kind"]),
-            status=cast("Status", found["status"]),
-            items=int(found["items"]),
-            created=float(found["created"]),
-            started=float(found.get("started", 0)),
-            finished=float(found.get("finished", 0)),
-            error=found.get("error", ""),
-            delivery=int(found.get("delivery", 1)),
-            attempts=int(found.get("attempts", 0)),
+            owner=given["owner"],
+            kind=cast("Kind", given["kind"]),
+            status=cast("Status", given["status"]),
+            items=int(given["items"]),
+            created=float(given["created"]),
+            started=float(given.get("started", 0)),
+            finished=float(given.get("finished", 0)),
+            error=given.get("error", ""),
+            delivery=int(given.get("delivery", 1)),
+            attempts=int(given.get("attempts", 0)),
         )
 
-    def document(self, done: int, result_s: int) -> dict[str, Any]:
-        """Return what its owner sees; ``done`` items are finished, results are kept for ``result_s``."""
+    def document(self, done: int, result_ttl_s: int) -> dict[str, Any]:
+        """Return the JSON that the owner sees; ``done`` items are finished."""
         return {
             "id": self.id,
             "object": "job",
@@ -86,13 +86,13 @@ class Record:
             "created": int(self.created),
             "started": int(self.started) or None,
             "finished": int(self.finished) or None,
-            "expires": int(self.finished) + result_s if self.finished else None,
+            "expires": int(self.finished) + result_ttl_s if self.finished else None,
             "error": orjson.loads(self.error) if self.error else None,
         }
 
 
-def fields(record: Record, request: Mapping[str, Any]) -> list[str | bytes]:
-    """Return a new record's fields and values, one after the other, with what was asked."""
+def fields(record: JobRecord, request: Mapping[str, Any]) -> list[str | bytes]:
+    """Return a new record's fields and values, one after the other, with the job's request."""
     values: dict[str, str | bytes] = {
         "owner": record.owner,
         "kind": record.kind,

@@ -1,4 +1,4 @@
-"""The records in Redis. Every method raises ``RedisError`` when Redis is away, full or cannot write."""
+"""The jobs' records in Redis."""
 
 import time
 from collections.abc import Mapping
@@ -10,21 +10,24 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from gateway.jobs import lua_scripts
-from gateway.jobs.models import FIELDS, Record, Status, fields
-from gateway.jobs.settings import JobsSettings
+from gateway.jobs.models import FIELDS, JobRecord, Status, fields
+from gateway.settings import Settings
 
-# A record whose message could not be sent is gone after this; its client was told to try again.
-_ACCEPT_S = 60
+# A record whose message could not be sent expires after this; its client has got an error.
+_ACCEPT_WITHIN_S = 60
 _CONNECTIONS = 16
 
 Created = Literal["ok", "quota", "full"]
 Start = Literal["run", "cancelling", "gone", "stale", "elsewhere", "finished"]
 
 
-class Store:
-    """Jobs by id and by owner. One object belongs to one event loop."""
+class JobStore:
+    """Jobs by id and by owner. One object belongs to one event loop.
 
-    def __init__(self, settings: JobsSettings, timeout_s: float = 2.0) -> None:
+    Every method raises ``RedisError`` when Redis is down, full or cannot write.
+    """
+
+    def __init__(self, settings: Settings, timeout_s: float = 2.0) -> None:
         pool = BlockingConnectionPool.from_url(
             settings.jobs_url,
             max_connections=_CONNECTIONS,
@@ -53,39 +56,39 @@ class Store:
         await self._redis.connection_pool.disconnect()
 
     async def _run(self, script: str, keys: list[str], *arguments: str | float | bytes) -> Any:  # noqa: ANN401 -- Redis's reply
-        answer = await self._redis.eval(script, len(keys), *keys, *arguments)
-        return answer.decode() if isinstance(answer, bytes) else answer
+        reply = await self._redis.eval(script, len(keys), *keys, *arguments)
+        return reply.decode() if isinstance(reply, bytes) else reply
 
-    async def create(self, record: Record, request: Mapping[str, Any]) -> Created:
-        """Keep a new record for a minute, unless its owner or the queue has too many; see ``accept``."""
+    async def create(self, record: JobRecord, request: Mapping[str, Any]) -> Created:
+        """Store a new record for a minute, unless its owner or the queue is at its limit; see ``accept``."""
         settings = self._settings
         keys = [self._record(record.id), self._owned(record.owner), self._open]
-        made = await self._run(
+        created = await self._run(
             lua_scripts.CREATE, keys, self._record(""), record.id, record.created, settings.jobs_max_per_key,
-            settings.jobs_max_waiting, _ACCEPT_S, *fields(record, request),
+            settings.jobs_max_waiting, _ACCEPT_WITHIN_S, *fields(record, request),
         )  # fmt: skip
-        return cast("Created", made)
+        return cast("Created", created)
 
     async def accept(self, job_id: str) -> bool:
-        """Keep the record until it is finished; say whether it is still there."""
+        """Keep the record until the job is finished; return whether it still exists."""
         return bool(await self._run(lua_scripts.ACCEPT, [self._record(job_id)]))
 
-    async def get(self, job_id: str) -> Record | None:
+    async def get(self, job_id: str) -> JobRecord | None:
         """Return a record by its id."""
-        return Record.of(job_id, await self._redis.hmget(self._record(job_id), FIELDS))
+        return JobRecord.of(job_id, await self._redis.hmget(self._record(job_id), FIELDS))
 
-    async def of_owner(self, owner: str) -> list[tuple[Record, int]]:
+    async def list_of(self, owner: str) -> list[tuple[JobRecord, int]]:
         """Return an owner's records, newest first, each with the number of finished items."""
-        ids = [found.decode() for found in await self._redis.zrange(self._owned(owner), 0, -1, desc=True)]
+        ids = [job_id.decode() for job_id in await self._redis.zrange(self._owned(owner), 0, -1, desc=True)]
         async with self._redis.pipeline(transaction=False) as pipe:
             for job_id in ids:
                 pipe.hmget(self._record(job_id), FIELDS).hlen(self._results(job_id))
-            answers = await pipe.execute()
-        records = (Record.of(job_id, values) for job_id, values in zip(ids, answers[::2], strict=True))
-        return [(record, done) for record, done in zip(records, answers[1::2], strict=True) if record]
+            replies = await pipe.execute()
+        records = (JobRecord.of(job_id, values) for job_id, values in zip(ids, replies[::2], strict=True))
+        return [(record, done) for record, done in zip(records, replies[1::2], strict=True) if record]
 
     async def request(self, job_id: str) -> dict[str, Any] | None:
-        """Return what was asked."""
+        """Return the job's request; ``None`` once it is finished or deleted."""
         text = await self._redis.hget(self._record(job_id), "request")
         return None if text is None else cast("dict[str, Any]", orjson.loads(text))
 
@@ -97,55 +100,55 @@ class Store:
         """Return the positions of the finished items."""
         return {int(at) for at in await self._redis.hkeys(self._results(job_id))}
 
-    async def done(self, job_id: str) -> int:
+    async def count_finished(self, job_id: str) -> int:
         """Return how many items are finished."""
         return int(await self._redis.hlen(self._results(job_id)))
 
     async def add_result(self, job_id: str, delivery: int, position: int, result: object) -> None:
-        """Keep one item's result, if the job is still there and this delivery's."""
+        """Store one item's result, if the job still exists and this delivery is its latest."""
         keys = [self._record(job_id), self._results(job_id)]
         await self._run(lua_scripts.ADD_RESULT, keys, delivery, position, orjson.dumps(result))
 
     async def start(self, job_id: str, delivery: int, worker: str) -> Start:
-        """Begin a job for a message, unless another one has it, or nobody needs it any more."""
+        """Start a job for a message, unless another worker has it, or it needs no more work."""
         keys, lease = [self._record(job_id), self._open], self._settings.jobs_lease_s
         return cast(
             "Start", await self._run(lua_scripts.START, keys, job_id, delivery, time.time(), lease, worker)
         )
 
-    async def beat(self, job_id: str, delivery: int) -> Status | Literal["lost"]:
-        """Give a sign of life; return the job's status, or that another worker has it now."""
-        found = await self._run(
-            lua_scripts.BEAT, [self._record(job_id), self._open], job_id, delivery, time.time()
+    async def heartbeat(self, job_id: str, delivery: int) -> Status | Literal["lost"]:
+        """Record a heartbeat; return the job's status, or ``lost`` when another worker has it now."""
+        status = await self._run(
+            lua_scripts.HEARTBEAT, [self._record(job_id), self._open], job_id, delivery, time.time()
         )
-        return cast("Status | Literal['lost']", found)
+        return cast("Status | Literal['lost']", status)
 
     async def finish(
         self, job_id: str, delivery: int, status: Status, error: Mapping[str, Any] | None
     ) -> bool:
-        """End a job; what was asked is forgotten now, the results after ``jobs_result_s``."""
+        """Finish a job: its request is deleted now, its results expire after ``jobs_result_ttl_s``."""
         keys = [self._record(job_id), self._open, self._results(job_id)]
         text = orjson.dumps(error) if error else b""
-        kept = self._settings.jobs_result_s
+        ttl_s = self._settings.jobs_result_ttl_s
         return bool(
-            await self._run(lua_scripts.FINISH, keys, job_id, delivery, status, time.time(), kept, text)
+            await self._run(lua_scripts.FINISH, keys, job_id, delivery, status, time.time(), ttl_s, text)
         )
 
     async def release(self, job_id: str, delivery: int) -> bool:
-        """Put a job back among those that wait, with the results that it has."""
+        """Return a job to the queue, with the results that it has."""
         keys = [self._record(job_id), self._open]
         return bool(await self._run(lua_scripts.RELEASE, keys, job_id, delivery, time.time()))
 
     async def cancel(self, job_id: str, owner: str) -> Status | None:
-        """Cancel a job of this owner; return its status, ``None`` where there is no such job."""
+        """Cancel a job of this owner; return its status, ``None`` where the owner has no such job."""
         keys = [self._record(job_id), self._open, self._results(job_id)]
-        kept = self._settings.jobs_result_s
-        return await self._run(lua_scripts.CANCEL, keys, job_id, owner, time.time(), kept) or None
+        ttl_s = self._settings.jobs_result_ttl_s
+        return await self._run(lua_scripts.CANCEL, keys, job_id, owner, time.time(), ttl_s) or None
 
-    async def forget(self, job_id: str, owner: str) -> bool:
-        """Remove a job of this owner and all that came of it; say whether there was one."""
+    async def delete(self, job_id: str, owner: str) -> bool:
+        """Delete a job of this owner and its results; return whether the owner had it."""
         keys = [self._record(job_id), self._results(job_id), self._owned(owner), self._open]
-        return bool(await self._run(lua_scripts.FORGET, keys, job_id, owner))
+        return bool(await self._run(lua_scripts.DELETE, keys, job_id, owner))
 
     async def unfinished(self) -> int:
         """Return how many jobs of all keys wait or run."""
@@ -155,18 +158,18 @@ class Store:
         """Return how many messages are on the queue."""
         return int(await self._redis.llen(f"{self._settings.jobs_prefix}{self._settings.jobs_queue}"))
 
-    async def lost(self) -> list[tuple[str, int]]:
-        """Claim the jobs that nobody works on and no message is on its way for.
+    async def claim_lost(self) -> list[tuple[str, int]]:
+        """Claim the jobs that have no worker and no message on the queue.
 
         Returns their ids and the numbers of their next deliveries. Redis's transport takes a message off the
-        queue before it notes who has it, so a worker that dies in between takes the message along.
+        queue before it records which worker has it, so a worker that dies in between loses the message.
         """
         now, lease = time.time(), self._settings.jobs_lease_s
-        found = await self._redis.zrangebyscore(self._open, "-inf", now - lease, withscores=True)
+        silent = await self._redis.zrangebyscore(self._open, "-inf", now - lease, withscores=True)
         idle = not await self.waiting()
         claimed = []
-        for raw, _ in found:
-            job_id = raw.decode()
+        for member, _ in silent:
+            job_id = member.decode()
             record = await self.get(job_id)
             if record is None:
                 await self._redis.zrem(self._open, job_id)

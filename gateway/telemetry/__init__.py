@@ -1,1 +1,1 @@
-"""Logs, metrics and usage records; none of them holds a prompt, a completion or a key."""
+"""Logs, metrics and usage records, none of which holds a prompt, a completion or a key."""

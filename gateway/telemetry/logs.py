@@ -1,7 +1,7 @@
 """JSON log lines on standard output, written by a thread of their own.
 
-A pipe whose reader stalls must not stall completions, so lines go through a bounded queue and are dropped,
-and counted, when it is full. Exceptions are logged by type and place, not by text: their text may hold a
+A pipe whose reader stalls must not stall completions, so lines go through a bounded queue; when it is full
+they are dropped and counted. Exceptions are logged by type and source line, not by text, which may hold a
 prompt (pydantic puts the offending input into its message). ``ASSIST_LOG_LEVEL=debug`` adds the text.
 """
 
@@ -21,14 +21,14 @@ import structlog
 MAX_FIELD = 256
 _QUEUE_LINES = 10_000
 _FLUSH_S = 2.0
-_EVERY_S = 0.05
+_INTERVAL_S = 0.05
 
 
 class LineWriter:
-    """Writes lines in the background, many at a time; ``dropped`` counts those that found the queue full.
+    """Writes lines in the background, many at a time; ``dropped`` counts lines lost to a full queue.
 
-    The thread looks every 50 ms and is never woken: a wake-up per line costs a request more than the line
-    does.
+    The thread polls every 50 ms and is never woken: a wake-up per line would cost a request more time than
+    the line does.
     """
 
     def __init__(self, stream: BinaryIO, size: int = _QUEUE_LINES) -> None:
@@ -40,7 +40,7 @@ class LineWriter:
         self._thread.start()
 
     def msg(self, line: bytes) -> None:
-        """Queue one line; structlog calls this for every level."""
+        """Queue one line; structlog calls this method for every level."""
         if len(self._lines) >= self._size:
             self.dropped += 1
         else:
@@ -49,30 +49,30 @@ class LineWriter:
     debug = info = warning = error = critical = msg
 
     def close(self) -> None:
-        """Write what is queued, for two seconds at most."""
+        """Write the queued lines, for two seconds at most."""
         self._closing.set()
         self._thread.join(_FLUSH_S)
 
     def _run(self) -> None:
-        while not self._closing.wait(_EVERY_S):
+        while not self._closing.wait(_INTERVAL_S):
             self._write()
         self._write()
 
     def _write(self) -> None:
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
-        lost, self.dropped = self.dropped, 0
-        if lost:
-            lines.append(orjson.dumps({"event": "log lines dropped", "level": "warning", "count": lost}))
+        dropped, self.dropped = self.dropped, 0
+        if dropped:
+            lines.append(orjson.dumps({"event": "log lines dropped", "level": "warning", "count": dropped}))
         if not lines:
             return
-        # A broken pipe means that the log's reader has gone; the service goes on.
+        # A broken pipe means that the log's reader has gone; the service continues without it.
         with suppress(OSError, ValueError):
             self._stream.write(b"\n".join(lines) + b"\n")
             self._stream.flush()
 
 
 class _ToLines(logging.Handler):
-    """Sends the standard library's records, uvicorn's among them, the same way."""
+    """Writes the standard library's records, including uvicorn's, in the same format."""
 
     def __init__(self, writer: LineWriter, *, with_text: bool) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class _ToLines(logging.Handler):
 
 
 def describe(error: BaseException, *, with_text: bool = False) -> list[str]:
-    """Return an exception's chain as types and places; ``with_text`` adds the messages."""
+    """Return an exception's chain as types and source lines; ``with_text`` adds the messages."""
     lines: list[str] = []
     seen: set[int] = set()
     at: BaseException | None = error
@@ -140,5 +140,5 @@ def configure(level: str = "info", stream: BinaryIO | None = None) -> LineWriter
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = name != "uvicorn.access"
-    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs a line per request, at info
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # at info it logs a line per request
     return writer

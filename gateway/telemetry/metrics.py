@@ -1,13 +1,14 @@
-"""Prometheus metrics under names that dashboards for vLLM and llama.cpp already know.
+"""Prometheus metrics, under the names that dashboards for vLLM and llama.cpp use.
 
-Each app owns its registry. Labels are bounded by construction: route templates, status codes, declared
-reasons and the ids in the key file; never a path, a model string, an address or a token that a client chose.
-One process serves one port: run several gateways as several processes with a metrics port each, as Prometheus
-scrapes targets anyway.
+Each application has a registry of its own. Labels are bounded by construction: route templates, status codes,
+fixed reasons and the ids in the key file; never a path, a model name, an address or a token that a client
+chose. Several gateways on a host are several processes with a metrics port each, which Prometheus scrapes as
+separate targets.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -33,11 +34,11 @@ OTHER = "other"
 
 
 @dataclass(frozen=True, slots=True)
-class Completion:
-    """What one answered request cost; times in seconds, ``first_token_s`` from arrival, ``None`` if unknown.
+class CompletionStats:
+    """One completed request's tokens and times in seconds; ``first_token_s`` is from arrival.
 
     ``finish_reasons`` has one entry per choice (``stop``, ``length``, ``abort``); ``engine_s`` is the time
-    spent waiting for the engine, so that total - queue - engine is the gateway's own cost.
+    spent waiting for the engine, so that total - queue - engine is the gateway's own time. ``None``: unknown.
     """
 
     prompt_tokens: int
@@ -50,87 +51,75 @@ class Completion:
 
 
 class Metrics:
-    """All counters of one app; ``registry`` is what the metrics port serves."""
+    """All metrics of one application; the metrics port serves ``registry``."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._make_completion_metrics()
-        self._make_edge_metrics()
+        self._make_http_metrics()
         self._key_labels: set[str] = set()
 
     def _make_completion_metrics(self) -> None:
-        of = self.registry
-        self._prompt_tokens = Counter("vllm:prompt_tokens", "Prompt tokens processed", registry=of)
-        self._generated = Counter("vllm:generation_tokens", "Tokens generated", registry=of)
-        self._success = Counter("vllm:request_success", "Choices finished", ["finished_reason"], registry=of)
-        self._prompt_size = Histogram(
-            "vllm:request_prompt_tokens", "Prompt tokens per request", buckets=_TOKENS, registry=of
+        counter = partial(Counter, registry=self.registry)
+        histogram = partial(Histogram, registry=self.registry)
+        self._prompt_tokens = counter("vllm:prompt_tokens", "Prompt tokens processed")
+        self._generated = counter("vllm:generation_tokens", "Tokens generated")
+        self._success = counter("vllm:request_success", "Choices finished", ["finished_reason"])
+        self._prompt_size = histogram(
+            "vllm:request_prompt_tokens", "Prompt tokens per request", buckets=_TOKENS
         )
-        self._generated_size = Histogram(
-            "vllm:request_generation_tokens", "Generated tokens per request", buckets=_TOKENS, registry=of
+        self._generated_size = histogram(
+            "vllm:request_generation_tokens", "Generated tokens per request", buckets=_TOKENS
         )
-        self._first_token = Histogram(
-            "vllm:time_to_first_token_seconds", "Arrival to first token", buckets=_SECONDS, registry=of
+        self._first_token = histogram(
+            "vllm:time_to_first_token_seconds", "Arrival to first token", buckets=_SECONDS
         )
-        self._between = Histogram(
-            "vllm:inter_token_latency_seconds",
-            "Mean time between tokens of a request",
-            buckets=_FAST,
-            registry=of,
+        self._between = histogram(
+            "vllm:inter_token_latency_seconds", "Mean time between tokens of a request", buckets=_FAST
         )
-        self._total = Histogram(
-            "vllm:e2e_request_latency_seconds", "Arrival to last token", buckets=_SECONDS, registry=of
+        self._total = histogram("vllm:e2e_request_latency_seconds", "Arrival to last token", buckets=_SECONDS)
+        self._queued = histogram(
+            "vllm:request_queue_time_seconds", "Time in the gateway's queue", buckets=_SECONDS
         )
-        self._queued = Histogram(
-            "vllm:request_queue_time_seconds", "Time in the gateway's queue", buckets=_SECONDS, registry=of
+        self._overhead = histogram(
+            "assist_overhead_seconds", "Gateway's own time, without queue and engine", buckets=_FAST
         )
-        self._overhead = Histogram(
-            "assist_overhead_seconds",
-            "Gateway's own time, without queue and engine",
-            buckets=_FAST,
-            registry=of,
-        )
-        self._llama_prompt = Counter("llamacpp:prompt_tokens", "Prompt tokens processed", registry=of)
-        self._llama_predicted = Counter("llamacpp:tokens_predicted", "Tokens generated", registry=of)
-        self._truncated = Counter("assist_prompts_truncated", "Prompts cut to fit the context", registry=of)
-        self._ignored = Counter(
-            "assist_parameters_ignored", "Unsupported parameters", ["parameter"], registry=of
-        )
-        self._cancelled = Counter("assist_requests_cancelled", "Requests whose client left", registry=of)
-        self._wasted = Counter(
+        self._llama_prompt = counter("llamacpp:prompt_tokens", "Prompt tokens processed")
+        self._llama_predicted = counter("llamacpp:tokens_predicted", "Tokens generated")
+        self._truncated = counter("assist_prompts_truncated", "Prompts cut to fit the context")
+        self._ignored = counter("assist_parameters_ignored", "Unsupported parameters", ["parameter"])
+        self._cancelled = counter("assist_requests_cancelled", "Requests whose client left")
+        self._wasted = counter(
             "assist_tokens_wasted",
-            "Tokens generated for clients that left; of whole answers, as many as were asked for",
-            registry=of,
+            "Tokens generated for clients that left; of whole completions, the number requested",
         )
-        self._stopped = Counter("assist_stops", "Completions ended by a stop string", ["by"], registry=of)
+        self._stopped = counter("assist_stops", "Completions ended by a stop string", ["by"])
 
-    def _make_edge_metrics(self) -> None:
-        of = self.registry
-        self._running = Gauge("vllm:num_requests_running", "Requests at the engine", registry=of)
-        self._waiting = Gauge("vllm:num_requests_waiting", "Requests in the queue", registry=of)
-        self._processing = Gauge("llamacpp:requests_processing", "Requests at the engine", registry=of)
-        self._deferred = Gauge("llamacpp:requests_deferred", "Requests in the queue", registry=of)
-        self._refused = Counter(
-            "assist_requests_refused", "Requests refused before work", ["reason"], registry=of
+    def _make_http_metrics(self) -> None:
+        counter = partial(Counter, registry=self.registry)
+        gauge = partial(Gauge, registry=self.registry)
+        histogram = partial(Histogram, registry=self.registry)
+        self._running = gauge("vllm:num_requests_running", "Requests at the engine")
+        self._waiting = gauge("vllm:num_requests_waiting", "Requests in the queue")
+        self._processing = gauge("llamacpp:requests_processing", "Requests at the engine")
+        self._deferred = gauge("llamacpp:requests_deferred", "Requests in the queue")
+        self._refused = counter("assist_requests_refused", "Requests refused before work", ["reason"])
+        self._http = counter("http_requests", "HTTP requests", ["handler", "method", "status"])
+        self._http_time = histogram(
+            "http_request_duration_seconds", "HTTP requests", ["handler"], buckets=_SECONDS
         )
-        self._http = Counter("http_requests", "HTTP requests", ["handler", "method", "status"], registry=of)
-        self._http_time = Histogram(
-            "http_request_duration_seconds", "HTTP requests", ["handler"], buckets=_SECONDS, registry=of
+        self._auth = counter("assist_auth", "Authentication outcomes", ["outcome"])
+        self._auth_failures = counter("assist_auth_provider_failures", "Provider did not respond", ["why"])
+        self._auth_time = histogram(
+            "assist_auth_provider_seconds", "Response time of the provider", buckets=_SECONDS
         )
-        self._auth = Counter("assist_auth", "Authentication outcomes", ["outcome"], registry=of)
-        self._auth_failures = Counter(
-            "assist_auth_provider_failures", "Provider gave no answer", ["why"], registry=of
-        )
-        self._auth_time = Histogram(
-            "assist_auth_provider_seconds", "Time of the provider's answers", buckets=_SECONDS, registry=of
-        )
-        self._redis_failures = Counter("assist_redis_failures", "Redis calls that failed", registry=of)
-        self._draining = Gauge("assist_draining", "1 while the process is stopping", registry=of)
-        self._key_requests = Counter("assist_key_requests", "Admitted requests per key", ["key"], registry=of)
-        self._key_tokens = Counter("assist_key_tokens", "Tokens charged per key", ["key"], registry=of)
+        self._redis_failures = counter("assist_redis_failures", "Redis calls that failed")
+        self._draining = gauge("assist_draining", "1 while the process is stopping")
+        self._key_requests = counter("assist_key_requests", "Admitted requests per key", ["key"])
+        self._key_tokens = counter("assist_key_tokens", "Tokens charged per key", ["key"])
 
-    def completion(self, done: Completion) -> None:
-        """Count one answered request."""
+    def completion(self, done: CompletionStats) -> None:
+        """Count one completed request."""
         self._prompt_tokens.inc(done.prompt_tokens)
         self._llama_prompt.inc(done.prompt_tokens)
         self._generated.inc(done.completion_tokens)
@@ -148,7 +137,7 @@ class Metrics:
                 self._between.observe((done.total_s - done.first_token_s) / (done.completion_tokens - 1))
 
     def truncated(self) -> None:
-        """Count a prompt that was cut to fit."""
+        """Count a prompt that was truncated to fit the context."""
         self._truncated.inc()
 
     def ignored(self, parameter: str) -> None:
@@ -156,11 +145,11 @@ class Metrics:
         self._ignored.labels(parameter).inc()
 
     def stopped(self, by: str) -> None:
-        """Count a completion that a stop string ended, found in the ``text`` or as a ``token``."""
+        """Count a completion that ended ``by`` a stop string in the ``text`` or a ``token`` of the model."""
         self._stopped.labels(by if by in {"text", "token"} else OTHER).inc()
 
     def cancelled(self, wasted_tokens: int = 0) -> None:
-        """Count a client that left before its answer was complete."""
+        """Count a client that disconnected before its response was complete."""
         self._cancelled.inc()
         self._wasted.inc(wasted_tokens)
 
@@ -176,7 +165,7 @@ class Metrics:
         self._queued.observe(seconds)
 
     def refused(self, reason: str) -> None:
-        """Count a refusal; ``reason`` is a word of the code's own."""
+        """Count a refused request; ``reason`` is one of a fixed set, never a client's text."""
         self._refused.labels(reason).inc()
 
     def http(self, handler: str, method: str, status: int, seconds: float) -> None:
@@ -188,22 +177,22 @@ class Metrics:
         """Count an authentication outcome: allowed, cached, denied, missing or unavailable."""
         self._auth.labels(outcome).inc()
 
-    def auth_failure(self, why: str) -> None:
-        """Count why the provider could not answer."""
-        known = why in _FAILURES or (why.startswith("status ") and why[7:].isdigit())
-        self._auth_failures.labels(why if known else OTHER).inc()
+    def auth_failure(self, cause: str) -> None:
+        """Count a failure of the provider by its cause."""
+        is_label = cause in _FAILURES or (cause.startswith("status ") and cause[7:].isdigit())
+        self._auth_failures.labels(cause if is_label else OTHER).inc()
 
     def auth_latency(self, seconds: float) -> None:
-        """Record how long the provider took."""
+        """Record the provider's response time."""
         self._auth_time.observe(seconds)
 
     def redis_failed(self) -> None:
         """Count a Redis call that failed."""
         self._redis_failures.inc()
 
-    def draining(self) -> None:
-        """Show that the process is stopping."""
-        self._draining.set(1)
+    def watch_draining(self, stopping: Callable[[], bool]) -> None:
+        """Report what ``stopping`` returns, whether the process is stopping, at each scrape."""
+        self._draining.set_function(lambda: float(stopping()))
 
     def key(self, key_id: str, *, requests: int = 0, tokens: int = 0) -> None:
         """Add to one key's counters; keys beyond the first ``MAX_KEY_LABELS`` are counted together."""

@@ -1,6 +1,6 @@
-"""Serve metrics and usage on a port of their own, from a thread of their own.
+"""The metrics port: metrics and usage on a port of their own, from a thread of their own.
 
-A separate port keeps them away from clients; a separate thread answers even while the event loop is busy,
+A separate port keeps them away from clients; a separate thread responds even while the event loop is busy,
 which is when the numbers matter most.
 """
 
@@ -23,16 +23,16 @@ _CLIENT_TIMEOUT_S = 5
 
 
 class MetricsPortError(OSError):
-    """The port can't be had; the message names the remedy."""
+    """The port can't be opened; the message names the remedy."""
 
 
 class _Handler(WSGIRequestHandler):
-    """Quiet, and rid of clients that send nothing."""
+    """Logs nothing, and drops clients that send nothing."""
 
     timeout = _CLIENT_TIMEOUT_S
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ANN401 -- the base class's signature
-        """Log nothing: a scrape every few seconds is no news."""
+        """Log nothing: scrapes arrive every few seconds."""
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -41,14 +41,17 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 
 class MetricsServer:
-    """``/metrics`` for Prometheus, ``/usage`` for ``assist keys usage``; ``port`` is the bound one."""
+    """``/metrics`` for Prometheus and ``/usage`` for ``assist keys usage``; ``port`` is the bound port.
+
+    Raises ``MetricsPortError`` with the remedy when the port can't be opened.
+    """
 
     def __init__(self, metrics: Metrics, usage: Usage, host: str, port: int) -> None:
         try:
             self._server = _Server((host, port), _Handler)
         except OSError as error:
             raise MetricsPortError(
-                f"The metrics port {host}:{port} can't be used: {error.strerror}. "
+                f"The metrics port {host}:{port} can't be opened: {error.strerror}. "
                 "Set ASSIST_METRICS_PORT to a free port, one for each gateway process."
             ) from None
         self._server.set_app(_application(metrics, usage))
@@ -56,7 +59,7 @@ class MetricsServer:
         self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Start to respond."""
         self._thread.start()
 
     def close(self) -> None:
@@ -68,7 +71,7 @@ class MetricsServer:
 
 
 def serve(metrics: Metrics, usage: Usage, host: str, port: int) -> MetricsServer:
-    """Serve on ``host:port`` (0: any free port); raise ``MetricsPortError`` with the remedy."""
+    """Start a server on ``host:port`` (0: any free port); raises ``MetricsPortError`` with the remedy."""
     server = MetricsServer(metrics, usage, host, port)
     server.start()
     return server
@@ -80,13 +83,13 @@ def _application(metrics: Metrics, usage: Usage) -> Callable[..., Iterable[bytes
     def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
         if path in {"/metrics", "/metrics/"}:
-            answer: Iterable[bytes] = prometheus(environ, start_response)
-            return answer
-        found = path == "/usage"
+            response: Iterable[bytes] = prometheus(environ, start_response)
+            return response
+        exists = path == "/usage"
         body = json.dumps(
-            {"callers": usage.snapshot()} if found else {"error": "try /metrics or /usage"}
+            {"callers": usage.snapshot()} if exists else {"error": "try /metrics or /usage"}
         ).encode()
-        start_response("200 OK" if found else "404 Not Found", [("Content-Type", "application/json")])
+        start_response("200 OK" if exists else "404 Not Found", [("Content-Type", "application/json")])
         return [body]
 
     return application

@@ -1,4 +1,4 @@
-"""What each caller used since the process started; ``assist keys usage`` reads it on the metrics port."""
+"""Each caller's usage since the process started, which ``assist keys usage`` reads from the metrics port."""
 
 import time
 from collections import OrderedDict
@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 
 @dataclass(slots=True)
-class Use:
+class CallerUsage:
     """Counters of one caller; ``last`` is Unix time in seconds."""
 
     user: str
@@ -18,17 +18,17 @@ class Use:
 
 
 class Usage:
-    """Bounded table of callers, least recently seen forgotten first."""
+    """The usage of at most ``size`` callers, the least recently seen dropped first."""
 
     def __init__(self, size: int = 10_000, now: Callable[[], float] = time.time) -> None:
         self._size, self._now = size, now
-        self._callers: OrderedDict[str, Use] = OrderedDict()
+        self._callers: OrderedDict[str, CallerUsage] = OrderedDict()
 
     def add(self, caller_id: str, user: str, *, requests: int = 0, refused: int = 0, tokens: int = 0) -> None:
         """Add to a caller's counters."""
         use = self._callers.get(caller_id)
         if use is None:
-            use = self._callers[caller_id] = Use(user)
+            use = self._callers[caller_id] = CallerUsage(user)
             if len(self._callers) > self._size:
                 self._callers.popitem(last=False)
         use.requests += requests

@@ -1,1 +1,1 @@
-"""Text and tokens: encoding, incremental decoding, stop strings, truncation, fill-in-the-middle."""
+"""Text and tokens: encoding, incremental decoding, stop strings, truncation, fill-in-the-middle, chats."""

@@ -1,11 +1,12 @@
-"""A model's own chat template: messages to the ids it was trained on.
+"""A model's own chat template: from messages to token ids in the format that it was trained on.
 
 Templates are Jinja, as ``transformers`` runs them: in a sandbox, with ``raise_exception``, ``strftime_now``,
 ``tojson`` and loop controls. They come with the model (``chat_template`` in ``tokenizer_config.json``,
 ``chat_template.jinja``, or a GGUF file's ``tokenizer.chat_template``).
 
-A control token that a user typed is text, in a chat as in a prompt: who could write ``<|im_start|>system``
-could speak for others. Where a message has one, its content is encoded by itself, as text.
+A control token that a user typed is text, in a chat as in a prompt: a user who could write
+``<|im_start|>system`` could speak for others. The content of a message with one is encoded by itself, as
+text.
 """
 
 import asyncio
@@ -23,20 +24,23 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from gateway.errors import invalid
 from gateway.text.tokenizer import Tokenizer
 
-# What a template may do with a message that it does not expect: refuse it, or fall over it.
+# What a template may raise for a message that it does not expect: a refusal, or an error of its own.
 _FAILURES = (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn; ``role`` is what the template knows, ``system``, ``user`` and ``assistant`` as a rule."""
+    """One turn; ``role`` is one of the template's, usually ``system``, ``user`` or ``assistant``."""
 
     role: str
     content: str
 
 
 class ChatTemplate:
-    """Renders messages and encodes them. Raises ``ValueError`` for a template that is none."""
+    """Renders messages and encodes them. Raises ``ValueError`` for a template with a syntax error.
+
+    ``source`` is Jinja, ``tokens`` are the texts that it may use by name, such as ``bos_token``.
+    """
 
     def __init__(self, source: str, tokens: Mapping[str, str], tokenizer: Tokenizer) -> None:
         environment = ImmutableSandboxedEnvironment(
@@ -53,26 +57,28 @@ class ChatTemplate:
         self._control = [text for text in tokenizer.control_texts if text]
 
     async def encode(self, messages: Sequence[Message]) -> list[int]:
-        """Return the ids up to where the assistant's answer begins.
+        """Return the ids up to the beginning of the assistant's turn.
 
-        Raises 400 for messages that the template refuses, such as two of a user in a row.
+        Raises ``ApiError`` 400 for messages that the template refuses, such as two turns of a user in a row.
         """
         return await asyncio.to_thread(self._encode, messages)
 
     def _encode(self, messages: Sequence[Message]) -> list[int]:
         if not any(token in message.content for message in messages for token in self._control):
             return self._tokenizer.encode_control(self._render(messages))
-        # Nobody can guess the marks, so a part between two of them is the template's or one message's.
+        # The marks cannot be guessed, so a part between two of them is the template's or one message's.
         mark = secrets.token_hex(16)
         marked = [replace(m, content=f"{mark}{index:08}") for index, m in enumerate(messages)]
         parts = re.split(rf"{mark}(\d{{8}})", self._render(marked))
         ids: list[int] = []
         for position, part in enumerate(parts):
-            typed = position % 2 == 1
-            ids += self._typed(messages[int(part)].content) if typed else self._tokenizer.encode_control(part)
+            if position % 2 == 1:
+                ids += self._encode_typed(messages[int(part)].content)
+            else:
+                ids += self._tokenizer.encode_control(part)
         return ids
 
-    def _typed(self, text: str) -> list[int]:
+    def _encode_typed(self, text: str) -> list[int]:
         return self._tokenizer.without_start(self._tokenizer.encode(text))
 
     def _render(self, messages: Sequence[Message]) -> str:
@@ -92,5 +98,5 @@ def _strftime_now(form: str) -> str:
 
 
 def _to_json(value: Any, **options: Any) -> str:  # noqa: ANN401 -- whatever a template writes
-    """Write JSON as it is: Jinja's own filter escapes for HTML."""
+    """Return plain JSON: Jinja's own filter escapes for HTML."""
     return json.dumps(value, ensure_ascii=False, **options)

@@ -1,10 +1,10 @@
-"""Fill-in-the-middle templates: how a model wants prefix and suffix joined."""
+"""Fill-in-the-middle templates: how a model takes prefix and suffix."""
 
 import json
 import re
 from dataclasses import dataclass
 
-_HOLES = re.compile(r"(\{prefix\}|\{suffix\})")
+_PLACEHOLDERS = re.compile(r"(\{prefix\}|\{suffix\})")
 _FILE_SEPARATOR = "<|file_sep|>"
 
 
@@ -12,7 +12,7 @@ _FILE_SEPARATOR = "<|file_sep|>"
 class FimTemplate:
     """A template with ``{prefix}`` and ``{suffix}`` once each, and the sentinels that end a completion.
 
-    CodeGen 1 has no such tokens and therefore no template: a suffix is then ignored, never pasted into the
+    CodeGen 1 has no such tokens and therefore no template: a suffix is then ignored, never put into the
     prompt.
     """
 
@@ -23,21 +23,23 @@ class FimTemplate:
     def parse(cls, text: str) -> "FimTemplate":
         """Read ``{"template": "<fim_prefix>{prefix}...", "stop": [...]}``, or the bare template.
 
-        ``ValueError`` when a hole is missing or doubled: the model would never see that half.
+        Raises ``ValueError`` when a placeholder is missing or occurs twice.
         """
         document = json.loads(text) if text.lstrip().startswith('{"') else {"template": text}
         template = cls(document["template"], tuple(document.get("stop", ())))
-        for hole in ("{prefix}", "{suffix}"):
-            if template.template.count(hole) != 1:
-                raise ValueError(f"ASSIST_FIM_TEMPLATE must hold {hole} exactly once: {template.template!r}")
+        for placeholder in ("{prefix}", "{suffix}"):
+            if template.template.count(placeholder) != 1:
+                raise ValueError(
+                    f"ASSIST_FIM_TEMPLATE must contain {placeholder} exactly once: {template.template!r}"
+                )
         return template
 
     def pieces(self) -> list[str]:
-        """Return the template split around its holes, which stay in the list."""
-        return [piece for piece in _HOLES.split(self.template) if piece]
+        """Return the template split around its placeholders, which stay in the list."""
+        return [piece for piece in _PLACEHOLDERS.split(self.template) if piece]
 
     def clean(self, text: str) -> str:
-        """Remove the sentinels from user text: a file that mentions them must not redirect the model."""
+        """Return user text without sentinels: a file that contains them must not redirect the model."""
         if not self.stop:
             return text
         return re.sub("|".join(re.escape(sentinel) for sentinel in self.stop), "", text)

@@ -1,6 +1,7 @@
-"""The tokenizer that a GGUF file carries, as a ``tokenizer.json``: such models often come as that one file.
+"""The tokenizer inside a GGUF file, as a ``tokenizer.json``: such models often consist of that one file.
 
-What is not known here exactly as llama.cpp does it is refused: other token ids would be another prompt.
+Tokenizers that this module cannot reproduce exactly as llama.cpp has them are refused: other token ids would
+be another prompt.
 """
 
 import struct
@@ -14,8 +15,8 @@ _STRING, _ARRAY = 8, 9
 # Kinds of tokens, llama.cpp's llama_token_type.
 _NORMAL, _UNKNOWN, _CONTROL, _USER = 1, 2, 3, 4
 _WORD_START = "\u2581"
-# How llama.cpp cuts text before it merges, by the name in the file: None is GPT-2's own expression.
-_CUTS = {
+# How llama.cpp splits text before it merges tokens, by the name in the file; None is GPT-2's own expression.
+_SPLITS = {
     "gpt-2": None,
     "qwen2": (
         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -25,10 +26,13 @@ _CUTS = {
 
 
 def metadata(file: Path) -> dict[str, Any]:
-    """Return the facts at the head of a GGUF file; the weights behind them are not read."""
+    """Return the metadata at the head of a GGUF file, without reading the weights behind it.
+
+    Raises ``ValueError`` for a file of another format or version.
+    """
     with file.open("rb") as stream:
         if stream.read(4) != _MAGIC or (version := _scalar(stream, "I")) not in {2, 3}:
-            raise ValueError(f"{file.name} is no GGUF file of version 2 or 3")
+            raise ValueError(f"{file.name} is not a GGUF file of version 2 or 3")
         _scalar(stream, "Q")
         facts = {}
         for _ in range(_scalar(stream, "Q")):
@@ -59,16 +63,16 @@ def _value(stream: BinaryIO, kind: int) -> Any:  # noqa: ANN401 -- whichever of 
 
 
 def tokenizer(facts: dict[str, Any]) -> dict[str, Any]:
-    """Return the content of a ``tokenizer.json``; raises ``ValueError`` with the remedy for others."""
-    kind, cut = facts.get("tokenizer.ggml.model"), facts.get("tokenizer.ggml.pre")
+    """Return the content of a ``tokenizer.json``; raises ``ValueError`` with the remedy for unknown ones."""
+    kind, split = facts.get("tokenizer.ggml.model"), facts.get("tokenizer.ggml.pre")
     if kind == "llama":
         document, starts = _sentence_piece(facts), True
-    elif kind == "gpt2" and cut in _CUTS:
-        document, starts = _byte_level(facts, _CUTS[cut]), False
+    elif kind == "gpt2" and split in _SPLITS:
+        document, starts = _byte_level(facts, _SPLITS[split]), False
     else:
         raise ValueError(
-            f"the GGUF file's tokenizer {kind!r}, cut as {cut!r}, is not known here; put the model's"
-            " tokenizer.json beside it (name it among the model's files in the catalogue)"
+            f"the GGUF file's tokenizer {kind!r} with pre-tokenizer {split!r} is not supported; put the"
+            " model's tokenizer.json beside it (name it among the model's files in the catalogue)"
         )
     first = facts.get("tokenizer.ggml.bos_token_id")
     if first is not None and facts.get("tokenizer.ggml.add_bos_token", starts):
@@ -76,15 +80,17 @@ def tokenizer(facts: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def _byte_level(facts: dict[str, Any], cut: str | None) -> dict[str, Any]:
-    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": cut is None}
-    before = [level]
-    if cut is not None:
-        split = {"type": "Split", "pattern": {"Regex": cut}, "behavior": "Isolated", "invert": False}
-        before = [split, level]
+def _byte_level(facts: dict[str, Any], expression: str | None) -> dict[str, Any]:
+    level: dict[str, Any] = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False}
+    level["use_regex"] = expression is None
+    steps = [level]
+    if expression is not None:
+        pattern = {"Regex": expression}
+        split = {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False}
+        steps = [split, level]
     merges = [merge.split(" ", 1) for merge in facts["tokenizer.ggml.merges"]]
     model = {"type": "BPE", "vocab": _vocabulary(facts), "merges": merges}
-    parts = {"pre_tokenizer": {"type": "Sequence", "pretokenizers": before}, "decoder": level}
+    parts = {"pre_tokenizer": {"type": "Sequence", "pretokenizers": steps}, "decoder": level}
     return _document(facts, model) | parts
 
 
@@ -100,16 +106,16 @@ def _sentence_piece(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def _merges(facts: dict[str, Any]) -> list[list[str]]:
-    """Return every way to make a token of two others, the best token first.
+    """Return every way to compose a token of two others, the best token first.
 
     SentencePiece merges the neighbours whose token has the best score; BPE does the same by rank.
     """
     kinds, scores = facts["tokenizer.ggml.token_type"], facts["tokenizer.ggml.scores"]
     scored = zip(facts["tokenizer.ggml.tokens"], scores, kinds, strict=True)
-    known = {token: score for token, score, kind in scored if kind == _NORMAL}
-    best_first = sorted(known, key=lambda token: -known[token])
+    normal = {token: score for token, score, kind in scored if kind == _NORMAL}
+    best_first = sorted(normal, key=lambda token: -normal[token])
     halves = ((token[:at], token[at:]) for token in best_first for at in range(1, len(token)))
-    return [[left, right] for left, right in halves if left in known and right in known]
+    return [[left, right] for left, right in halves if left in normal and right in normal]
 
 
 def _vocabulary(facts: dict[str, Any]) -> dict[str, int]:
@@ -129,13 +135,13 @@ def _document(facts: dict[str, Any], model: dict[str, Any]) -> dict[str, Any]:
 
 
 def _beginning(token: str, index: int) -> dict[str, Any]:
-    """Return what puts the beginning-of-text token before a prompt."""
-    mark, text = {"SpecialToken": {"id": token, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}
+    """Return the post-processor that puts the beginning-of-text token before a prompt."""
+    start, text = {"SpecialToken": {"id": token, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}
     second = {"Sequence": {"id": "B", "type_id": 1}}
-    known = {token: {"id": token, "ids": [index], "tokens": [token]}}
+    special = {token: {"id": token, "ids": [index], "tokens": [token]}}
     return {
         "type": "TemplateProcessing",
-        "single": [mark, text],
-        "pair": [mark, text, second],
-        "special_tokens": known,
+        "single": [start, text],
+        "pair": [start, text, second],
+        "special_tokens": special,
     }

@@ -1,4 +1,4 @@
-"""Languages by file name, as GitLab's CodeGen gateway of 2023 knew them, and its line rule."""
+"""GitLab's CodeGen gateway of 2023: its languages by file name, and its rule for incomplete lines."""
 
 from pathlib import PurePosixPath
 
@@ -21,14 +21,11 @@ _BY_EXTENSION = {extension: language for language, names in _EXTENSIONS.items() 
 
 
 def language_of(file_name: str) -> str | None:
-    """Return the language that a file's extension names, ``None`` when unknown.
-
-    ``.C`` is C++, ``.c`` is C.
-    """
+    """Return the language of a file's extension, ``None`` when unknown; ``.C`` is C++, ``.c`` is C."""
     return _BY_EXTENSION.get(PurePosixPath(file_name.replace("\\", "/")).suffix.removeprefix("."))
 
 
 def without_incomplete_line(text: str) -> str:
-    """Cut after the last line end; a text without one stays as it is."""
+    """Return the text up to its last line end; a text without one stays unchanged."""
     end = text.rfind("\n")
     return text if end < 0 else text[: end + 1]

@@ -1,6 +1,6 @@
-"""One generated row: tokens in, text and log probabilities out.
+"""Incremental detokenizer of one generated sequence: from tokens to text and log probabilities.
 
-Tokens are taken one at a time, whatever pieces they arrive in. That is why a streamed answer and a whole
+Tokens are processed one at a time, however they are chunked. That is why a streamed completion and a whole
 one agree in text, log probabilities, offsets, finish reason and usage.
 """
 
@@ -19,10 +19,7 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True, slots=True)
 class TokenEntry:
-    """One token of the answer.
-
-    Its id, its text by itself, its log probability, and its offset in characters.
-    """
+    """One generated token: its id, its text by itself, its log probability, and its offset in characters."""
 
     id: int
     text: str
@@ -32,7 +29,10 @@ class TokenEntry:
 
 @dataclass(slots=True)
 class Delta:
-    """What a piece of a row added. ``finish_reason`` is set once, on the row's last delta."""
+    """What a chunk added to a row. ``finish_reason`` is set once, on the row's last delta.
+
+    ``tokens`` counts all new tokens, also those whose text is held back or cut off.
+    """
 
     row: int
     text: str = ""
@@ -47,9 +47,9 @@ class Delta:
 
 
 class OutputSequence:
-    """Turns one row's tokens into deltas.
+    """Turns the token chunks of row ``index`` into deltas.
 
-    ``offset`` is the length, in characters, of what stands before the text.
+    ``offset`` is the number of characters before the generated text.
     """
 
     def __init__(
@@ -67,25 +67,25 @@ class OutputSequence:
         self.tokens = 0
         self.finish_reason: FinishReason | None = None
 
-    def push(self, piece: TokenChunk) -> Delta:
-        """Take the next tokens and return what is certain after them; nothing once the row has finished."""
+    def push(self, chunk: TokenChunk) -> Delta:
+        """Add the next tokens and return the text that is final now; empty once the row has finished."""
         delta = Delta(self._index)
         if self.finish_reason is not None:
             return delta
-        if piece.text is not None:
-            self._take_text(delta, piece)
+        if chunk.text is not None:
+            self._take_text(delta, chunk)
         else:
-            for position, token in enumerate(piece.ids):
-                logprob = piece.logprobs[position] if position < len(piece.logprobs) else None
+            for position, token in enumerate(chunk.ids):
+                logprob = chunk.logprobs[position] if position < len(chunk.logprobs) else None
                 self._take(delta, token, logprob)
                 if self.finish_reason is not None:
                     break
-        if piece.final and self.finish_reason is None:
-            self._finish(delta, piece.finish_reason or ("length" if self._at_limit() else "stop"))
+        if chunk.final and self.finish_reason is None:
+            self._finish(delta, chunk.finish_reason or ("length" if self._at_limit() else "stop"))
         return delta
 
     def cut(self, delta: Delta) -> Delta:
-        """End the row here, because its time is up."""
+        """End the row here, because its time budget is used up."""
         self._finish(delta, "length")
         return delta
 
@@ -110,11 +110,11 @@ class OutputSequence:
         elif self._at_limit():
             self._finish(delta, "length")
 
-    def _take_text(self, delta: Delta, piece: TokenChunk) -> None:
-        """Add text from an engine that decodes by itself; ``count`` says how many tokens it was."""
-        self.tokens += piece.count
-        delta.tokens += piece.count
-        self._emit(delta, self._stops.push(piece.text or ""))
+    def _take_text(self, delta: Delta, chunk: TokenChunk) -> None:
+        """Add text from an engine that decodes by itself; ``count`` is its number of tokens."""
+        self.tokens += chunk.count
+        delta.tokens += chunk.count
+        self._emit(delta, self._stops.push(chunk.text or ""))
         if self._stops.matched is not None:
             self._finish(delta, "stop")
 
@@ -126,10 +126,7 @@ class OutputSequence:
             delta.entries.append(self._waiting.popleft())
 
     def _finish(self, delta: Delta, reason: FinishReason) -> None:
-        """End the row.
-
-        An incomplete character at the very end is dropped: half a character helps no editor.
-        """
+        """End the row; an incomplete character at its very end is dropped, as an editor cannot show it."""
         if self._stops.matched is None:
             self._emit(delta, self._stops.flush())
         self._waiting.clear()

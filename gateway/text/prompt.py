@@ -1,4 +1,4 @@
-"""From what an editor sends to the ids that fit the model's context."""
+"""Prompts: from a client's text, ids or messages to token ids that fit the model's context."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,19 +8,20 @@ from gateway.text.chat import ChatTemplate, Message
 from gateway.text.fim import FimTemplate
 from gateway.text.tokenizer import Tokenizer
 
-# A token of code is rarely longer than a few characters; beyond this many per token, text is cut first.
+# A token of code rarely has more than a few characters; text of more than this per token is cut first.
 _CHARS_PER_TOKEN = 64
-# How far into the kept tokens a line start is looked for: at most this many of them are given up for it.
+# At most this many of the kept tokens are dropped so that the prompt starts at a line's beginning.
 _LINE_SEARCH = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One prompt as the client gave it: text or ids, and what stands after the cursor.
+    """One prompt as the client sent it: text or ids, and the text after the cursor.
 
-    ``parts`` mixes ids and texts in one prompt (llama.cpp). ``tag`` is put before the text and survives
-    truncation (GitLab's ``<python>``); ``files`` are (name, text) of other files. ``keep`` is an explicit
-    number of prompt tokens; ``cut_left`` says which end is cut. ``messages`` are a chat's: never cut.
+    ``parts`` mixes ids and texts in one prompt (llama.cpp). ``tag`` precedes the text and survives truncation
+    (GitLab's ``<python>``); ``files`` are (name, text) of other files. ``keep`` is an explicit number of
+    prompt tokens, and ``cut_left`` whether the beginning or the end is cut to it. ``messages`` are a chat's
+    and never cut.
     """
 
     text: str | None = None
@@ -36,7 +37,7 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class BuiltPrompt:
-    """The ids for the engine, the tokens that may follow, and whether something was cut to make it fit."""
+    """The ids for the engine, how many tokens may follow, and whether the prompt was cut to fit."""
 
     ids: list[int]
     max_tokens: int
@@ -45,7 +46,7 @@ class BuiltPrompt:
 
 
 class PromptBuilder:
-    """Encodes prompts and fits them into ``context_length`` tokens."""
+    """Encodes prompts and fits them into ``context_length`` tokens, or refuses them without ``truncate``."""
 
     def __init__(
         self,
@@ -85,10 +86,10 @@ class PromptBuilder:
         return BuiltPrompt(ids, min(max_tokens, self._context - len(ids)), truncated)
 
     async def _conversation(self, messages: Sequence[Message], max_tokens: int) -> BuiltPrompt:
-        """Return a chat's ids; which of its turns may be left out is the client's to say."""
+        """Return a chat's ids; its turns are never cut, because only the client knows which may go."""
         if self._chat is None:
             raise invalid(
-                "This model has no chat template, so it can't chat. Ask it with /v1/completions.",
+                "This model has no chat template, so it can't chat. Send the prompt to /v1/completions.",
                 "messages",
                 "unsupported_endpoint",
             )
@@ -108,7 +109,7 @@ class PromptBuilder:
         )
 
     async def _encode(self, prompt: Prompt) -> tuple[list[int], bool]:
-        """Return the prompt's ids before fitting.
+        """Return the prompt's ids before fitting, and whether text was cut.
 
         An empty prompt is one end-of-text token, as OpenAI defines it.
         """
@@ -143,22 +144,24 @@ class PromptBuilder:
         return tag + self._from_line_start(ids[-max(1, limit - len(tag)) :])
 
     def _from_line_start(self, ids: list[int]) -> list[int]:
-        """Drop the rest of a cut line, so that the model never starts in the middle of one."""
+        """Return the ids without the rest of a cut line, so that the prompt starts at a line's beginning."""
         for position in range(min(_LINE_SEARCH, len(ids) // 4)):
             if self._tokenizer.bytes_of(ids[position]).endswith(b"\n"):
                 return ids[position + 1 :]
         return ids
 
     async def _fill_in_middle(self, prompt: Prompt, limit: int) -> tuple[list[int], bool]:
-        """Return the template's ids with prefix and suffix cut to share what the sentinels leave."""
-        assert self._fim is not None  # noqa: S101  -- the caller has checked; this tells the type checker
+        """Return the template's ids with prefix and suffix, cut to what the sentinels leave of ``limit``."""
+        assert self._fim is not None  # noqa: S101  -- checked by the caller; for the type checker
         encode = self._tokenizer.encode_fragment
         chars = self._context * _CHARS_PER_TOKEN
         prefix = await encode(self._fim.clean((prompt.text or "")[-chars:]))
         suffix = await encode(self._fim.clean((prompt.suffix or "")[:chars]))
         start = self._tokenizer.encode("")
         pieces = self._fim.pieces()
-        literal = {piece: self._tokenizer.encode_control(piece) for piece in pieces if not _is_hole(piece)}
+        literal = {
+            piece: self._tokenizer.encode_control(piece) for piece in pieces if not _is_placeholder(piece)
+        }
         room = max(2, limit - len(start) - sum(map(len, literal.values())))
         kept_suffix = suffix[: max(room // 4, room - len(prefix))]
         kept_prefix = prefix[-(room - len(kept_suffix)) :]
@@ -168,29 +171,33 @@ class PromptBuilder:
         if truncated and not self._truncate:
             raise self._too_long(len(prefix) + len(suffix), self._context - limit)
         files = await self._other_files(prompt, room - len(kept_prefix) - len(kept_suffix))
-        holes = {"{prefix}": kept_prefix, "{suffix}": kept_suffix}
-        ids = [token for piece in pieces for token in (holes[piece] if _is_hole(piece) else literal[piece])]
+        values = {"{prefix}": kept_prefix, "{suffix}": kept_suffix}
+        ids = [
+            token
+            for piece in pieces
+            for token in (values[piece] if _is_placeholder(piece) else literal[piece])
+        ]
         return start + files + ids, truncated
 
     async def _other_files(self, prompt: Prompt, room: int) -> list[int]:
-        """Return other files as context, whole ones only, the last ones first to be kept.
+        """Return other files as context: whole files only, the last ones preferred.
 
-        Needs a separator token.
+        Without a separator token in the template there are none.
         """
         separator = self._fim.file_separator if self._fim else None
         if separator is None:
             return []
-        mark = self._tokenizer.encode_control(separator)
+        separator_ids = self._tokenizer.encode_control(separator)
         kept: list[int] = []
         for name, text in reversed(prompt.files):
             assert self._fim is not None  # noqa: S101  -- a separator comes from a template
             body = f"{name}\n{text}"[: self._context * _CHARS_PER_TOKEN]
-            ids = mark + await self._tokenizer.encode_fragment(self._fim.clean(body))
+            ids = separator_ids + await self._tokenizer.encode_fragment(self._fim.clean(body))
             if len(kept) + len(ids) > room:
                 break
             kept = ids + kept
         return kept
 
 
-def _is_hole(piece: str) -> bool:
+def _is_placeholder(piece: str) -> bool:
     return piece in ("{prefix}", "{suffix}")

@@ -1,18 +1,18 @@
 r"""Stop strings, matched on text.
 
 A stop string can be tokenised in more than one way: ``"\ndef "`` encodes to other ids than the ``"\ndef
-hello"`` that a model writes, so a match on token ids misses it (reference: three of Copilot's four Python
-stops).
+hello"`` that a model writes, so a match on token ids misses it, as with three of Copilot's four stop strings
+for Python.
 """
 
 from collections.abc import Sequence
 
 
 class StopMatcher:
-    """Lets text through up to the first stop string, and holds back what may be the start of one.
+    """Passes text on up to the first stop string, and holds back what may be the start of one.
 
-    The first stop is the one that ends first in the text, then the one that starts first; that is a
-    property of the text alone, so the result is the same however the text is cut into pieces.
+    The first stop is the one that ends first in the text, then the one that starts first. That depends on the
+    text alone, so the result is the same however the text is chunked.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
@@ -21,26 +21,26 @@ class StopMatcher:
         self.matched: str | None = None
 
     def push(self, piece: str) -> str:
-        """Take the next piece of text and return what is now certain; after a match, nothing more comes."""
+        """Add the next piece of text and return what cannot belong to a stop; nothing after a match."""
         if self.matched is not None:
             return ""
         text = self._held + piece
-        found = self._first_stop(text)
-        if found is not None:
+        match = self._first_stop(text)
+        if match is not None:
+            start, self.matched = match
             self._held = ""
-            self.matched = found[1]
-            return text[: found[0]]
+            return text[:start]
         keep = self._may_start_at(text)
         self._held = text[keep:]
         return text[:keep]
 
     def flush(self) -> str:
-        """Return what was held back: the text ended and no stop came of it."""
+        """Return the text that was held back, after the end of the text, which completed no stop."""
         held, self._held = self._held, ""
         return held
 
     def _first_stop(self, text: str) -> tuple[int, str] | None:
-        """Return where the first stop starts, and which it is."""
+        """Return the first stop's start and the stop itself."""
         best: tuple[int, int, str] | None = None
         for stop in self._stops:
             start = text.find(stop)
@@ -50,7 +50,7 @@ class StopMatcher:
         return None if best is None else best[1:]
 
     def _may_start_at(self, text: str) -> int:
-        """Return the first position from which the rest of the text is the beginning of some stop."""
+        """Return the first position from which the rest of the text is the beginning of a stop."""
         earliest = len(text)
         for stop in self._stops:
             position = text.find(stop[0], max(0, len(text) - len(stop) + 1))

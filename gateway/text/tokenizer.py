@@ -1,7 +1,7 @@
 """The model's tokenizer: text to ids and ids to bytes.
 
-User text is encoded literally: ``<|endoftext|>`` typed in a file is text, not the control token (FauxPilot
-encodes it as id 50256). Control tokens are recognised only in text that the gateway itself wrote, such as a
+User text is encoded literally: ``<|endoftext|>`` in a file is text, not the control token (FauxPilot encodes
+it as id 50256). Control tokens are recognised only in text that the gateway itself writes, such as a
 template.
 """
 
@@ -20,7 +20,7 @@ _INLINE_CHARS = 2000
 
 
 class Tokenizer:
-    """Encodes prompts and stop strings, and knows the bytes of every token."""
+    """Encodes prompts and stop strings, and decodes tokens to bytes."""
 
     def __init__(self, files: ModelFiles) -> None:
         self._control = HfTokenizer.from_str(files.tokenizer_json)
@@ -38,21 +38,21 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: Path) -> "Tokenizer":
-        """Load from a model folder."""
+        """Load the tokenizer of a model's folder; raises as ``ModelFiles.read`` does."""
         return cls(ModelFiles.read(folder))
 
     def _end_of_text(self, files: ModelFiles) -> int:
-        """Return the end-of-text id: what config.json says, else the usual names, else the last id."""
+        """Return the end-of-text id: config.json's, else that of a usual name, else the last id."""
         if files.eos_id is not None:
             return files.eos_id
         for name in ("<|endoftext|>", "</s>", "<eos>", "<|im_end|>"):
-            found = self._control.token_to_id(name)
-            if found is not None:
-                return int(found)
+            token = self._control.token_to_id(name)
+            if token is not None:
+                return int(token)
         return self.vocab_size - 1
 
     def encode(self, text: str) -> list[int]:
-        """Encode user text, in which no control token is recognised."""
+        """Encode user text, in which control tokens are not recognised."""
         return list(self._literal.encode(text).ids)
 
     async def encode_async(self, text: str) -> list[int]:
@@ -62,24 +62,24 @@ class Tokenizer:
         return await asyncio.to_thread(self._encode_released, text)
 
     def _encode_released(self, text: str) -> list[int]:
-        """Encode with the GIL released, as only the batch call does; not worth its threads for short text."""
+        """Encode with the GIL released, which only the batch call does; its threads slow short text down."""
         return list(self._literal.encode_batch_fast([text])[0].ids)
 
     async def encode_fragment(self, text: str) -> list[int]:
-        """Encode user text that is not the start of a prompt: without the beginning-of-text token."""
+        """Encode user text inside a prompt: without the beginning-of-text token."""
         return self.without_start(await self.encode_async(text))
 
     def without_start(self, ids: list[int]) -> list[int]:
-        """Drop the beginning-of-text token, where this tokenizer puts one before every text."""
+        """Return the ids without the beginning-of-text token that some tokenizers put before every text."""
         start = self.encode("")
         return ids[len(start) :] if start and ids[: len(start)] == start else ids
 
     def encode_control(self, text: str) -> list[int]:
-        """Encode our own text, in which control tokens count: templates and stop strings."""
+        """Encode the gateway's own text with its control tokens: templates and stop strings."""
         return list(self._control.encode(text, add_special_tokens=False).ids)
 
     def bytes_of(self, token: int) -> bytes:
-        """Return what a token adds to the text; nothing for control tokens and ids of a padded vocabulary."""
+        """Return a token's bytes: none for control tokens and for ids past the vocabulary's end."""
         return self._bytes[token] if 0 <= token < len(self._bytes) else b""
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -87,5 +87,5 @@ class Tokenizer:
         return b"".join(map(self.bytes_of, ids)).decode("utf-8", "replace")
 
     def decode_one(self, token: int) -> str:
-        """Return one token's text by itself, as ``logprobs.tokens`` shows it."""
+        """Return one token's text by itself, as in ``logprobs.tokens``."""
         return self.bytes_of(token).decode("utf-8", "replace")

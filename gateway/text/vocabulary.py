@@ -1,8 +1,8 @@
-"""Token id to bytes, for the two ways that vocabularies of code models write bytes down.
+"""Token id to bytes, for the two notations of bytes in the vocabularies of code models.
 
-With the bytes of each token, decoding in pieces is concatenation plus an incremental UTF-8 decoder, so a
-stream and a whole answer cannot differ. ``tokenizers.decoders.DecodeStream`` holds text back for as long as
-it ends in U+FFFD and has no flush, so it loses the end of a text that really contains that character.
+With the bytes of each token, decoding in chunks is concatenation plus an incremental UTF-8 decoder, so a
+stream and a whole completion cannot differ. ``tokenizers.decoders.DecodeStream`` holds text back for as long
+as it ends in U+FFFD and has no flush, so it loses the end of a text that really contains that character.
 """
 
 import re
@@ -15,8 +15,8 @@ _WORD_START = "\u2581"
 def token_bytes(document: dict[str, Any]) -> list[bytes]:
     """Return the bytes of every id of a ``tokenizer.json``; control tokens give ``b""``.
 
-    Raises ``ValueError`` for a tokenizer that is neither byte-level (GPT-2, CodeGen, Qwen, StarCoder) nor
-    SentencePiece-like (Llama, Mistral).
+    The tokenizer must be byte-level (GPT-2, CodeGen, Qwen, StarCoder) or SentencePiece-like (Llama, Mistral);
+    raises ``TypeError`` for Unigram vocabularies.
     """
     vocabulary: dict[str, int] = document["model"].get("vocab", {})
     if not isinstance(vocabulary, dict):
@@ -33,16 +33,16 @@ def token_bytes(document: dict[str, Any]) -> list[bytes]:
 
 
 def _has_part(component: dict[str, Any] | None, kind: str) -> bool:
-    """Say whether a decoder is of a kind, or a sequence that holds one."""
+    """Return whether a decoder is of a kind, or a sequence that contains one."""
     if component is None:
         return False
     return component["type"] == kind or any(_has_part(part, kind) for part in component.get("decoders", []))
 
 
 def _printable_bytes() -> dict[str, int]:
-    """Return GPT-2's table: every byte has a printable character, its own one where it has one.
+    """Return GPT-2's table from printable characters to bytes; a printable byte has its own character.
 
-    Bytes without one take the code points from 256 on, in order (OpenAI's GPT-2 encoder, 2019).
+    The others have the code points from 256 on, in order (OpenAI's GPT-2 encoder, 2019).
     """
     own = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in own]

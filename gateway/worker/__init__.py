@@ -1,1 +1,1 @@
-"""Runs queued jobs (``python -m gateway.worker``) through the same engine as the gateway."""
+"""The worker: the process that runs jobs from the queue on the gateway's engine."""

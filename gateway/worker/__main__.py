@@ -1,8 +1,8 @@
-"""``python -m gateway.worker``: one process that takes jobs off the queue, one at a time.
+"""``python -m gateway.worker``: one process that runs jobs from the queue, one at a time.
 
-Celery's solo pool: the task runs in the process that Celery started, because a forked CUDA context is dead.
-On SIGTERM the job under way goes back to the queue with the results it has; a second worker, or the next
-start, goes on from there.
+The task runs in Celery's own process (its solo pool), because a CUDA context does not survive a fork. On
+SIGTERM the job under way returns to the queue with the results it has; another worker, or the next start,
+continues it.
 """
 
 import asyncio
@@ -20,8 +20,8 @@ from redis.exceptions import RedisError
 
 from gateway import wiring
 from gateway.jobs.broker import TASK, UNSENDABLE, make_celery, send
-from gateway.jobs.store import Store
-from gateway.settings import Settings
+from gateway.jobs.store import JobStore
+from gateway.settings import Settings, log_renamed
 from gateway.telemetry import logs
 from gateway.worker.metrics import WorkerMetrics
 from gateway.worker.runner import Runner
@@ -42,11 +42,11 @@ class Worker:
         self.app = make_celery(settings, socket_timeout_s=_SOCKET_TIMEOUT_S)
         self.sweep_s = settings.jobs_lease_s / 2
         self._loop = asyncio.Runner()
-        self._parts = wiring.build(settings)
-        self._store = Store(settings)
+        self._components = wiring.build(settings)
+        self._store = JobStore(settings)
         self._metrics = WorkerMetrics()
         name = f"{socket.gethostname()}-{os.getpid()}"
-        self._runner = Runner(self._parts, self._store, self._metrics, name, stopping)
+        self._runner = Runner(self._components, self._store, self._metrics, name, stopping)
         if settings.jobs_metrics_port is not None:
             self._metrics.serve(settings.metrics_host, settings.jobs_metrics_port)
         self._register(self.app)
@@ -56,10 +56,10 @@ class Worker:
 
         def run(job_id: str, delivery: int) -> None:
             if not self._loop.run(self._runner.run(job_id, delivery)):
-                raise Reject("the job goes back to the queue", requeue=True)
+                raise Reject("the job returns to the queue", requeue=True)
 
         class Sweep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery ships no types
-            """Looks for lost jobs when the worker starts, and while it has nothing to do."""
+            """Looks for lost jobs when the worker starts, and while it is idle."""
 
             requires = ("celery.worker.consumer.tasks:Tasks",)
 
@@ -74,14 +74,14 @@ class Worker:
         app.steps["consumer"].add(Sweep)
 
     def sweep(self) -> None:
-        """Send the message of every job again that nobody works on and none is on its way for."""
+        """Send a message again for every job that has no worker and no message on the queue."""
         try:
-            for job_id, delivery in self._loop.run(self._store.lost()):
-                _log.warning("%s was lost with its worker or its message; it is delivered again", job_id)
+            for job_id, delivery in self._loop.run(self._store.claim_lost()):
+                _log.warning("%s was lost with its worker or its message; delivering it again", job_id)
                 send(self.app, job_id, delivery)
                 self._metrics.recovered()
         except UNSENDABLE as error:
-            _log.warning("Lost jobs cannot be looked for now: %s", type(error).__name__)
+            _log.warning("Cannot look for lost jobs now: %s", type(error).__name__)
 
     def run(self) -> int:
         """Work until SIGTERM; return the exit status."""
@@ -97,25 +97,25 @@ class Worker:
         return int(worker.exitcode or 0)
 
     async def _close(self) -> None:
-        await self._parts.engine.close()
+        await self._components.engine.close()
         try:
             await self._store.close()
         except RedisError as error:
-            _log.warning("Redis was not there to say goodbye to: %s", type(error).__name__)
+            _log.warning("Could not close the Redis connection: %s", type(error).__name__)
 
 
 def stopping() -> bool:
-    """Say whether a signal has asked this process to end; Celery notes the exit status, which may be 0."""
-    asked = (state.should_stop, state.should_terminate)
-    return any(status is not None and status is not False for status in asked)
+    """Return whether a signal has stopped this process; Celery stores the exit status, which may be 0."""
+    statuses = (state.should_stop, state.should_terminate)
+    return any(status is not None and status is not False for status in statuses)
 
 
 def main() -> int:
     """Run a worker; return 2 for settings that cannot work, with the remedy."""
     try:
-        # systemd's LoadCredential: a secret is a file there, named as its variable would be.
-        settings = Settings(_secrets_dir=os.environ.get("CREDENTIALS_DIRECTORY"))
+        settings = Settings.from_environment()
         logs.configure(settings.log_level)
+        log_renamed(os.environ)
         signals.setup_logging.connect(_keep_logging, weak=False)
         worker = Worker(settings)
     except (ValidationError, ValueError, OSError) as error:
@@ -125,7 +125,7 @@ def main() -> int:
 
 
 def _keep_logging(**_: object) -> None:
-    """Leave the logs as they are; Celery sets them up by itself unless somebody listens to its signal."""
+    """Keep the logging of this process; Celery configures its own unless its signal has a receiver."""
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Google Cloud: the network, the nodes and the GKE cluster that the service runs on."""
+"""Google Cloud: the network, the nodes and the GKE cluster of the service."""

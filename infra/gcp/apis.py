@@ -7,7 +7,7 @@ from stackfile.gke import APIS
 
 
 class Apis(pulumi.ComponentResource):
-    """Enables what is needed and never disables it: other things in the project may use the same APIs."""
+    """Enables the APIs and never disables them, because other resources of the project may use them."""
 
     def __init__(self, name: str, *, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("ai-assist:gcp:Apis", name, None, opts)

@@ -1,4 +1,4 @@
-"""The GKE cluster itself: the control plane, and for Autopilot all there is."""
+"""The GKE cluster: its control plane; with Autopilot also its nodes."""
 
 import pulumi
 import pulumi_gcp as gcp
@@ -8,14 +8,14 @@ from infra.gcp.network import Network
 from infra.gcp.project import Project, labels
 from stackfile.gke import Gke
 
-# A control plane takes 5 to 15 minutes; a repair that Google makes first holds it up.
-PATIENCE = pulumi.CustomTimeouts(create="45m", update="60m", delete="45m")
+# A control plane takes 5 to 15 minutes; a repair by Google may come first.
+TIMEOUTS = pulumi.CustomTimeouts(create="45m", update="60m", delete="45m")
 
 
 class Cluster(pulumi.ComponentResource):
     """A private, VPC-native cluster with Workload Identity. Node pools are resources of their own.
 
-    Its name is fixed: a second creation after a crash is then refused by Google instead of paid for.
+    The name is fixed, so that Google refuses a second creation after a crash instead of charging for it.
     """
 
     def __init__(
@@ -48,8 +48,8 @@ class Cluster(pulumi.ComponentResource):
                 parent=self,
                 depends_on=depends_on,
                 protect=gke.deletion_protection,
-                custom_timeouts=PATIENCE,
-                # Both describe the default pool, which is removed at once and never comes back.
+                custom_timeouts=TIMEOUTS,
+                # Both describe the default pool, which is removed at once and never returns.
                 ignore_changes=[] if gke.autopilot else ["nodeConfig", "initialNodeCount"],
             ),
         )

@@ -1,4 +1,4 @@
-"""What is asked of GKE for a cluster, as plain values: what both modes share and what each has alone."""
+"""The settings of a cluster as plain values: those of both modes, and those of each."""
 
 from datetime import datetime
 from typing import Any
@@ -7,7 +7,7 @@ from infra.gcp.network import PODS, SERVICES
 from stackfile.gke import Gke
 
 Settings = dict[str, Any]
-# IAM decides what the account may do; narrower scopes only add failures that IAM does not explain.
+# IAM alone decides the account's permissions; narrower scopes add failures that IAM does not explain.
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _CHANNELS = {
     "rapid": "RAPID",
@@ -19,7 +19,7 @@ _CHANNELS = {
 
 
 def shared(gke: Gke) -> Settings:
-    """Return what Standard and Autopilot clusters have in common."""
+    """Return the settings that Standard and Autopilot clusters share."""
     return {
         "location": gke.location,
         "networking_mode": "VPC_NATIVE",
@@ -45,14 +45,14 @@ def shared(gke: Gke) -> Settings:
 
 
 def standard(gke: Gke, node_account: Any) -> Settings:  # noqa: ANN401 -- str or Output, as Pulumi's Input is
-    """Return what a Standard cluster has alone; Autopilot turns all of it on by itself."""
+    """Return the settings of a Standard cluster only; Autopilot enables all of them by itself."""
     return {
         "node_locations": list(gke.zones[1:] if gke.control_plane == "zonal" else gke.zones),
         "datapath_provider": "ADVANCED_DATAPATH",
         "enable_intranode_visibility": True,
         "enable_shielded_nodes": True,
         "enable_legacy_abac": False,
-        # The default pool lives for minutes, but on the project's default account, which may be gone.
+        # The default pool exists for minutes, but needs an account, and the project's default may be deleted.
         "remove_default_node_pool": True,
         "initial_node_count": 1,
         "node_config": {
@@ -77,7 +77,7 @@ def standard(gke: Gke, node_account: Any) -> Settings:  # noqa: ANN401 -- str or
 
 
 def autopilot(node_account: Any) -> Settings:  # noqa: ANN401 -- str or Output, as Pulumi's Input is
-    """Return what an Autopilot cluster has alone: the account of the nodes that it makes."""
+    """Return the settings of an Autopilot cluster only: the service account of its nodes."""
     defaults = {"service_account": node_account, "oauth_scopes": [SCOPE]}
     return {"enable_autopilot": True, "cluster_autoscaling": {"auto_provisioning_defaults": defaults}}
 
@@ -87,12 +87,12 @@ def _rfc3339(moment: datetime) -> str:
 
 
 def _endpoint(gke: Gke) -> Settings:
-    """Return who reaches the API server: by name and IAM, from named networks, or from inside alone."""
+    """Return the access to the API server: by name and IAM, from named networks, or from inside only."""
     by_name = gke.endpoint == "dns"
     settings: Settings = {
         "private_cluster_config": {
             "enable_private_nodes": True,
-            # By name there is no address to connect to, which GKE reports as a private endpoint.
+            # Access by name has no public address, which GKE reports as a private endpoint.
             "enable_private_endpoint": gke.endpoint != "public",
             "master_ipv4_cidr_block": str(gke.network.control_plane),
         },
@@ -102,11 +102,11 @@ def _endpoint(gke: Gke) -> Settings:
         },
     }
     if not by_name:
-        # Declared even when empty: left out, every address that reaches the endpoint may connect.
+        # Declared even when empty: without it, every address that reaches the endpoint may connect.
         settings["master_authorized_networks_config"] = {
             "cidr_blocks": [
                 {"cidr_block": str(network), "display_name": name}
-                for name, network in gke.authorised_networks.items()
+                for name, network in gke.authorized_networks.items()
             ],
             "gcp_public_cidrs_access_enabled": False,
         }

@@ -1,4 +1,4 @@
-"""Driver mode ``daemonset``: exactly the pinned NVIDIA driver, by the installer in Google's node image."""
+"""Driver mode ``daemonset``: installs the pinned NVIDIA driver with the installer in Google's node image."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ import pulumi_kubernetes as k8s
 from stackfile.resolved import ResolvedStack
 
 NAME, NAMESPACE = "nvidia-driver-installer", "kube-system"
-# Part of Container-Optimized OS and never pulled; what is pinned is the driver's version, below.
+# Part of Container-Optimized OS and never pulled; the driver's version, below, is pinned instead.
 INSTALLER = "cos-nvidia-installer:fixed"
 PAUSE = "registry.k8s.io/pause:3.10@sha256:ee6521f290b2168b6e0935a181d4cff9be1ac3f505666ef0e3c98fae8199917a"
-# Where GKE's own device plugin looks for the driver, and where the installer writes it.
+# The driver's folders: for GKE's own device plugin on the host, and for the installer in its container.
 _MOUNTS = {
     "nvidia": ("/home/kubernetes/bin/nvidia", "/usr/local/nvidia"),
     "vulkan": ("/home/kubernetes/bin/nvidia/vulkan/icd.d", "/etc/vulkan/icd.d"),
@@ -30,10 +30,10 @@ _ENVIRONMENT = {
 }
 
 
-def install(service: ResolvedStack, provider: k8s.Provider) -> "DriverInstaller | None":
-    """Add the installer where the stack's driver mode wants it; return it, or None."""
-    gke = service.gke
-    if gke is None or gke.autopilot or not service.accelerator.is_gpu:
+def install(stack: ResolvedStack, provider: k8s.Provider) -> "DriverInstaller | None":
+    """Return the installer where the stack's driver mode is ``daemonset``, else None."""
+    gke = stack.gke
+    if gke is None or gke.autopilot or not stack.accelerator.is_gpu:
         return None
     if gke.gpu_pool.driver != "daemonset" or gke.gpu_pool.driver_version is None:
         return None
@@ -42,9 +42,9 @@ def install(service: ResolvedStack, provider: k8s.Provider) -> "DriverInstaller 
 
 
 class DriverInstaller(pulumi.ComponentResource):
-    """A DaemonSet on the GPU nodes that installs one driver version and then only waits.
+    """A DaemonSet on the GPU nodes that installs one driver version and then idles.
 
-    It is privileged and sees the node's root, which a kernel module cannot be loaded without; hence
+    Loading a kernel module requires a privileged container with the node's root; hence the namespace
     ``kube-system``, where Pod Security does not apply, and no token for the API server.
     """
 
@@ -92,7 +92,7 @@ def _pod(version: str) -> dict[str, Any]:
     }
 
 
-# GKE labels the nodes whose driver it manages itself; two installers on one node would break both.
+# GKE labels nodes whose driver it manages itself; two installers on one node would break both.
 _GPU_NODES_WITHOUT_DRIVER = {
     "required_during_scheduling_ignored_during_execution": {
         "node_selector_terms": [

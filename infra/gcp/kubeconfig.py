@@ -1,4 +1,4 @@
-"""How to reach the cluster: a kubeconfig that asks gcloud for a short-lived token, and holds none itself."""
+"""Access to the cluster: a kubeconfig without credentials, which gets a short-lived token from gcloud."""
 
 import json
 from pathlib import Path
@@ -13,10 +13,10 @@ INSTALL = "install gke-gcloud-auth-plugin: gcloud components install gke-gcloud-
 
 
 def for_workloads(own: pulumi.Output[str], config: pulumi.Config) -> pulumi.Output[str]:
-    """Return what the workloads' provider uses: the file that ``kubeconfig`` in ``config`` names, or ``own``.
+    """Return the workloads' kubeconfig: the file that ``kubeconfig`` in ``config`` names, or ``own``.
 
-    Another file serves a private cluster that is reached through a gateway. Its path is returned, so that no
-    credential in it enters the state. Raises ``pulumi.RunError`` where it is no file.
+    A file of the user's is for a private cluster behind a gateway. The result is then the path, so that no
+    credential enters the state. Raises ``pulumi.RunError`` where the file does not exist.
     """
     named = config.get("kubeconfig")
     if named is None:
@@ -24,22 +24,22 @@ def for_workloads(own: pulumi.Output[str], config: pulumi.Config) -> pulumi.Outp
     path = Path(named).expanduser()
     if not path.is_file():
         raise pulumi.RunError(
-            f"kubeconfig {path} is no file; write it, or use the cluster's own: pulumi config rm kubeconfig"
+            f"kubeconfig {path} is not a file; create it, or use the cluster's: pulumi config rm kubeconfig"
         )
     return pulumi.Output.from_input(str(path))
 
 
 def of_cluster(cluster: Cluster, gke: Gke) -> pulumi.Output[str]:
-    """Return the cluster's own kubeconfig. By name its certificate is public; by address, of its own CA."""
+    """Return the cluster's own kubeconfig. Only access by address needs the CA of the cluster."""
     google = cluster.cluster
     if gke.endpoint == "dns":
         server = google.control_plane_endpoints_config.dns_endpoint_config.endpoint
-        return pulumi.Output.all(google.name, server).apply(lambda known: render(known[0], known[1], None))
+        return pulumi.Output.all(google.name, server).apply(lambda values: render(values[0], values[1], None))
     private = gke.endpoint == "private"
     server = google.private_cluster_config.private_endpoint if private else google.endpoint
-    # The client key beside it, which we never ask for, makes all of master_auth secret; this part is public.
+    # A client key, which we never request, makes all of master_auth secret; the certificate is public.
     authority = pulumi.Output.unsecret(google.master_auth.cluster_ca_certificate)
-    return pulumi.Output.all(google.name, server, authority).apply(lambda known: render(*known))
+    return pulumi.Output.all(google.name, server, authority).apply(lambda values: render(*values))
 
 
 def render(name: str, host: str, authority: str | None) -> str:
@@ -64,7 +64,7 @@ def render(name: str, host: str, authority: str | None) -> str:
 
 
 def command(cluster: Cluster, gke: Gke, project: Project) -> pulumi.Output[str]:
-    """Return the command that lets kubectl reach the cluster."""
+    """Return the command that configures kubectl for the cluster."""
     flag = {"dns": " --dns-endpoint", "private": " --internal-ip", "public": ""}[gke.endpoint]
     return pulumi.Output.format(
         "gcloud container clusters get-credentials {0} --location {1} --project {2}{3}",

@@ -1,11 +1,11 @@
-"""The way out for nodes without public addresses: images and models from registries outside Google."""
+"""Outbound access for nodes without public addresses: images and models from outside Google."""
 
 import pulumi
 import pulumi_gcp as gcp
 
 
 class Nat(pulumi.ComponentResource):
-    """A router and a NAT for one network; nothing from outside can connect inwards through it."""
+    """A router and a NAT for one network; it does not accept connections from outside."""
 
     def __init__(
         self,

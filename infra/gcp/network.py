@@ -1,20 +1,20 @@
-"""The network that the cluster's nodes, pods and services live in."""
+"""The network of the cluster's nodes, pods and services."""
 
 import pulumi
 import pulumi_gcp as gcp
 
-from stackfile.gke import Network as Ranges
+from stackfile.gke import AddressRanges
 
 PODS, SERVICES = "pods", "services"
 
 
 class Network(pulumi.ComponentResource):
-    """A VPC of its own with one subnetwork; pods and services have their own ranges in it."""
+    """A VPC with one subnetwork, which has separate ranges for pods and services."""
 
     def __init__(
         self,
         name: str,
-        ranges: Ranges,
+        ranges: AddressRanges,
         *,
         region: str,
         after: list[pulumi.Resource],
@@ -31,14 +31,14 @@ class Network(pulumi.ComponentResource):
         self.subnetwork = self._subnetwork(name, ranges, region)
         self.register_outputs({"subnetwork": self.subnetwork.self_link})
 
-    def _subnetwork(self, name: str, ranges: Ranges, region: str) -> gcp.compute.Subnetwork:
+    def _subnetwork(self, name: str, ranges: AddressRanges, region: str) -> gcp.compute.Subnetwork:
         return gcp.compute.Subnetwork(
             name,
             name=name,
             network=self.vpc.self_link,
             region=region,
             ip_cidr_range=str(ranges.nodes),
-            # Nodes have no public address; Google's own APIs, the image registry among them, stay reachable.
+            # Nodes have no public address, but can reach Google's APIs, including the image registry.
             private_ip_google_access=True,
             secondary_ip_ranges=[
                 {"range_name": PODS, "ip_cidr_range": str(ranges.pods)},

@@ -1,4 +1,4 @@
-"""The nodes: a pool for everything but the model, and one pool for each generation of GPU nodes."""
+"""The node pools: one for everything except the model, and one for each generation of GPU nodes."""
 
 from typing import Any
 
@@ -8,23 +8,23 @@ import pulumi_gcp as gcp
 from infra.gcp.cluster_settings import SCOPE
 from infra.gcp.project import labels
 from stackfile.gke import CpuPool, Gke, GpuPool
-from stackfile.resolved import Accelerator
+from stackfile.resolved import ResolvedAccelerator
 
-# GPU nodes come when Google has them: a stock-out is waited for, within reason.
-PATIENCE = pulumi.CustomTimeouts(create="60m", update="90m", delete="60m")
+# GPU nodes arrive when Google has some: these timeouts let a creation wait for a stock-out to end.
+TIMEOUTS = pulumi.CustomTimeouts(create="60m", update="90m", delete="60m")
 GPU_TAINT = gcp.container.NodePoolNodeConfigTaintArgs(
     key="nvidia.com/gpu", value="present", effect="NO_SCHEDULE"
 )
 POOL_LABEL = "ai-assist/pool"
-# What GKE is told to do about the driver (the installer of mode "daemonset" is a workload of its own).
+# GKE's own installation of the driver (in mode "daemonset" a DaemonSet installs the driver instead).
 _DRIVER = {"gke": "DEFAULT", "daemonset": "INSTALLATION_DISABLED", "none": "INSTALLATION_DISABLED"}
 
 
 class NodePool(pulumi.ComponentResource):
     """An autoscaled pool of Container-Optimized OS nodes.
 
-    The pool's name is left to Pulumi: with a fixed one a replacement deletes first, and until the new pool
-    stands there is no capacity. No node count is set either, because the autoscaler owns it.
+    Pulumi generates the pool's name: with a fixed name, a replacement would delete the old pool first and
+    leave no capacity until the new one exists. The node count is not set, because the autoscaler owns it.
     """
 
     def __init__(
@@ -49,13 +49,13 @@ class NodePool(pulumi.ComponentResource):
             autoscaling=gcp.container.NodePoolAutoscalingArgs(
                 total_min_node_count=pool.min_nodes,
                 total_max_node_count=pool.max_nodes,
-                # Any zone that has a GPU left is better than an even spread; CPU nodes are never short.
+                # For GPUs, any zone with one left is better than an even spread; CPU nodes are never scarce.
                 location_policy="ANY" if isinstance(pool, GpuPool) else "BALANCED",
             ),
             management=gcp.container.NodePoolManagementArgs(
                 auto_repair=True, auto_upgrade=gke.release_channel != "none"
             ),
-            # One node more while it upgrades, so that the last GPU serves until its successor is ready.
+            # One additional node during upgrades, so that the last GPU serves until its successor is ready.
             upgrade_settings=gcp.container.NodePoolUpgradeSettingsArgs(
                 strategy="SURGE", max_surge=1, max_unavailable=0
             ),
@@ -63,7 +63,7 @@ class NodePool(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(
                 parent=self,
                 depends_on=after,
-                custom_timeouts=PATIENCE,
+                custom_timeouts=TIMEOUTS,
                 ignore_changes=["nodeConfig"] if frozen else [],
             ),
         )
@@ -71,21 +71,21 @@ class NodePool(pulumi.ComponentResource):
 
 
 def cpu_nodes(stack: str, pool: CpuPool, account: pulumi.Input[str]) -> gcp.container.NodePoolNodeConfigArgs:
-    """Return the nodes of everything but the model."""
+    """Return the settings of the nodes for everything except the model."""
     return gcp.container.NodePoolNodeConfigArgs(
         machine_type=pool.machine_type, **_nodes(stack, "cpu", pool, account)
     )
 
 
 def gpu_nodes(
-    stack: str, pool: GpuPool, accelerator: Accelerator, account: pulumi.Input[str]
+    stack: str, pool: GpuPool, accelerator: ResolvedAccelerator, account: pulumi.Input[str]
 ) -> gcp.container.NodePoolNodeConfigArgs:
-    """Return the nodes of the model. Raises ``ValueError`` for an accelerator that GKE does not offer."""
+    """Return the settings of the GPU nodes. Raises ValueError for an accelerator that GKE does not offer."""
     if accelerator.gke is None:
-        raise ValueError(f"GKE offers no {accelerator.kind}: choose t4, l4 or a100 in the stack file")
+        raise ValueError(f"GKE does not offer {accelerator.kind}: choose t4, l4 or a100 in the stack file")
     nodes = _nodes(stack, "gpu", pool, account)
     if pool.driver == "none":
-        # The operator that brings the driver brings its own device plugin; two would fight over the devices.
+        # The operator that installs the driver brings its own device plugin; two would conflict.
         nodes["labels"] |= {"gke-no-default-nvidia-gpu-device-plugin": "true"}
     device = gcp.container.NodePoolNodeConfigGuestAcceleratorArgs(
         type=accelerator.gke.accelerator,
@@ -97,7 +97,7 @@ def gpu_nodes(
     return gcp.container.NodePoolNodeConfigArgs(
         machine_type=pool.machine_type or accelerator.gke.machine_type,
         guest_accelerators=[device],
-        # GKE adds this taint itself, but not always, and undeclared it would later read as a change.
+        # GKE usually adds this taint itself; undeclared, the taint would later appear as a change.
         taints=[GPU_TAINT],
         **nodes,
     )

@@ -1,9 +1,9 @@
-"""Who a node is: an account of its own instead of the project's default one, which may edit everything."""
+"""The nodes' service account, in place of the project's default account, which may edit everything."""
 
 import pulumi
 import pulumi_gcp as gcp
 
-# What GKE's hardening guide names for nodes (logs and metrics), and reading images, which a node does itself.
+# The role of GKE's hardening guide for nodes (logs and metrics), and access to images, which nodes pull.
 ROLES = {
     "node": "roles/container.defaultNodeServiceAccount",
     "images": "roles/artifactregistry.reader",
@@ -11,7 +11,7 @@ ROLES = {
 
 
 class NodeServiceAccount(pulumi.ComponentResource):
-    """A service account with the least that GKE's nodes need. Pods get theirs by Workload Identity."""
+    """A service account with the least permissions for GKE's nodes. Pods use Workload Identity."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Everything on Google Cloud that the service stands on, in the order in which it is made."""
+"""Everything on Google Cloud below the service, in the order of creation."""
 
 from typing import Any
 
@@ -16,28 +16,26 @@ from stackfile.resolved import ResolvedStack
 
 
 class Platform(pulumi.ComponentResource):
-    """The network, the cluster and its pools for one stack, all by one explicit Google provider.
+    """The network, the cluster and its pools for one stack, all with one explicit Google provider.
 
-    ``provider_kubeconfig`` is for the workloads' provider, ``kubeconfig`` the cluster's own; they differ
-    where ``config`` names another file. Raises ``pulumi.RunError`` with the remedy for a wrong setting.
+    ``provider_kubeconfig`` is for the workloads' provider, ``kubeconfig`` the cluster's own; the two differ
+    where ``config`` sets another file. Raises ``pulumi.RunError`` with the remedy for a wrong setting.
     """
 
     def __init__(
         self,
         name: str,
-        service: ResolvedStack,
+        stack: ResolvedStack,
         config: pulumi.Config,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        gke = service.gke
+        gke = stack.gke
         if gke is None:
-            raise pulumi.RunError(
-                f"stack {service.name} has no gke section; add it, or set target: kubernetes"
-            )
+            raise pulumi.RunError(f"stack {stack.name} has no gke section; add it, or set target: kubernetes")
         project = Project.configured(gke)
-        google = pulumi.ResourceOptions(providers=[provider(project, service.name)])
+        google = pulumi.ResourceOptions(providers=[provider(project, stack.name)])
         super().__init__("ai-assist:gcp:Platform", name, None, pulumi.ResourceOptions.merge(opts, google))
-        self._service, self._gke = service, gke
+        self._stack, self._gke = stack, gke
         self.account, self.cluster = self._foundation(name, project)
         self.cpu_pool = None if gke.autopilot else self._cpu_pool()
         self.gpu_pools = self._gpu_pools(self.cpu_pool) if self.cpu_pool else []
@@ -51,7 +49,7 @@ class Platform(pulumi.ComponentResource):
         self.register_outputs(self.outputs)
 
     def _foundation(self, name: str, project: Project) -> tuple[NodeServiceAccount, Cluster]:
-        """Make the network with its way out, the nodes' account and the control plane."""
+        """Create the network with its NAT, the nodes' account and the control plane."""
         child = pulumi.ResourceOptions(parent=self)
         apis = Apis(f"{name}-apis", opts=child)
         network = Network(name, self._gke.network, region=project.region, after=apis.services, opts=child)
@@ -71,8 +69,8 @@ class Platform(pulumi.ComponentResource):
     def _cpu_pool(self) -> NodePool:
         pool = self._gke.cpu_pool
         return NodePool(
-            f"{self._service.name}-cpu",
-            node_pools.cpu_nodes(self._service.name, pool, self.account.email),
+            f"{self._stack.name}-cpu",
+            node_pools.cpu_nodes(self._stack.name, pool, self.account.email),
             gke=self._gke,
             pool=pool,
             cluster=self.cluster.cluster,
@@ -81,14 +79,14 @@ class Platform(pulumi.ComponentResource):
         )
 
     def _gpu_pools(self, cpu_pool: NodePool) -> list[NodePool]:
-        """Make the GPU pools after the CPU pool: beside no other pool GKE leaves the GPU taint off."""
-        service, pool = self._service, self._gke.gpu_pool
-        if not service.accelerator.is_gpu:
+        """Create the GPU pools after the CPU pool: GKE omits the GPU taint in a cluster's only pool."""
+        stack, pool = self._stack, self._gke.gpu_pool
+        if not stack.accelerator.is_gpu:
             return []
-        settings = node_pools.gpu_nodes(service.name, pool, service.accelerator, self.account.email)
+        settings = node_pools.gpu_nodes(stack.name, pool, stack.accelerator, self.account.email)
         return [
             NodePool(
-                f"{service.name}-gpu-g{generation}",
+                f"{stack.name}-gpu-g{generation}",
                 settings,
                 gke=self._gke,
                 pool=pool,

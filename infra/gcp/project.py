@@ -1,4 +1,4 @@
-"""Where on Google Cloud: what Pulumi's own configuration says, and the provider that every resource names."""
+"""The Google project and region from Pulumi's configuration, and the provider of every resource."""
 
 from dataclasses import dataclass
 
@@ -10,16 +10,16 @@ from stackfile.gke import Gke
 
 @dataclass(frozen=True)
 class Project:
-    """A Google Cloud project and the region that the stack's zones are in."""
+    """A Google Cloud project and the region of the stack's zones."""
 
     id: str
     region: str
 
     @classmethod
     def configured(cls, gke: Gke) -> "Project":
-        """Return what ``gcp:project`` and ``gcp:region`` say.
+        """Return the values of ``gcp:project`` and ``gcp:region``.
 
-        Raises ``pulumi.RunError`` with the command to run where one is missing or contradicts the stack file.
+        Raises ``pulumi.RunError`` with the remedy where one is missing or contradicts the stack file.
         """
         config = pulumi.Config("gcp")
         project, region = config.get("project"), config.get("region")
@@ -38,10 +38,10 @@ def _remedy(fault: str, key: str, value: str) -> str:
 
 
 def labels(stack: str) -> dict[str, str]:
-    """Return the labels by which cost is reported and leftovers of a teardown are found."""
+    """Return the labels for cost reports and for finding leftovers of a teardown."""
     return {"app": "ai-assist", "stack": stack, "managed-by": "pulumi"}
 
 
 def provider(project: Project, stack: str) -> gcp.Provider:
-    """Return the one Google provider; every resource names it, so none can land in an ambient project."""
+    """Return the Google provider of every resource, so that none lands in an ambient project."""
     return gcp.Provider("google", project=project.id, region=project.region, default_labels=labels(stack))

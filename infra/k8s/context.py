@@ -1,4 +1,4 @@
-"""What every component needs to know of its surroundings, and what it names alike."""
+"""The stack and the namespace of every component, and the names and labels of their objects."""
 
 from dataclasses import dataclass
 
@@ -13,34 +13,34 @@ PULL_SECRET = "gitlab-registry"  # noqa: S105 -- the Secret's name, not a secret
 
 
 @dataclass(frozen=True)
-class Scope:
-    """The service and its namespace, which waits for the Namespace object where we make it."""
+class Context:
+    """The stack and its namespace, an output of the Namespace object where that is ours."""
 
-    service: ResolvedStack
+    stack: ResolvedStack
     namespace: pulumi.Input[str]
 
     @property
     def kubernetes(self) -> Kubernetes:
-        """Return the stack's settings for a cluster. Raises ValueError for a target that is none."""
-        if self.service.kubernetes is None:
-            target = self.service.target
+        """Return the stack's settings for a cluster. Raises ValueError for a target without a cluster."""
+        if self.stack.kubernetes is None:
+            target = self.stack.target
             raise ValueError(
-                f"target {target} is no cluster; set target: kubernetes or gke in the stack file"
+                f"target {target} has no cluster; set target: kubernetes or gke in the stack file"
             )
-        return self.service.kubernetes
+        return self.stack.kubernetes
 
     def labels(self, component: str) -> dict[str, str]:
-        """Return the labels of one part."""
-        return naming.labels(self.service, component)
+        """Return the labels of one component."""
+        return naming.labels(self.stack, component)
 
     def selector(self, component: str) -> LabelSelectorArgs:
-        """Return what picks the pods of one part."""
-        return LabelSelectorArgs(match_labels=naming.selector(self.service, component))
+        """Return the selector of one component's pods."""
+        return LabelSelectorArgs(match_labels=naming.selector(self.stack, component))
 
     def metadata(
         self, name: str, component: str, annotations: dict[str, str] | None = None
     ) -> ObjectMetaArgs:
-        """Return an object's metadata. Names are fixed, not Pulumi's random ones: others refer to them."""
+        """Return an object's metadata, with a fixed name, to which other objects refer."""
         return ObjectMetaArgs(
             name=name, namespace=self.namespace, labels=self.labels(component), annotations=annotations
         )

@@ -22,39 +22,34 @@ from pulumi_kubernetes.core.v1 import (
     PodTemplateSpecArgs,
     SecretKeySelectorArgs,
     SecretVolumeSourceArgs,
-    Service,
-    ServicePortArgs,
-    ServiceSpecArgs,
     SleepActionArgs,
     TopologySpreadConstraintArgs,
     VolumeArgs,
     VolumeMountArgs,
 )
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
-from pulumi_kubernetes.policy.v1 import PodDisruptionBudget, PodDisruptionBudgetSpecArgs
 
-from infra import naming
-from infra.k8s import pods, rollout
-from infra.k8s.context import Scope
+from infra.k8s import pods, rollout, services
+from infra.k8s.context import Context
 from infra.k8s.secrets import KEYS_SECRET, SETTINGS_SECRET
 from stackfile.environment import GatewayPaths, gateway_environment
 
 NAME = "gateway"
 KEYS_DIR = "/etc/ai-assist"
-# What kube-proxies and load balancers take to forget a pod that ends; it serves meanwhile.
+# Seconds for kube-proxies and load balancers to forget a terminating pod, which still serves meanwhile.
 LEAVE_S = 5
 _MARGIN_S = 10
-# An engine at an address of its own runs already.
-_ELSEWHERE_S = 300
+# An external engine is running already.
+_EXTERNAL_ENGINE_S = 300
 
 
 class Gateway(pulumi.ComponentResource):
-    """What editors talk to. ``settings`` are environment variables that the Secret of that name holds."""
+    """The gateway, which editors call. ``settings`` are the environment variables in the settings' Secret."""
 
     def __init__(
         self,
         name: str,
-        scope: Scope,
+        context: Context,
         *,
         settings: tuple[str, ...] = (),
         priority_class: pulumi.Input[str] | None = None,
@@ -62,70 +57,72 @@ class Gateway(pulumi.ComponentResource):
     ) -> None:
         super().__init__("ai-assist:k8s:Gateway", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        self.service = _service(name, scope, child)
-        self.deployment = _deployment(name, scope, _template(scope, settings, priority_class), self)
-        self.budget = _budget(name, scope, child)
-        self.autoscaler = _autoscaler(name, scope, child) if scales(scope) else None
+        gateway = context.stack.gateway
+        ports = {"http": gateway.port, "metrics": gateway.metrics_port}
+        self.service = services.service(name, context, NAME, ports, child)
+        self.deployment = _deployment(name, context, _template(context, settings, priority_class), self)
+        self.budget = services.disruption_budget(name, context, NAME, child)
+        self.autoscaler = _autoscaler(name, context, child) if scales(context) else None
         self.register_outputs({"service": self.service.metadata.name})
 
 
-def scales(scope: Scope) -> bool:
-    """Return whether an autoscaler sets the replicas: the Deployment must not (pulumi-kubernetes 2491)."""
-    return scope.kubernetes.gateway.max_replicas > scope.kubernetes.gateway.replicas
+def scales(context: Context) -> bool:
+    """Return whether an autoscaler sets the replicas instead of the Deployment (pulumi-kubernetes 2491)."""
+    return context.kubernetes.gateway.max_replicas > context.kubernetes.gateway.replicas
 
 
-def environment(scope: Scope) -> dict[str, str]:
+def environment(context: Context) -> dict[str, str]:
     """Return the gateway's environment without its secrets."""
-    paths = GatewayPaths(Path(pods.model_dir(scope)), Path(KEYS_DIR) / "keys.json")
-    return gateway_environment(scope.service, paths)
+    paths = GatewayPaths(Path(pods.model_dir(context)), Path(KEYS_DIR) / "keys.json")
+    return gateway_environment(context.stack, paths)
 
 
 def _deployment(
-    name: str, scope: Scope, template: PodTemplateSpecArgs, parent: pulumi.Resource
+    name: str, context: Context, template: PodTemplateSpecArgs, parent: pulumi.Resource
 ) -> Deployment:
-    kubernetes = scope.kubernetes
-    # It is ready when its engine is: a gateway that can complete nothing must get no requests.
-    deadline_s = _engine_startup_s(scope) + kubernetes.loader.wait_s
+    kubernetes = context.kubernetes
+    # The gateway is ready when its engine is: without an engine it must not get requests.
+    deadline_s = _engine_startup_s(context) + kubernetes.loader.wait_timeout_s
     return Deployment(
         name,
-        metadata=scope.metadata(NAME, NAME),
+        metadata=context.metadata(NAME, NAME),
         spec=DeploymentSpecArgs(
-            replicas=None if scales(scope) else kubernetes.gateway.replicas,
+            replicas=None if scales(context) else kubernetes.gateway.replicas,
             strategy=rollout.one_more(),
             progress_deadline_seconds=deadline_s,
             revision_history_limit=3,
-            selector=scope.selector(NAME),
+            selector=context.selector(NAME),
             template=template,
         ),
         opts=pulumi.ResourceOptions(parent=parent, custom_timeouts=pods.timeouts(deadline_s + 60)),
     )
 
 
-def _engine_startup_s(scope: Scope) -> int:
-    if scope.service.engine.kind == "triton":
-        return scope.kubernetes.triton.startup_s
-    llama = scope.kubernetes.llama
-    return llama.startup_s if llama else _ELSEWHERE_S
+def _engine_startup_s(context: Context) -> int:
+    if context.stack.engine.kind == "triton":
+        return context.kubernetes.triton.startup_timeout_s
+    llama = context.kubernetes.llama
+    return llama.startup_timeout_s if llama else _EXTERNAL_ENGINE_S
 
 
 def _template(
-    scope: Scope, settings: tuple[str, ...], priority_class: pulumi.Input[str] | None
+    context: Context, settings: tuple[str, ...], priority_class: pulumi.Input[str] | None
 ) -> PodTemplateSpecArgs:
-    gateway, image = scope.kubernetes.gateway, scope.kubernetes.images.gateway
+    gateway, image = context.kubernetes.gateway, context.kubernetes.images.gateway
     resources = pods.size(gateway.cpu_m, gateway.memory_mib)
-    grace_s = LEAVE_S + round(scope.service.limits.grace_s) + _MARGIN_S
-    keys = [_keys_volume()] if scope.service.auth.mode == "keys" else []
+    grace_s = LEAVE_S + round(context.stack.limits.grace_s) + _MARGIN_S
+    keys = [_keys_volume()] if context.stack.auth.mode == "keys" else []
     return PodTemplateSpecArgs(
-        metadata=ObjectMetaArgs(labels=scope.labels(NAME) | pods.STORE_LABEL),
+        metadata=ObjectMetaArgs(labels=context.labels(NAME) | pods.STORE_LABEL),
         spec=pods.pod(
-            scope,
-            [_container(scope, settings)],
-            init_containers=[pods.wait_for_model(scope, image, resources)],
+            context,
+            [_container(context, settings)],
+            init_containers=[pods.wait_for_model(context, image, resources)],
             volumes=[pods.store_volume(read_only=True), *keys],
             priority_class_name=priority_class,
             termination_grace_period_seconds=grace_s,
-            topology_spread_constraints=[_spread(scope, key) for key in ("hostname", "zone")],
-            **pods.placement(scope, gpu=False),
+            topology_spread_constraints=[_spread(context, key) for key in ("hostname", "zone")],
+            **pods.placement(context, gpu=False),
         ),
     )
 
@@ -135,27 +132,27 @@ def _keys_volume() -> VolumeArgs:
     return VolumeArgs(name="keys", secret=secret)
 
 
-def _spread(scope: Scope, key: str) -> TopologySpreadConstraintArgs:
+def _spread(context: Context, key: str) -> TopologySpreadConstraintArgs:
     prefix = "kubernetes.io" if key == "hostname" else "topology.kubernetes.io"
     return TopologySpreadConstraintArgs(
         max_skew=1,
         topology_key=f"{prefix}/{key}",
         when_unsatisfiable="ScheduleAnyway",
-        label_selector=scope.selector(NAME),
+        label_selector=context.selector(NAME),
     )
 
 
-def _container(scope: Scope, settings: tuple[str, ...]) -> ContainerArgs:
-    gateway, kubernetes = scope.service.gateway, scope.kubernetes
+def _container(context: Context, settings: tuple[str, ...]) -> ContainerArgs:
+    gateway, kubernetes = context.stack.gateway, context.kubernetes
     mounts = [pods.store_mount(read_only=True)]
-    if scope.service.auth.mode == "keys":
+    if context.stack.auth.mode == "keys":
         mounts.append(VolumeMountArgs(name="keys", mount_path=KEYS_DIR, read_only=True))
     return pods.container(
         NAME,
         kubernetes.images.gateway,
         pods.size(kubernetes.gateway.cpu_m, kubernetes.gateway.memory_mib),
         command=["python", "-m", "gateway"],
-        env=[EnvVarArgs(name=name, value=value) for name, value in environment(scope).items()]
+        env=[EnvVarArgs(name=name, value=value) for name, value in environment(context).items()]
         + [_from_secret(name) for name in settings],
         ports=[
             ContainerPortArgs(name="http", container_port=gateway.port),
@@ -174,39 +171,12 @@ def _from_secret(name: str) -> EnvVarArgs:
     return EnvVarArgs(name=name, value_from=EnvVarSourceArgs(secret_key_ref=reference))
 
 
-def _service(name: str, scope: Scope, child: pulumi.ResourceOptions) -> Service:
-    gateway = scope.service.gateway
-    ports = {"http": gateway.port, "metrics": gateway.metrics_port}
-    return Service(
-        name,
-        # Pulumi would wait for ready pods here, before it has even made the Deployment.
-        metadata=scope.metadata(NAME, NAME, {"pulumi.com/skipAwait": "true"}),
-        spec=ServiceSpecArgs(
-            selector=naming.selector(scope.service, NAME),
-            ports=[
-                ServicePortArgs(name=key, port=port, target_port=key, app_protocol="http")
-                for key, port in ports.items()
-            ],
-        ),
-        opts=child,
-    )
-
-
-def _budget(name: str, scope: Scope, child: pulumi.ResourceOptions) -> PodDisruptionBudget:
-    return PodDisruptionBudget(
-        name,
-        metadata=scope.metadata(NAME, NAME),
-        spec=PodDisruptionBudgetSpecArgs(max_unavailable=1, selector=scope.selector(NAME)),
-        opts=child,
-    )
-
-
-def _autoscaler(name: str, scope: Scope, child: pulumi.ResourceOptions) -> HorizontalPodAutoscaler:
-    gateway = scope.kubernetes.gateway
+def _autoscaler(name: str, context: Context, child: pulumi.ResourceOptions) -> HorizontalPodAutoscaler:
+    gateway = context.kubernetes.gateway
     use = MetricTargetArgs(type="Utilization", average_utilization=gateway.cpu_percent)
     return HorizontalPodAutoscaler(
         name,
-        metadata=scope.metadata(NAME, NAME),
+        metadata=context.metadata(NAME, NAME),
         spec=HorizontalPodAutoscalerSpecArgs(
             scale_target_ref=CrossVersionObjectReferenceArgs(
                 api_version="apps/v1", kind="Deployment", name=NAME

@@ -1,4 +1,4 @@
-"""The way in from outside the cluster, over TLS."""
+"""The Ingress: access from outside the cluster, over TLS."""
 
 import pulumi
 from pulumi_kubernetes.networking.v1 import (
@@ -14,20 +14,24 @@ from pulumi_kubernetes.networking.v1 import (
 )
 
 from infra.k8s import gateway
-from infra.k8s.context import Scope
-from stackfile.kubernetes import Ingress as Settings
+from infra.k8s.context import Context
+from stackfile.kubernetes import IngressSettings
 
 
 class GatewayIngress(pulumi.ComponentResource):
-    """The Ingress in front of the gateway. ``url`` is what editors are told."""
+    """The Ingress in front of the gateway. ``url`` is the address for editors."""
 
     def __init__(
-        self, name: str, scope: Scope, settings: Settings, opts: pulumi.ResourceOptions | None = None
+        self,
+        name: str,
+        context: Context,
+        settings: IngressSettings,
+        opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        super().__init__("ai-assist:k8s:PublicEntry", name, None, opts)
+        super().__init__("ai-assist:k8s:GatewayIngress", name, None, opts)
         self.ingress = Ingress(
             name,
-            metadata=scope.metadata(gateway.NAME, gateway.NAME, dict(settings.annotations)),
+            metadata=context.metadata(gateway.NAME, gateway.NAME, dict(settings.annotations)),
             spec=IngressSpecArgs(
                 ingress_class_name=settings.class_name,
                 rules=[_rule(settings.host)],

@@ -1,4 +1,4 @@
-"""The job that fills the model store."""
+"""The Job that fills the model store."""
 
 import hashlib
 import json
@@ -15,52 +15,58 @@ from pulumi_kubernetes.core.v1 import (
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 
 from infra.k8s import pods
-from infra.k8s.context import Scope
+from infra.k8s.context import Context
 
 NAME = "model-loader-job"
 HUB_SECRET = "model-hub"  # noqa: S105 -- the Secret's name, not a secret
 
 
 class LoaderJob(pulumi.ComponentResource):
-    """``model-loader`` as a Job: it resumes what a killed one had fetched; where all is there, it ends.
+    """``model-loader`` as a Job: it resumes partial downloads, and ends at once where the model is complete.
 
-    A Job's pods cannot be changed, so its name carries a digest of what it runs: another model is another
-    Job, made before the last one goes. A failed Job is replaced at the next ``up``, not waited for again.
+    A Job's pods cannot be changed, so its name contains a digest of its specification: another model is
+    another Job, made before the old one is deleted. The next ``up`` replaces a failed Job instead of waiting
+    for it.
     """
 
     def __init__(
-        self, name: str, scope: Scope, *, hub_token: bool = False, opts: pulumi.ResourceOptions | None = None
+        self,
+        name: str,
+        context: Context,
+        *,
+        hub_token: bool = False,
+        opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("ai-assist:k8s:LoaderJob", name, None, opts)
-        loader = scope.kubernetes.loader
+        loader = context.kubernetes.loader
         self.job = Job(
             name,
-            metadata=scope.metadata(
-                f"{NAME}-{_digest(scope, hub_token=hub_token)}",
+            metadata=context.metadata(
+                f"{NAME}-{_digest(context, hub_token=hub_token)}",
                 "loader",
                 {"pulumi.com/replaceUnready": "true"},
             ),
-            spec=JobSpecArgs(backoff_limit=loader.retries, template=_template(scope, hub_token=hub_token)),
-            opts=pulumi.ResourceOptions(parent=self, custom_timeouts=pods.timeouts(loader.wait_s)),
+            spec=JobSpecArgs(backoff_limit=loader.retries, template=_template(context, hub_token=hub_token)),
+            opts=pulumi.ResourceOptions(parent=self, custom_timeouts=pods.timeouts(loader.wait_timeout_s)),
         )
         self.register_outputs({"job": self.job.metadata.name})
 
 
-def command(scope: Scope) -> list[str]:
-    """Return the loader's argv for this service."""
-    service = scope.service
-    argv = ["model-loader", "fetch", service.model.id, "--store", pods.STORE_PATH]
-    argv += ["--revision", service.model.revision]
-    if service.model.format != "gguf":
-        argv += ["--runtime", service.runtime, "--precision", service.precision]
+def command(context: Context) -> list[str]:
+    """Return the loader's argv for this stack."""
+    stack = context.stack
+    argv = ["model-loader", "fetch", stack.model.id, "--store", pods.STORE_PATH]
+    argv += ["--revision", stack.model.revision]
+    if stack.model.format != "gguf":
+        argv += ["--runtime", stack.runtime, "--precision", stack.precision]
     return argv
 
 
-def _digest(scope: Scope, *, hub_token: bool) -> str:
-    kubernetes = scope.kubernetes
+def _digest(context: Context, *, hub_token: bool) -> str:
+    kubernetes = context.kubernetes
     facts = [
-        command(scope),
-        [file.model_dump() for file in scope.service.model.files],
+        command(context),
+        [file.model_dump() for file in context.stack.model.files],
         kubernetes.images.loader,
         kubernetes.loader.model_dump(),
         kubernetes.store.model_dump(),
@@ -71,21 +77,21 @@ def _digest(scope: Scope, *, hub_token: bool) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def _template(scope: Scope, *, hub_token: bool) -> PodTemplateSpecArgs:
+def _template(context: Context, *, hub_token: bool) -> PodTemplateSpecArgs:
     return PodTemplateSpecArgs(
-        metadata=ObjectMetaArgs(labels=scope.labels("loader") | pods.STORE_LABEL),
+        metadata=ObjectMetaArgs(labels=context.labels("loader") | pods.STORE_LABEL),
         spec=pods.pod(
-            scope,
-            [_container(scope, hub_token=hub_token)],
+            context,
+            [_container(context, hub_token=hub_token)],
             restart_policy="OnFailure",
             volumes=[pods.store_volume(read_only=False)],
-            **pods.placement(scope, gpu=False),
+            **pods.placement(context, gpu=False),
         ),
     )
 
 
-def _container(scope: Scope, *, hub_token: bool) -> ContainerArgs:
-    loader = scope.kubernetes.loader
+def _container(context: Context, *, hub_token: bool) -> ContainerArgs:
+    loader = context.kubernetes.loader
     proxies = {"HTTPS_PROXY": loader.https_proxy, "NO_PROXY": loader.no_proxy}
     environment = [EnvVarArgs(name=name, value=value) for name, value in proxies.items() if value]
     if hub_token:
@@ -93,9 +99,9 @@ def _container(scope: Scope, *, hub_token: bool) -> ContainerArgs:
         environment.append(EnvVarArgs(name="HF_TOKEN", value_from=EnvVarSourceArgs(secret_key_ref=reference)))
     return pods.container(
         "loader",
-        scope.kubernetes.images.loader,
+        context.kubernetes.images.loader,
         pods.size(loader.cpu_m, loader.memory_mib),
-        command=command(scope),
+        command=command(context),
         env=environment,
         volume_mounts=[pods.store_mount(read_only=False)],
     )

@@ -1,4 +1,4 @@
-"""Who may talk to whom: nobody, but for what is listed here."""
+"""The network policies: default-deny, and the connections that are allowed."""
 
 from urllib.parse import urlsplit
 
@@ -16,40 +16,40 @@ from pulumi_kubernetes.networking.v1 import (
 
 from infra import naming
 from infra.k8s import gateway, llama, redis, triton
-from infra.k8s.context import Scope
+from infra.k8s.context import Context
 from stackfile.kubernetes import LLAMA_PORT
 
-# The cloud's metadata service hands out the node's credentials.
+# The cloud's metadata service, which gives out the node's credentials.
 _METADATA = "169.254.169.254/32"
 _HTTPS = 443
 
 
 class NetworkPolicies(pulumi.ComponentResource):
-    """Deny everything in the namespace both ways, then allow each connection that the service is made of."""
+    """Denies all traffic in the namespace, both ways, then allows each connection of the components."""
 
-    def __init__(self, name: str, scope: Scope, opts: pulumi.ResourceOptions | None = None) -> None:
+    def __init__(self, name: str, context: Context, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("ai-assist:k8s:NetworkPolicies", name, None, opts)
-        for policy, spec in policies(scope).items():
+        for policy, spec in policies(context).items():
             NetworkPolicy(
                 f"{name}-{policy}",
-                metadata=scope.metadata(policy, "network"),
+                metadata=context.metadata(policy, "network"),
                 spec=spec,
                 opts=pulumi.ResourceOptions(parent=self),
             )
         self.register_outputs({})
 
 
-def policies(scope: Scope) -> dict[str, NetworkPolicySpecArgs]:
-    """Return every policy of this service by name."""
-    found = {"default-deny": _deny_all(), "allow-dns": _dns(), "loader": _loader(scope)}
-    found[gateway.NAME] = _gateway(scope)
-    if scope.service.engine.kind == "triton":
-        found[triton.NAME] = _triton(scope)
-    if scope.kubernetes.llama:
-        found[llama.NAME] = _reached(scope, llama.NAME, [_from_gateway(scope, LLAMA_PORT)])
-    if scope.service.cache.kind == "redis":
-        found[redis.NAME] = _reached(scope, redis.NAME, [_from_gateway(scope, redis.PORT)])
-    return found
+def policies(context: Context) -> dict[str, NetworkPolicySpecArgs]:
+    """Return every policy by name."""
+    specs = {"default-deny": _deny_all(), "allow-dns": _dns(), "loader": _loader(context)}
+    specs[gateway.NAME] = _gateway(context)
+    if context.stack.engine.kind == "triton":
+        specs[triton.NAME] = _triton(context)
+    if context.kubernetes.llama:
+        specs[llama.NAME] = _reached(context, llama.NAME, [_from_gateway(context, LLAMA_PORT)])
+    if context.stack.cache.kind == "redis":
+        specs[redis.NAME] = _reached(context, redis.NAME, [_from_gateway(context, redis.PORT)])
+    return specs
 
 
 def _deny_all() -> NetworkPolicySpecArgs:
@@ -62,7 +62,7 @@ def _dns() -> NetworkPolicySpecArgs:
         namespace_selector=_named("kube-system"),
         pod_selector=LabelSelectorArgs(match_labels={"k8s-app": "kube-dns"}),
     )
-    # GKE's NodeLocal DNSCache answers on the node itself, at a link-local address that no pod selector meets.
+    # GKE's NodeLocal DNSCache responds on the node, at a link-local address that no pod selector matches.
     node_local = NetworkPolicyPeerArgs(ip_block=IPBlockArgs(cidr="169.254.20.10/32"))
     return NetworkPolicySpecArgs(
         pod_selector=LabelSelectorArgs(),
@@ -71,67 +71,67 @@ def _dns() -> NetworkPolicySpecArgs:
     )
 
 
-def _loader(scope: Scope) -> NetworkPolicySpecArgs:
-    """Allow HTTPS, and the proxy's port, to anywhere: a model hub's addresses change."""
+def _loader(context: Context) -> NetworkPolicySpecArgs:
+    """Allow HTTPS and the proxy's port to any address, because a model hub's addresses change."""
     ports = {_HTTPS}
-    if scope.kubernetes.loader.https_proxy:
-        ports.add(_port_of(scope.kubernetes.loader.https_proxy))
+    if context.kubernetes.loader.https_proxy:
+        ports.add(_port_of(context.kubernetes.loader.https_proxy))
     return NetworkPolicySpecArgs(
-        pod_selector=scope.selector("loader"), policy_types=["Egress"], egress=[_outside(sorted(ports))]
+        pod_selector=context.selector("loader"), policy_types=["Egress"], egress=[_outside(sorted(ports))]
     )
 
 
-def _gateway(scope: Scope) -> NetworkPolicySpecArgs:
-    service, ingress = scope.service, scope.kubernetes.ingress
-    # Without an Ingress any pod of the cluster may ask; the keys say who gets an answer.
+def _gateway(context: Context) -> NetworkPolicySpecArgs:
+    stack, ingress = context.stack, context.kubernetes.ingress
+    # Without an Ingress any pod of the cluster may connect; the gateway still requires a key.
     clients = [
         NetworkPolicyPeerArgs(
             namespace_selector=_named(ingress.namespace) if ingress else LabelSelectorArgs()
         )
     ]
     egress = []
-    if service.engine.kind == "triton":
-        egress.append(_egress(_pods(scope, triton.NAME), [service.triton.grpc_port]))
-    if scope.kubernetes.llama:
-        egress.append(_egress(_pods(scope, llama.NAME), [LLAMA_PORT]))
-    elif service.engine.url:
-        egress.append(_outside([_port_of(service.engine.url)]))
-    if service.auth.mode == "gitlab":
-        gitlab = {_port_of(service.auth.gitlab_url), _port_of(service.auth.gitlab_api_url)}
+    if stack.engine.kind == "triton":
+        egress.append(_egress(_pods(context, triton.NAME), [stack.triton.grpc_port]))
+    if context.kubernetes.llama:
+        egress.append(_egress(_pods(context, llama.NAME), [LLAMA_PORT]))
+    elif stack.engine.url:
+        egress.append(_outside([_port_of(stack.engine.url)]))
+    if stack.auth.mode == "gitlab":
+        gitlab = {_port_of(stack.auth.gitlab_url), _port_of(stack.auth.gitlab_api_url)}
         egress.append(_outside(sorted(gitlab)))
-    if service.cache.kind == "redis":
-        egress.append(_egress(_pods(scope, redis.NAME), [redis.PORT]))
+    if stack.cache.kind == "redis":
+        egress.append(_egress(_pods(context, redis.NAME), [redis.PORT]))
     return NetworkPolicySpecArgs(
-        pod_selector=scope.selector(gateway.NAME),
+        pod_selector=context.selector(gateway.NAME),
         policy_types=["Ingress", "Egress"],
         ingress=[
-            NetworkPolicyIngressRuleArgs(from_=clients, ports=_ports([service.gateway.port])),
-            _scraped(scope, service.gateway.metrics_port),
+            NetworkPolicyIngressRuleArgs(from_=clients, ports=_ports([stack.gateway.port])),
+            _scraped(context, stack.gateway.metrics_port),
         ],
         egress=egress,
     )
 
 
-def _triton(scope: Scope) -> NetworkPolicySpecArgs:
-    service = scope.service.triton
-    rules = [_from_gateway(scope, service.grpc_port), _scraped(scope, service.metrics_port)]
-    return _reached(scope, triton.NAME, rules)
+def _triton(context: Context) -> NetworkPolicySpecArgs:
+    stack = context.stack.triton
+    rules = [_from_gateway(context, stack.grpc_port), _scraped(context, stack.metrics_port)]
+    return _reached(context, triton.NAME, rules)
 
 
 def _reached(
-    scope: Scope, component: str, rules: list[NetworkPolicyIngressRuleArgs]
+    context: Context, component: str, rules: list[NetworkPolicyIngressRuleArgs]
 ) -> NetworkPolicySpecArgs:
     return NetworkPolicySpecArgs(
-        pod_selector=scope.selector(component), policy_types=["Ingress"], ingress=rules
+        pod_selector=context.selector(component), policy_types=["Ingress"], ingress=rules
     )
 
 
-def _from_gateway(scope: Scope, port: int) -> NetworkPolicyIngressRuleArgs:
-    return NetworkPolicyIngressRuleArgs(from_=[_pods(scope, gateway.NAME)], ports=_ports([port]))
+def _from_gateway(context: Context, port: int) -> NetworkPolicyIngressRuleArgs:
+    return NetworkPolicyIngressRuleArgs(from_=[_pods(context, gateway.NAME)], ports=_ports([port]))
 
 
-def _scraped(scope: Scope, port: int) -> NetworkPolicyIngressRuleArgs:
-    prometheus = NetworkPolicyPeerArgs(namespace_selector=_named(scope.kubernetes.monitoring.namespace))
+def _scraped(context: Context, port: int) -> NetworkPolicyIngressRuleArgs:
+    prometheus = NetworkPolicyPeerArgs(namespace_selector=_named(context.kubernetes.monitoring.namespace))
     return NetworkPolicyIngressRuleArgs(from_=[prometheus], ports=_ports([port]))
 
 
@@ -144,8 +144,8 @@ def _egress(peer: NetworkPolicyPeerArgs, ports: list[int]) -> NetworkPolicyEgres
     return NetworkPolicyEgressRuleArgs(to=[peer], ports=_ports(ports))
 
 
-def _pods(scope: Scope, component: str) -> NetworkPolicyPeerArgs:
-    labels = naming.selector(scope.service, component)
+def _pods(context: Context, component: str) -> NetworkPolicyPeerArgs:
+    labels = naming.selector(context.stack, component)
     return NetworkPolicyPeerArgs(pod_selector=LabelSelectorArgs(match_labels=labels))
 
 

@@ -1,4 +1,4 @@
-"""How much the namespace may use: what the stack's workloads need at their largest, and nothing beside it."""
+"""The namespace's quota: what the stack's workloads need at their largest, and no more."""
 
 from dataclasses import dataclass
 
@@ -11,8 +11,8 @@ REDIS_CPU_M, REDIS_MEMORY_MIB = 100, 256
 
 
 @dataclass(frozen=True)
-class Use:
-    """Pods of one kind at their most numerous, with the size of each."""
+class PodCount:
+    """The largest number of pods of one kind, and the size of each."""
 
     pods: int
     cpu_m: int
@@ -20,12 +20,14 @@ class Use:
     gpus: int = 0
 
 
-def hard(service: ResolvedStack) -> dict[str, str]:
+def hard(stack: ResolvedStack) -> dict[str, str]:
     """Return the ResourceQuota's ``hard``: the sum of every workload while all of them roll at once."""
-    kubernetes = service.kubernetes or Kubernetes()
-    uses = _uses(service, kubernetes)
-    cpu, memory = (sum(use.pods * getattr(use, field) for use in uses) for field in ("cpu_m", "memory_mib"))
-    pods = sum(use.pods for use in uses)
+    kubernetes = stack.kubernetes or Kubernetes()
+    counts = _counts(stack, kubernetes)
+    cpu, memory = (
+        sum(count.pods * getattr(count, field) for count in counts) for field in ("cpu_m", "memory_mib")
+    )
+    pods = sum(count.pods for count in counts)
     disk = f"{pods * DISK_MIB}Mi"
     return {
         "requests.cpu": f"{cpu}m",
@@ -34,7 +36,7 @@ def hard(service: ResolvedStack) -> dict[str, str]:
         "limits.memory": f"{memory}Mi",
         "requests.ephemeral-storage": disk,
         "limits.ephemeral-storage": disk,
-        "requests.nvidia.com/gpu": str(sum(use.pods * use.gpus for use in uses)),
+        "requests.nvidia.com/gpu": str(sum(count.pods * count.gpus for count in counts)),
         "pods": str(pods),
         "persistentvolumeclaims": "1",
         "requests.storage": f"{kubernetes.store.size_gib}Gi",
@@ -43,18 +45,18 @@ def hard(service: ResolvedStack) -> dict[str, str]:
     }
 
 
-def _uses(service: ResolvedStack, kubernetes: Kubernetes) -> list[Use]:
+def _counts(stack: ResolvedStack, kubernetes: Kubernetes) -> list[PodCount]:
     gateway, triton, loader = kubernetes.gateway, kubernetes.triton, kubernetes.loader
-    uses = [
-        Use(gateway.max_replicas + 1, gateway.cpu_m, gateway.memory_mib),
-        # The next model's job may start before the last one's is gone.
-        Use(2, loader.cpu_m, loader.memory_mib),
+    counts = [
+        PodCount(gateway.max_replicas + 1, gateway.cpu_m, gateway.memory_mib),
+        # The next model's Job may start before the old one is deleted.
+        PodCount(2, loader.cpu_m, loader.memory_mib),
     ]
-    if service.engine.kind == "triton":
-        gpus = service.accelerator.count if service.accelerator.is_gpu else 0
-        uses.append(Use(triton.replicas + surge(service), triton.cpu_m, triton.memory_mib, gpus))
+    if stack.engine.kind == "triton":
+        gpus = stack.accelerator.count if stack.accelerator.is_gpu else 0
+        counts.append(PodCount(triton.replicas + surge(stack), triton.cpu_m, triton.memory_mib, gpus))
     if llama := kubernetes.llama:
-        uses.append(Use(llama.replicas + 1, llama.cpu_m, llama.memory_mib))
-    if service.cache.kind == "redis":
-        uses.append(Use(1, REDIS_CPU_M, REDIS_MEMORY_MIB))
-    return uses
+        counts.append(PodCount(llama.replicas + 1, llama.cpu_m, llama.memory_mib))
+    if stack.cache.kind == "redis":
+        counts.append(PodCount(1, REDIS_CPU_M, REDIS_MEMORY_MIB))
+    return counts

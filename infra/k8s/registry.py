@@ -1,4 +1,4 @@
-"""The Secret that logs in to the private registry, from a deploy token."""
+"""The pull secret of the private registry, from a deploy token."""
 
 import base64
 import json
@@ -6,7 +6,7 @@ import json
 import pulumi
 from pulumi_kubernetes.core.v1 import Secret
 
-from infra.k8s.context import PULL_SECRET, Scope
+from infra.k8s.context import PULL_SECRET, Context
 
 
 class PullSecret(pulumi.ComponentResource):
@@ -15,20 +15,20 @@ class PullSecret(pulumi.ComponentResource):
     def __init__(
         self,
         name: str,
-        scope: Scope,
+        context: Context,
         *,
         user: pulumi.Input[str],
         token: pulumi.Input[str],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("ai-assist:k8s:PullSecret", name, None, opts)
-        registry = scope.kubernetes.registry
+        registry = context.kubernetes.registry
         login = pulumi.Output.all(user, pulumi.Output.secret(token)).apply(
             lambda pair: _docker_config(registry, *pair)
         )
         self.secret = Secret(
             name,
-            metadata=scope.metadata(PULL_SECRET, "registry"),
+            metadata=context.metadata(PULL_SECRET, "registry"),
             type="kubernetes.io/dockerconfigjson",
             string_data={".dockerconfigjson": login},
             opts=pulumi.ResourceOptions(parent=self),

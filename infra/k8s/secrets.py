@@ -1,9 +1,9 @@
-"""The Secrets that pods read. Their values come from Pulumi's encrypted configuration and nowhere else."""
+"""The Secrets that pods read. Their values come from Pulumi's encrypted configuration only."""
 
 import pulumi
 from pulumi_kubernetes.core.v1 import Secret
 
-from infra.k8s.context import Scope
+from infra.k8s.context import Context
 from infra.k8s.loader import HUB_SECRET
 
 KEYS_SECRET = "gateway-keys"  # noqa: S105 -- the Secret's name, not a secret
@@ -11,12 +11,12 @@ SETTINGS_SECRET = "gateway-settings"  # noqa: S105 -- the Secret's name, not a s
 
 
 class ServiceSecrets(pulumi.ComponentResource):
-    """The hashed API keys, the gateway's secret settings and the model hub's token, each only where given."""
+    """The hashed API keys, the gateway's secret settings and the model hub's token, each if given."""
 
     def __init__(
         self,
         name: str,
-        scope: Scope,
+        context: Context,
         *,
         keys: pulumi.Input[str] | None,
         settings: dict[str, pulumi.Input[str]],
@@ -31,13 +31,13 @@ class ServiceSecrets(pulumi.ComponentResource):
         }
         for secret, data in contents.items():
             if data:
-                self._secret(f"{name}-{secret}", scope, secret, data)
+                self._secret(f"{name}-{secret}", context, secret, data)
         self.register_outputs({})
 
-    def _secret(self, name: str, scope: Scope, secret: str, data: dict[str, pulumi.Input[str]]) -> None:
+    def _secret(self, name: str, context: Context, secret: str, data: dict[str, pulumi.Input[str]]) -> None:
         Secret(
             name,
-            metadata=scope.metadata(secret, "secrets"),
+            metadata=context.metadata(secret, "secrets"),
             type="Opaque",
             string_data={key: pulumi.Output.secret(value) for key, value in data.items()},
             opts=pulumi.ResourceOptions(parent=self),

@@ -1,19 +1,19 @@
-"""What tells the Prometheus operator to scrape us."""
+"""The ServiceMonitors, by which the Prometheus operator scrapes the components."""
 
 import pulumi
 from pulumi_kubernetes.apiextensions import CustomResource
 
 from infra import naming
-from infra.k8s.context import Scope
+from infra.k8s.context import Context
 
 
 class ServiceMonitors(pulumi.ComponentResource):
-    """A ServiceMonitor a component. Only for clusters with the operator's CRDs: others refuse the object."""
+    """One ServiceMonitor for each component. Needs the operator's CRDs in the cluster."""
 
     def __init__(
         self,
         name: str,
-        scope: Scope,
+        context: Context,
         components: list[str],
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
@@ -23,9 +23,9 @@ class ServiceMonitors(pulumi.ComponentResource):
                 f"{name}-{component}",
                 api_version="monitoring.coreos.com/v1",
                 kind="ServiceMonitor",
-                metadata=scope.metadata(component, component),
+                metadata=context.metadata(component, component),
                 spec={
-                    "selector": {"matchLabels": naming.selector(scope.service, component)},
+                    "selector": {"matchLabels": naming.selector(context.stack, component)},
                     "endpoints": [{"port": "metrics", "interval": "15s"}],
                 },
                 opts=pulumi.ResourceOptions(parent=self),

@@ -12,33 +12,35 @@ from pulumi_kubernetes.core.v1 import (
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 
 from infra import naming
-from infra.k8s.context import Scope
+from infra.k8s.context import Context
 from infra.k8s.pods import STORE_CLAIM
 
-# A class that no provisioner serves, so that the claim binds to our own volume and waits for no other.
+# A class without a provisioner, so that the claim binds to our own volume instead of waiting for a new one.
 _NO_CLASS = ""
 
 
 class ModelStore(pulumi.ComponentResource):
     """The claim ``model-store``, and for ``host_path`` the volume behind it.
 
-    Pods never mount a host path themselves: Pod Security ``restricted`` refuses it, a volume is the owner's.
+    Pods never mount a host path themselves, which Pod Security ``restricted`` refuses.
     """
 
-    def __init__(self, name: str, scope: Scope, opts: pulumi.ResourceOptions | None = None) -> None:
+    def __init__(self, name: str, context: Context, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("ai-assist:k8s:ModelStore", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        self.volume = _host_volume(name, scope, child) if scope.kubernetes.store.kind == "host_path" else None
-        self.claim = _claim(name, scope, self.volume, child)
+        self.volume = (
+            _host_volume(name, context, child) if context.kubernetes.store.kind == "host_path" else None
+        )
+        self.claim = _claim(name, context, self.volume, child)
         self.register_outputs({"claim": self.claim.metadata.name})
 
 
-def _host_volume(name: str, scope: Scope, child: pulumi.ResourceOptions) -> PersistentVolume:
-    store = scope.kubernetes.store
+def _host_volume(name: str, context: Context, child: pulumi.ResourceOptions) -> PersistentVolume:
+    store = context.kubernetes.store
     return PersistentVolume(
         name,
         metadata=ObjectMetaArgs(
-            name=f"{naming.PROJECT}-{scope.service.name}-store", labels=scope.labels("store")
+            name=f"{naming.PROJECT}-{context.stack.name}-store", labels=context.labels("store")
         ),
         spec=PersistentVolumeSpecArgs(
             access_modes=[store.access_mode],
@@ -52,13 +54,13 @@ def _host_volume(name: str, scope: Scope, child: pulumi.ResourceOptions) -> Pers
 
 
 def _claim(
-    name: str, scope: Scope, volume: PersistentVolume | None, child: pulumi.ResourceOptions
+    name: str, context: Context, volume: PersistentVolume | None, child: pulumi.ResourceOptions
 ) -> PersistentVolumeClaim:
-    store = scope.kubernetes.store
+    store = context.kubernetes.store
     return PersistentVolumeClaim(
         name,
-        # A class that binds at first use binds when the loader starts; `up` must not wait for that here.
-        metadata=scope.metadata(STORE_CLAIM, "store", {"pulumi.com/skipAwait": "true"}),
+        # A class that binds at first use binds when the loader starts, so `up` must not wait here.
+        metadata=context.metadata(STORE_CLAIM, "store", {"pulumi.com/skipAwait": "true"}),
         spec=PersistentVolumeClaimSpecArgs(
             access_modes=[store.access_mode],
             resources=VolumeResourceRequirementsArgs(requests={"storage": f"{store.size_gib}Gi"}),

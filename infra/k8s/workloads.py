@@ -1,9 +1,9 @@
-"""The whole service on one cluster, as a table of contents."""
+"""The whole service on one cluster: every component in order."""
 
 import pulumi
 
 from infra.credentials import Secrets
-from infra.k8s.context import Scope
+from infra.k8s.context import Context
 from infra.k8s.gateway import Gateway
 from infra.k8s.ingress import GatewayIngress
 from infra.k8s.llama import LlamaServer
@@ -20,81 +20,87 @@ from stackfile import ResolvedStack
 
 
 class Workloads(pulumi.ComponentResource):
-    """Everything in the namespace. Without ``secrets`` the pods refer to Secrets that somebody else makes."""
+    """Everything in the namespace. Without ``secrets``, the pods refer to Secrets made by other means."""
 
     def __init__(
         self,
         name: str,
-        service: ResolvedStack,
+        stack: ResolvedStack,
         *,
         secrets: Secrets | None,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("ai-assist:k8s:Workloads", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        home = ServiceNamespace(name, service, child)
-        scope = Scope(service, home.namespace)
-        NetworkPolicies(name, scope, child)
-        ModelStore(name, scope, child)
-        redis = _redis(name, scope, secrets, child)
-        settings = _secrets(name, scope, secrets, redis, child) if secrets else _secret_settings(service)
-        LoaderJob(name, scope, hub_token=bool(secrets and secrets.hub_token), opts=child)
+        home = ServiceNamespace(name, stack, child)
+        context = Context(stack, home.namespace)
+        NetworkPolicies(name, context, child)
+        ModelStore(name, context, child)
+        redis = _redis(name, context, secrets, child)
+        settings = _secrets(name, context, secrets, redis, child) if secrets else _secret_settings(stack)
+        LoaderJob(name, context, hub_token=bool(secrets and secrets.hub_token), opts=child)
         priority = home.priority_class
-        if service.engine.kind == "triton":
-            TritonServer(f"{name}-triton", scope, priority_class=priority, opts=child)
-        elif scope.kubernetes.llama:
-            LlamaServer(f"{name}-llama", scope, scope.kubernetes.llama, priority_class=priority, opts=child)
-        Gateway(f"{name}-gateway", scope, settings=settings, priority_class=priority, opts=child)
-        self.url = _entry(name, scope, child)
-        _monitors(name, scope, child)
+        if stack.engine.kind == "triton":
+            TritonServer(f"{name}-triton", context, priority_class=priority, opts=child)
+        elif context.kubernetes.llama:
+            LlamaServer(
+                f"{name}-llama", context, context.kubernetes.llama, priority_class=priority, opts=child
+            )
+        Gateway(f"{name}-gateway", context, settings=settings, priority_class=priority, opts=child)
+        self.url = _url(name, context, child)
+        _monitors(name, context, child)
         self.register_outputs({"url": self.url})
 
 
 def _redis(
-    name: str, scope: Scope, secrets: Secrets | None, child: pulumi.ResourceOptions
+    name: str, context: Context, secrets: Secrets | None, child: pulumi.ResourceOptions
 ) -> pulumi.Output[str] | None:
-    if scope.service.cache.kind != "redis":
+    if context.stack.cache.kind != "redis":
         return None
     password = secrets.redis_password if secrets else None
-    return Redis(f"{name}-redis", scope, password=password, opts=child).url
+    return Redis(f"{name}-redis", context, password=password, opts=child).url
 
 
-def _secret_settings(service: ResolvedStack) -> tuple[str, ...]:
-    return ("ASSIST_REDIS_URL",) if service.cache.kind == "redis" else ()
+def _secret_settings(stack: ResolvedStack) -> tuple[str, ...]:
+    return ("ASSIST_REDIS_URL",) if stack.cache.kind == "redis" else ()
 
 
 def _secrets(
     name: str,
-    scope: Scope,
+    context: Context,
     secrets: Secrets,
     redis: pulumi.Output[str] | None,
     child: pulumi.ResourceOptions,
 ) -> tuple[str, ...]:
-    """Make the Secrets; return which of the gateway's settings are in one."""
+    """Make the Secrets; return the names of the gateway's settings in them."""
     settings: dict[str, pulumi.Input[str]] = {} if redis is None else {"ASSIST_REDIS_URL": redis}
     if (
         secrets.deploy_token_user is not None
         and secrets.deploy_token is not None
-        and scope.kubernetes.registry
+        and context.kubernetes.registry
     ):
         PullSecret(
-            f"{name}-registry", scope, user=secrets.deploy_token_user, token=secrets.deploy_token, opts=child
+            f"{name}-registry",
+            context,
+            user=secrets.deploy_token_user,
+            token=secrets.deploy_token,
+            opts=child,
         )
-    if scope.service.engine.kind == "openai" and secrets.engine_key is not None:
+    if context.stack.engine.kind == "openai" and secrets.engine_key is not None:
         settings["ASSIST_ENGINE_KEY"] = secrets.engine_key
-    keys = secrets.keys if scope.service.auth.mode == "keys" else None
-    ServiceSecrets(name, scope, keys=keys, settings=settings, hub_token=secrets.hub_token, opts=child)
+    keys = secrets.keys if context.stack.auth.mode == "keys" else None
+    ServiceSecrets(name, context, keys=keys, settings=settings, hub_token=secrets.hub_token, opts=child)
     return tuple(settings)
 
 
-def _entry(name: str, scope: Scope, child: pulumi.ResourceOptions) -> pulumi.Output[str]:
-    if scope.kubernetes.ingress:
-        return pulumi.Output.from_input(GatewayIngress(name, scope, scope.kubernetes.ingress, child).url)
-    port = scope.service.gateway.port
-    return pulumi.Output.format("http://gateway.{0}.svc:{1}", scope.namespace, port)
+def _url(name: str, context: Context, child: pulumi.ResourceOptions) -> pulumi.Output[str]:
+    if context.kubernetes.ingress:
+        return pulumi.Output.from_input(GatewayIngress(name, context, context.kubernetes.ingress, child).url)
+    port = context.stack.gateway.port
+    return pulumi.Output.format("http://gateway.{0}.svc:{1}", context.namespace, port)
 
 
-def _monitors(name: str, scope: Scope, child: pulumi.ResourceOptions) -> None:
-    if scope.kubernetes.monitoring.service_monitor:
-        triton = ["triton"] if scope.service.engine.kind == "triton" else []
-        ServiceMonitors(name, scope, ["gateway", *triton], child)
+def _monitors(name: str, context: Context, child: pulumi.ResourceOptions) -> None:
+    if context.kubernetes.monitoring.service_monitor:
+        triton = ["triton"] if context.stack.engine.kind == "triton" else []
+        ServiceMonitors(name, context, ["gateway", *triton], child)

@@ -54,7 +54,7 @@ def make_source(
         return FolderSource(Path(url2pathname(urlsplit(address).path)))
     if "://" in address:
         raise SourceError(
-            f"source {address.split('://')[0]}:// is not supported; use https, file, hub+https or a path."
+            f"source {address.split('://')[0]}:// is not supported: use https, file, hub+https or a path."
         )
     return FolderSource(Path(address))
 

@@ -1,4 +1,4 @@
-"""What a rule is. Rules import nothing of Pulumi's, so that they also judge manifests."""
+"""The types of rules. Rules do not import Pulumi, so that they can also check manifests."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,17 +16,17 @@ class Resource:
 
     @property
     def kind(self) -> str:
-        """Return the last part of the type, e.g. ``Deployment``."""
+        """The last part of the type, e.g. ``Deployment``."""
         return self.type.rpartition(":")[2]
 
     @property
     def production(self) -> bool:
-        """Say whether this is a production stack: its name says so, as ``gke-prod`` does."""
+        """Whether the stack is for production, by its name, such as ``gke-prod``."""
         return self.stack == "prod" or self.stack.endswith("-prod")
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        """Return a Kubernetes object's metadata, or nothing."""
+        """A Kubernetes object's metadata; empty for other resources."""
         return self.props.get("metadata") or {}
 
 
@@ -35,7 +35,7 @@ Enforcement = Literal["mandatory", "advisory"]
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule on one resource. ``check`` yields what is wrong, each with its remedy."""
+    """A rule on one resource. ``check`` yields the violations, each with its remedy."""
 
     name: str
     description: str
@@ -45,7 +45,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class StackRule:
-    """A rule on all resources together. ``check`` yields what is wrong, each with its remedy."""
+    """A rule on all resources together. ``check`` yields the violations, each with its remedy."""
 
     name: str
     description: str
@@ -54,7 +54,7 @@ class StackRule:
 
 
 def pod_spec(resource: Resource) -> Mapping[str, Any] | None:
-    """Return the pod of a workload, however deep it lies; None for what runs no pod."""
+    """Return the pod specification of a workload; None for a resource without pods."""
     if not resource.type.startswith("kubernetes:"):
         return None
     spec = resource.props.get("spec") or {}
@@ -67,7 +67,7 @@ def pod_spec(resource: Resource) -> Mapping[str, Any] | None:
 
 
 def containers(resource: Resource) -> Iterator[Mapping[str, Any]]:
-    """Yield every container of a workload, those that prepare it first."""
+    """Yield every container of a workload, init containers first."""
     pod = pod_spec(resource) or {}
     yield from pod.get("initContainers") or ()
     yield from pod.get("containers") or ()

@@ -1,4 +1,4 @@
-"""Rules on the cluster and its node pools, and what they may cost."""
+"""Rules on the cluster, its node pools and their cost."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from .base import Resource, Rule, StackRule
 _CLUSTER = "gcp:container/cluster:Cluster"
 _POOL = "gcp:container/nodePool:NodePool"
 _TAINT = "nvidia.com/gpu"
-# GPUs of a stack with all its pools at their largest, at most: 5 nodes with 4 each.
+# The most GPUs of a stack with all its pools at their largest: 5 nodes with 4 GPUs each.
 MOST_GPUS = 20
 
 
@@ -27,47 +27,47 @@ def _most_nodes(pool: Mapping[str, Any]) -> int | None:
 
 
 def gpu_pool_is_tainted(resource: Resource) -> Iterator[str]:
-    """Refuse a GPU pool that pods without a GPU would fill."""
+    """Require the GPU taint, without which pods that need no GPU would fill the pool."""
     config = resource.props.get("nodeConfig") or {}
     if _gpus(resource) and _TAINT not in {taint.get("key") for taint in config.get("taints") or ()}:
-        yield f"lacks the {_TAINT} taint; CPU pods would fill it: declare it, GKE does not always add it"
+        yield f"lacks the taint {_TAINT}, so CPU pods would fill the pool: declare it, as GKE may not add it"
 
 
 def gpu_pool_is_capped(resource: Resource) -> Iterator[str]:
-    """Refuse a GPU pool without an end, or one that never goes down to nothing."""
+    """Require a maximum of every GPU pool."""
     if not _gpus(resource):
         return
     most = _most_nodes(resource.props)
     if most is None:
-        yield "has no autoscaling maximum; a wrong replica count would buy GPUs without end: set max_nodes"
+        yield "has no autoscaling maximum, so a wrong replica count adds GPUs without limit: set max_nodes"
 
 
 def production_is_protected(resource: Resource) -> Iterator[str]:
-    """Refuse a production cluster that one command deletes."""
+    """Require deletion protection of a production cluster."""
     if (
         resource.type == _CLUSTER
         and resource.production
         and resource.props.get("deletionProtection") is not True
     ):
-        yield "is production without deletion protection: set gke.deletion_protection: true"
+        yield "is for production, but has no deletion protection: set gke.deletion_protection: true"
 
 
 def labelled(resource: Resource) -> Iterator[str]:
-    """Refuse what no cost report and no teardown finds."""
+    """Require the labels by which cost reports and teardown find resources."""
     if resource.type == _CLUSTER and not resource.props.get("resourceLabels"):
-        yield "has no resourceLabels: teardown and cost reports go by them"
+        yield "has no resourceLabels, which teardown and cost reports need: set them"
     if resource.type.startswith("kubernetes:") and resource.metadata:
-        found = resource.metadata.get("labels") or {}
-        missing = {"app.kubernetes.io/part-of", "app.kubernetes.io/name"} - set(found)
+        labels = resource.metadata.get("labels") or {}
+        missing = {"app.kubernetes.io/part-of", "app.kubernetes.io/name"} - set(labels)
         if missing and resource.metadata.get("namespace") != "kube-system":
-            yield f"has no label {', '.join(sorted(missing))}: teardown and cost reports go by them"
+            yield f"has no label {', '.join(sorted(missing))}, which teardown and cost reports need: add it"
 
 
 def within_budget(resources: Sequence[Resource]) -> Iterator[str]:
-    """Refuse more GPUs, at the pools' largest, than the budget covers."""
+    """Limit the GPUs of all pools at their largest to the budget."""
     total = sum(_gpus(resource) * (_most_nodes(resource.props) or 0) for resource in resources)
     if total > MOST_GPUS:
-        yield f"may grow to {total} GPUs, above the cap of {MOST_GPUS}: lower gke.gpu_pool.max_nodes"
+        yield f"can grow to {total} GPUs, above the limit of {MOST_GPUS}: lower gke.gpu_pool.max_nodes"
 
 
 RULES = (

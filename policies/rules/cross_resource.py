@@ -1,4 +1,4 @@
-"""Rules on objects that must come together."""
+"""Rules on objects that must exist together."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,12 +15,12 @@ def _spec(resource: Resource) -> Mapping[str, Any]:
 
 
 def _selects(selector: Mapping[str, Any] | None, labels: Mapping[str, str]) -> bool:
-    wanted = (selector or {}).get("matchLabels") or {}
-    return bool(wanted) and all(labels.get(key) == value for key, value in wanted.items())
+    required = (selector or {}).get("matchLabels") or {}
+    return bool(required) and all(labels.get(key) == value for key, value in required.items())
 
 
 def has_disruption_budget(resources: Sequence[Resource]) -> Iterator[str]:
-    """Refuse a Deployment whose pods a node upgrade may take all at once; a cache may go (``redis``)."""
+    """Require a PodDisruptionBudget, which keeps pods serving in node upgrades, except of the cache Redis."""
     budgets = _of(resources, "PodDisruptionBudget")
     for deployment in _of(resources, "Deployment"):
         template = _spec(deployment).get("template") or {}
@@ -32,13 +32,13 @@ def has_disruption_budget(resources: Sequence[Resource]) -> Iterator[str]:
 
 
 def denies_by_default(resources: Sequence[Resource]) -> Iterator[str]:
-    """Refuse a namespace with pods in which everything may talk to everything."""
+    """Require a default-deny NetworkPolicy in every namespace with pods."""
     policies = _of(resources, "NetworkPolicy")
     workloads = [*_of(resources, "Deployment"), *_of(resources, "Job")]
     for namespace in sorted({str(item.metadata.get("namespace")) for item in workloads}):
         own = (policy for policy in policies if policy.metadata.get("namespace") == namespace)
         if not any(_denies_all(_spec(policy)) for policy in own):
-            yield f"namespace {namespace} has no NetworkPolicy that denies by default: add default-deny"
+            yield f"namespace {namespace} has no default-deny NetworkPolicy: add one"
 
 
 def _denies_all(spec: Mapping[str, Any]) -> bool:
@@ -49,5 +49,5 @@ def _denies_all(spec: Mapping[str, Any]) -> bool:
 
 STACK_RULES = (
     StackRule("has-disruption-budget", "Every Deployment has a PodDisruptionBudget", has_disruption_budget),
-    StackRule("denies-by-default", "Every namespace with pods denies by default", denies_by_default),
+    StackRule("denies-by-default", "Every namespace with pods has a default-deny policy", denies_by_default),
 )

@@ -1,4 +1,4 @@
-"""Rules on what can be reached from outside."""
+"""Rules on access from outside the cluster."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ from .base import Resource, Rule
 
 
 def no_open_load_balancer(resource: Resource) -> Iterator[str]:
-    """Refuse a Service that the world reaches without TLS and without our gateway's way in."""
+    """Forbid a Service that is public without TLS."""
     if resource.type != "kubernetes:core/v1:Service":
         return
     kind = (resource.props.get("spec") or {}).get("type", "ClusterIP")
@@ -17,7 +17,7 @@ def no_open_load_balancer(resource: Resource) -> Iterator[str]:
 
 
 def ingress_has_tls(resource: Resource) -> Iterator[str]:
-    """Refuse an Ingress with a host that its certificate does not cover."""
+    """Require a certificate for every host of an Ingress."""
     if resource.type != "kubernetes:networking.k8s.io/v1:Ingress":
         return
     spec = resource.props.get("spec") or {}
@@ -28,18 +28,18 @@ def ingress_has_tls(resource: Resource) -> Iterator[str]:
 
 
 def gateway_has_auth(resource: Resource) -> Iterator[str]:
-    """Refuse a gateway that answers everybody."""
+    """Require authentication of the gateway."""
     if resource.kind != "Deployment":
         return
     template = (resource.props.get("spec") or {}).get("template") or {}
     for container in (template.get("spec") or {}).get("containers") or ():
         variables = {item.get("name"): item.get("value") for item in container.get("env") or ()}
         if variables.get("ASSIST_AUTH") == "none" or variables.get("BYPASS_EXTERNAL_AUTH") == "true":
-            yield "answers requests without a key: set auth.mode to keys or gitlab"
+            yield "accepts requests without a key: set auth.mode to keys or gitlab"
 
 
 RULES = (
     Rule("no-open-load-balancer", "No public load balancer without TLS", no_open_load_balancer),
     Rule("ingress-has-tls", "Every host of an Ingress has TLS", ingress_has_tls),
-    Rule("gateway-has-auth", "The gateway asks for a key", gateway_has_auth),
+    Rule("gateway-has-auth", "The gateway requires authentication", gateway_has_auth),
 )

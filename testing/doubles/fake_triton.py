@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
 
 from gateway.engine.model_metadata import INPUTS
+from testing.ports import free_ports
 
 UNARY, STREAM = "fastertransformer", "fastertransformer_stream"
 _TOKEN = 64
@@ -151,21 +152,25 @@ async def serve(fake: FakeTriton, port: int = 0) -> tuple[Any, int]:
 
 
 class FakeTritonThread:
-    """A fake in a thread of its own, for blocking tests; ``address`` is host:port."""
+    """A fake in a thread of its own, for blocking tests; ``address`` is host:port.
 
-    def __init__(self) -> None:
+    Once it is closed, no other test's server takes its port, and another fake may be started at it.
+    """
+
+    def __init__(self, address: str = "") -> None:
         self.fake = FakeTriton()
+        self.address = address or f"127.0.0.1:{free_ports(1)[0]}"
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        started = asyncio.run_coroutine_threadsafe(serve(self.fake), self._loop)
-        self._server, port = started.result(10)
-        self.address = f"127.0.0.1:{port}"
+        port = int(self.address.rpartition(":")[2])
+        started = asyncio.run_coroutine_threadsafe(serve(self.fake, port), self._loop)
+        self._server, _ = started.result(60)
 
     def close(self) -> None:
-        asyncio.run_coroutine_threadsafe(self._server.stop(None), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._server.stop(None), self._loop).result(60)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
+        self._thread.join(60)
         self._loop.close()
 
 

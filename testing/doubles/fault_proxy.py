@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from testing.ports import free_ports
+
 
 class FaultProxy:
     """Forwards ``127.0.0.1:port`` to ``target``; the methods act on connections that exist and those to come."""
@@ -23,12 +25,14 @@ class FaultProxy:
         self.latency_s = 0.0
         self._holding = False
         self._limit: int | None = None
+        self._hold_after: int | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
-        self.port = 0
+        # Not one that the kernel chooses: while the proxy is down, another process could be given it.
+        (self.port,) = free_ports(1)
         self.up()
 
     @property
@@ -48,32 +52,32 @@ class FaultProxy:
         """Reset every connection, as a crashed host's kernel does."""
         self._run(self._reset())
 
-    def hold(self) -> None:
-        """Swallow every byte from now on: a black hole."""
-        self._holding = True
+    def hold(self, after: int | None = None) -> None:
+        """Swallow every byte from now on, or after so many more towards the client: a black hole."""
+        self._holding, self._hold_after = after is None, after
 
     def limit(self, size: int | None) -> None:
-        """Reset each connection after ``size`` more bytes towards the client."""
+        """Reset every connection after ``size`` more bytes towards the client."""
         self._limit = size
 
     def heal(self) -> None:
         """Forward again; connections that lost bytes are reset."""
         held, self._holding, self._limit, self.latency_s = self._holding, False, None, 0.0
+        self._hold_after = None
         if held:
             self.reset()
 
     def close(self) -> None:
         self.down()
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
+        self._thread.join(60)
         self._loop.close()
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
-        asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
 
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def _close(self) -> None:
         if self._server is not None:
@@ -104,6 +108,9 @@ class FaultProxy:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
                 await asyncio.sleep(self.latency_s)
+                if back and self._hold_after is not None:
+                    self._hold_after -= len(data)
+                    self._holding = self._holding or self._hold_after < 0
                 if self._holding:
                     continue
                 if back and self._limit is not None:

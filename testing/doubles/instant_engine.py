@@ -8,19 +8,19 @@ _TOKEN = 64
 
 
 class InstantEngine:
-    """Makes as many tokens as it is asked for, all of them ``a``-like text; never fails."""
+    """Generates as many tokens as requested, all the same one; never fails."""
 
-    async def stream(self, job: GenerateRequest) -> AsyncGenerator[TokenChunk, None]:
-        for row in range(job.n):
-            for step in range(job.max_tokens):
-                yield TokenChunk(row, [_TOKEN], [-0.5], final=step == job.max_tokens - 1)
+    async def stream(self, request: GenerateRequest) -> AsyncGenerator[TokenChunk, None]:
+        for row in range(request.n):
+            for step in range(request.max_tokens):
+                yield TokenChunk(row, [_TOKEN], [-0.5], final=step == request.max_tokens - 1)
 
-    async def complete(self, job: GenerateRequest) -> list[TokenChunk]:
-        made = [_TOKEN] * job.max_tokens
-        return [TokenChunk(row, made, [-0.5] * job.max_tokens, final=True) for row in range(job.n)]
+    async def complete(self, request: GenerateRequest) -> list[TokenChunk]:
+        ids = [_TOKEN] * request.max_tokens
+        return [TokenChunk(row, ids, [-0.5] * request.max_tokens, final=True) for row in range(request.n)]
 
-    async def score(self, job: ScoreRequest) -> list[float]:
-        return [-0.5] * (len(job.ids) - job.start)
+    async def score(self, request: ScoreRequest) -> list[float]:
+        return [-0.5] * (len(request.ids) - request.start)
 
     async def ready(self) -> bool:
         return True

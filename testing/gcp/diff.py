@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from testing.gcp.kinds.base import Inputs, Kind
-from testing.gcp.kinds.places import Where, same
+from testing.gcp.kinds.places import Where
 from testing.gcp.values import UNKNOWN, to_wire
 
 _ABSENT = object()
@@ -89,7 +89,7 @@ class _Comparison:
         elif state is _ABSENT:
             if asked not in ([], "", False, 0):
                 yield self._change(path, "add", None, asked)
-        elif not same(asked, state):
+        elif not self.kind.same(plain, asked, state):
             yield self._change(path, "update", state, asked)
 
     def _lists(

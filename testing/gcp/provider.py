@@ -11,7 +11,7 @@ from testing.gcp.diff import Difference, difference
 from testing.gcp.faults import Effect, HeldTooLongError, poll
 from testing.gcp.kinds import KINDS, LOOKUPS
 from testing.gcp.kinds.base import Done, Inputs, Kind
-from testing.gcp.kinds.places import Where, same
+from testing.gcp.kinds.places import Where
 from testing.gcp.schema import Finding
 from testing.gcp.values import UNKNOWN, known
 
@@ -265,13 +265,15 @@ def _asked(kind: Kind, inputs: Inputs, outputs: Body) -> Inputs:
         if key in kind.local:
             found[key] = value
         elif key in outputs and not key.startswith("__"):
-            found[key] = _like(value, outputs[key])
+            found[key] = _like(kind, key, value, outputs[key])
     return found
 
 
-def _like(given: Any, now: Any) -> Any:
+def _like(kind: Kind, path: str, given: Any, now: Any) -> Any:
     if isinstance(given, dict) and isinstance(now, dict):
-        return {key: _like(value, now[key]) for key, value in given.items() if key in now}
+        return {
+            key: _like(kind, f"{path}.{key}", value, now[key]) for key, value in given.items() if key in now
+        }
     if isinstance(given, list) and isinstance(now, list) and len(given) == len(now):
-        return [_like(value, other) for value, other in zip(given, now, strict=True)]
-    return given if same(given, now) else now
+        return [_like(kind, path, value, other) for value, other in zip(given, now, strict=True)]
+    return given if kind.same(path, given, now) else now

@@ -28,4 +28,4 @@ def running_llama(
         yield f"http://127.0.0.1:{port}", process
     finally:
         process.kill()
-        process.wait(timeout=30)
+        process.wait(timeout=120)

@@ -1,7 +1,6 @@
 """A real redis-server on a free loopback port, to be stopped, paused, filled and locked."""
 
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -11,7 +10,10 @@ from pathlib import Path
 import pytest
 import redis
 
+from testing import needs
 from testing.ports import free_ports
+
+START_S = 60.0
 
 
 class RedisServer:
@@ -30,7 +32,7 @@ class RedisServer:
         self._process = subprocess.Popen(
             argv, cwd=self._folder, stdout=subprocess.DEVNULL, restore_signals=False
         )
-        end = time.monotonic() + 10
+        end = time.monotonic() + START_S
         while time.monotonic() < end:
             try:
                 self.admin().ping()
@@ -44,7 +46,7 @@ class RedisServer:
 
     def admin(self, password: str | None = None) -> "redis.Redis":
         """Return a client for the test's own use."""
-        return redis.Redis(port=self.port, password=password, socket_timeout=2)
+        return redis.Redis(port=self.port, password=password, socket_timeout=30)
 
     def pause(self) -> None:
         """Stop the process as a hung host would: connections open, nothing answers."""
@@ -60,15 +62,14 @@ class RedisServer:
         """End it; the port refuses connections."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(timeout=10)
+            self._process.wait(timeout=START_S)
             self._process = None
 
 
 @pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[RedisServer]:
     """Run a server of the test's own."""
-    if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not on PATH: apt-get install redis-server")
+    needs.program("redis-server")
     server = RedisServer(tmp_path)
     server.start()
     yield server

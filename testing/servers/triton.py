@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from testing import instruction_sets, needs
 from testing.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = ROOT / "models" / "tiny-codegen"
-START_S = 60.0
+START_S = 180.0
 
 
 class Triton:
@@ -49,6 +50,7 @@ class Triton:
             metrics_port=metrics_port, gpu=False, python=python,
         )  # fmt: skip
         with self.log.open("ab") as log:
+            environment |= instruction_sets.in_force()
             self._process = subprocess.Popen(
                 argv, env=environment, stdout=log, stderr=log, cwd=self.repository, start_new_session=True
             )
@@ -59,7 +61,7 @@ class Triton:
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM)
         try:
-            return self._process.wait(timeout=40)
+            return self._process.wait(timeout=120)
         finally:
             self._clean()
 
@@ -67,7 +69,7 @@ class Triton:
         """End the server and its backend processes at once, as the kernel would."""
         assert self._process is not None
         self._clean()
-        self._process.wait(timeout=10)
+        self._process.wait(timeout=120)
 
     def restart(self) -> None:
         """Kill the server if it runs, then start it."""
@@ -76,7 +78,7 @@ class Triton:
         self.start()
 
     def is_ready(self) -> bool:
-        connection = http.client.HTTPConnection(self.http, timeout=1)
+        connection = http.client.HTTPConnection(self.http, timeout=10)
         try:
             connection.request("GET", "/v2/health/ready")
             return connection.getresponse().status == 200
@@ -107,17 +109,17 @@ def require_triton() -> None:
     """Skip the calling test, with the remedy, where the server or its runtime is not installed."""
     from serving import tritonserver
 
-    pytest.importorskip("ctranslate2", reason="needs ctranslate2: install requirements/serving.txt")
+    needs.package("ctranslate2")
     try:
         tritonserver.prepare(Path(sys.executable))
     except tritonserver.TritonError as error:
-        pytest.skip(str(error))
+        needs.skip(str(error), needs.TOOLS)
 
 
 @pytest.fixture(scope="session")
 def tiny_int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Convert tiny-codegen for CTranslate2 once per session."""
-    pytest.importorskip("ctranslate2", reason="needs ctranslate2: install requirements/serving.txt")
+    needs.package("ctranslate2")
     from serving.convert import convert
 
     target = tmp_path_factory.mktemp("tiny-codegen-ctranslate2-int8")

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from assist.hosts.driver import driver_facts
+from assist.hosts.role_vars import driver_vars
 from stackfile.catalogue import accelerators, drivers
+from tests.ansible.host_stacks import service
 from tests.ansible.plugins import plugin
-from tests.integration.hosts.stacks import service
 
 rules = plugin("module_utils/gpu_driver")
 smoke = plugin("modules/cuda_smoke")
@@ -20,7 +20,7 @@ FRESH = {
 
 
 def wanted(kind: str = "t4", **driver: object) -> dict[str, Any]:
-    told = driver_facts(service(accelerator={"kind": kind}, hosts={"driver": driver}), 1)
+    told = driver_vars(service(accelerator={"kind": kind}, hosts={"driver": driver}), 1)
     assert told
     return told
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from testing import needs
 from tests.ansible.plugins import plugin
 
 files = plugin("module_utils/host_files")
@@ -46,7 +47,7 @@ def test_a_host_that_has_what_is_needed_is_fit():
         ({"arch": "riscv64"}, "use x86_64"),
         ({"systemd": False}, "use a real host"),
         ({"kernel": "5.4.0-150"}, "upgrade it and reboot"),
-        ({"memory_gib": 0.5}, "hosts.needs.memory_gib"),
+        ({"memory_gib": 0.5}, "hosts.requirements.memory_gib"),
         ({"disk_gib": {"/opt": 1.0}}, "hosts.folders"),
         ({"gpus": 0, "driver": ""}, "set accelerator.kind: cpu"),
         ({"driver": "470.256.02"}, "525.60.13 or later"),
@@ -65,7 +66,9 @@ def test_every_problem_is_named_at_once():
     assert len(needs_of.problems(SEEN | {"memory_gib": 0.1, "kernel": "4.19", "version": "10"}, NEEDS)) == 3
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="files are given to root, which root alone can do")
+@pytest.mark.skipif(
+    os.geteuid() != 0, reason=needs.reason("root alone can give files to root", needs.AS_ROOT)
+)
 class TestFiles:
     def test_a_second_time_changes_nothing(self, tmp_path):
         wanted = [entry(tmp_path / "d", kind="directory"), entry(tmp_path / "d/f", content="x", mode="0640")]

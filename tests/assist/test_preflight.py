@@ -3,6 +3,7 @@
 import os
 import socket
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from assist import preflight
 from assist.deployment import Deployment, Overrides, resolve
 from assist.paths import SOURCE, Paths
 from testing.ports import free_ports
+
+# The user that owns nothing.
+NOBODY = 65534
 
 
 @pytest.fixture
@@ -26,9 +30,9 @@ def _finding(found, name):
 def test_a_port_in_use_is_reported_with_the_program_that_holds_it_and_a_way_out(deployment, monkeypatch):
     monkeypatch.setattr(preflight, "unreachable", lambda layout: None)
     with socket.socket() as holder:
-        holder.bind(("127.0.0.1", deployment.service.gateway.port))
+        holder.bind(("127.0.0.1", deployment.stack.gateway.port))
         holder.listen()
-        finding = _finding(preflight.run(deployment), f"port {deployment.service.gateway.port}")
+        finding = _finding(preflight.run(deployment), f"port {deployment.stack.gateway.port}")
     assert finding.status == "problem"
     assert f"process {os.getpid()}" in finding.cause
     assert "make up PORT=" in finding.remedy
@@ -37,8 +41,8 @@ def test_a_port_in_use_is_reported_with_the_program_that_holds_it_and_a_way_out(
 def test_two_uses_of_one_port_are_refused_before_either_is_bound(deployment):
     twice = replace(
         deployment,
-        service=deployment.service.model_copy(
-            update={"gateway": deployment.service.gateway.model_copy(update={"port": 8001})}
+        stack=deployment.stack.model_copy(
+            update={"gateway": deployment.stack.gateway.model_copy(update={"port": 8001})}
         ),
     )
     assert any("both gateway and Triton gRPC" in f.cause for f in preflight._ports(twice))
@@ -88,18 +92,27 @@ def test_too_little_memory_names_what_is_needed(deployment, monkeypatch):
     assert "0.2 GiB" in finding.cause
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+@pytest.fixture
+def _no_root() -> Iterator[None]:
+    """Be somebody else than root, who may write everywhere, while the test runs."""
+    user = os.getuid()
+    os.setresuid(user or NOBODY, user or NOBODY, user)
+    yield
+    os.setresuid(user, user, user)
+
+
+@pytest.mark.usefixtures("_no_root")
 def test_a_folder_of_somebody_else_is_refused(deployment):
     elsewhere = replace(deployment, layout=Paths(SOURCE, Path("/usr/share/assist/.run")))
     assert preflight._folder(elsewhere).status == "problem"
 
 
 def test_a_model_without_checksums_is_refused_with_both_ways_to_go_on(deployment):
-    model = deployment.service.model
+    model = deployment.stack.model
     files = tuple(file.model_copy(update={"sha256": None}) for file in model.files)
     unpinned = replace(
         deployment,
-        service=deployment.service.model_copy(update={"model": model.model_copy(update={"files": files})}),
+        stack=deployment.stack.model_copy(update={"model": model.model_copy(update={"files": files})}),
     )
     finding = preflight._pinned(unpinned)
     assert finding.status == "problem"
@@ -108,8 +121,8 @@ def test_a_model_without_checksums_is_refused_with_both_ways_to_go_on(deployment
 
 
 def test_jobs_without_a_redis_are_refused_with_both_ways_to_go_on(deployment):
-    jobs = deployment.service.jobs.model_copy(update={"enabled": True})
-    asked = replace(deployment, service=deployment.service.model_copy(update={"jobs": jobs}))
+    jobs = deployment.stack.jobs.model_copy(update={"enabled": True})
+    asked = replace(deployment, stack=deployment.stack.model_copy(update={"jobs": jobs}))
     found = _finding(preflight.run(asked), "queue")
     assert found.status == "problem"
     assert "ASSIST_JOBS_REDIS_URL=redis://" in found.remedy

@@ -17,9 +17,9 @@ def test_usage_is_what_the_gateway_counted_since_it_started(tmp_path, monkeypatc
     usage.add("k1", "alice", requests=3, tokens=70)
     server = serve(Metrics(), usage, "127.0.0.1", 0)
     told = deployment.resolve("local", Paths(SOURCE, tmp_path))
-    gateway = told.service.gateway.model_copy(update={"metrics_port": server.port})
+    gateway = told.stack.gateway.model_copy(update={"metrics_port": server.port})
     here = deployment.Deployment(
-        told.stack, told.service.model_copy(update={"gateway": gateway}), told.layout
+        told.stack_file, told.stack.model_copy(update={"gateway": gateway}), told.layout
     )
     monkeypatch.setattr(deployment, "current", lambda _layout: here)
     try:
@@ -33,9 +33,9 @@ def test_usage_is_what_the_gateway_counted_since_it_started(tmp_path, monkeypatc
 
 def test_usage_of_a_service_that_is_down_says_how_to_start_it(tmp_path, monkeypatch):
     here = deployment.resolve("local", Paths(SOURCE, tmp_path))
-    gateway = here.service.gateway.model_copy(update={"metrics_port": 9})
+    gateway = here.stack.gateway.model_copy(update={"metrics_port": 9})
     down = deployment.Deployment(
-        here.stack, here.service.model_copy(update={"gateway": gateway}), here.layout
+        here.stack_file, here.stack.model_copy(update={"gateway": gateway}), here.layout
     )
     monkeypatch.setattr(deployment, "current", lambda _layout: down)
     done = CliRunner().invoke(app, ["keys", "usage"])

@@ -65,9 +65,9 @@ async def client(
 ) -> AsyncIterator[httpx.AsyncClient]:
     """Give a client of a gateway, with CodeGen's tokenizer, in front of the recording server."""
     # Reading 50 000 tokens takes a second, and every test has an app of its own.
-    monkeypatch.setattr("gateway.wiring.Tokenizer.load", lambda _folder: codegen)
+    monkeypatch.setattr("gateway.wiring.Tokenizer", lambda _files: codegen)
     app = create_app(settings(model_dir=codegen_dir, engine_url=fake, model="codegen-350M-mono"))
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as found:
         yield found
-    await app.state.gateway.completer.close()
+    await app.state.completion_service.completer.close()

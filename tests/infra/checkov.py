@@ -6,9 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from stackfile.catalogue import ROOT
+from testing import needs
 
 _OWN = ROOT / ".run/venvs/checkov/bin/checkov"
 
@@ -17,7 +16,9 @@ def scan(folder: Path, framework: str) -> dict[str, list[dict[str, Any]]]:
     """Return the checks under ``passed_checks`` and ``failed_checks``; skips, with the remedy, without checkov."""
     checkov = str(_OWN) if _OWN.exists() else shutil.which("checkov")
     if checkov is None:
-        pytest.skip("checkov is missing; scripts/bootstrap .run/venvs/checkov requirements/checkov.txt")
+        needs.skip(
+            "checkov is not installed", "scripts/bootstrap .run/venvs/checkov requirements/checkov.txt"
+        )
     run = ["--directory", ".", "--framework", framework, "--skip-download", "--output", "json"]
     done = subprocess.run(
         [checkov, *run], cwd=folder, capture_output=True, text=True, timeout=500, check=False

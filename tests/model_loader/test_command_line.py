@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from model_loader.sources import pin
 from model_loader.sources.protocols import FolderSource
 from model_loader.store import staging
 from model_loader.store.store import Store
+from testing import needs
 from testing.doubles.hub import COMMIT, Answer, Hub
 from tests.model_loader.lab import MODEL, REPOSITORY, TOKEN, Lab, plan_of, version
 from tests.model_loader.test_crashes import REPO_ROOT, write_manifest
@@ -43,16 +43,17 @@ def manifest(lab: Lab, tmp_path: Path) -> Path:
     return write_manifest(tmp_path / "wanted.json", lab.plan())
 
 
-@pytest.mark.skip(reason="L24: no OCI source exists; models come from hubs, mirrors, folders and tar files")
-def test_L24_oci_artifacts() -> None:
-    pass
+def test_L24_oci_artifacts_are_refused_with_the_sources_that_exist(tmp_path: Path) -> None:
+    done = loader("fetch", "tiny-codegen", "--store", tmp_path / "s", "--source", "oci://registry.example/m")
+    assert done.returncode != 0
+    assert "source oci:// is not supported: use https, file, hub+https or a path" in done.stdout + done.stderr
 
 
-@pytest.mark.skipif(not shutil.which("faketime"), reason="needs faketime (apt install faketime)")
 @pytest.mark.parametrize("shift", ["+2y", "-2y"])
 def test_L28_a_clock_two_years_off_gives_a_clear_tls_error(
     lab: Lab, tmp_path: Path, manifest: Path, shift: str
 ) -> None:
+    needs.program("faketime")
     cert, context = certificate(tmp_path, "IP:127.0.0.1")
     secure = Hub(lab.files, tls=context)
     lab.others.append(secure)

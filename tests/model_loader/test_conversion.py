@@ -7,9 +7,9 @@ import pytest
 
 from model_loader import conversion
 from model_loader.store import store as stores
+from testing import needs
 from tests.model_loader.lab import MODEL, Lab
 from tests.model_loader.test_command_line import BIG, loader
-from tests.model_loader.test_crashes import REPO_ROOT
 
 
 def _convert(source: Path, target: Path, _runtime: str, precision: str) -> None:
@@ -56,9 +56,7 @@ def test_a_ready_gguf_needs_no_conversion(lab: Lab) -> None:
 
 @pytest.mark.slow
 def test_the_small_model_of_the_repository_is_fetched_and_converted_for_real(tmp_path: Path) -> None:
-    if not (REPO_ROOT / "models" / "tiny-codegen" / BIG).exists():
-        pytest.skip("models/tiny-codegen is not in this checkout")
-    pytest.importorskip("ctranslate2")
+    needs.package("ctranslate2")
     done = loader(
         "fetch", "tiny-codegen", "--store", tmp_path / "s", "--runtime", "ctranslate2", "--precision", "int8"
     )

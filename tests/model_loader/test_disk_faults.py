@@ -15,11 +15,14 @@ from model_loader.download.segment import Limits
 from model_loader.errors import LoaderError, StoreError
 from model_loader.store import liveness, verify
 from model_loader.store import store as stores
+from testing import needs
 from testing.doubles.hub import Answer, Hub
 from tests.model_loader.lab import MODEL, SEGMENT, Lab, publish_v1, version
 
 BIG = "model.safetensors"
-ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a tmpfs needs root")
+ROOT = pytest.mark.skipif(
+    os.geteuid() != 0, reason=needs.reason("root alone can mount a tmpfs", needs.AS_ROOT)
+)
 
 
 @contextlib.contextmanager
@@ -29,7 +32,7 @@ def mounted(folder: Path, options: str) -> Iterator[Path]:
         ["mount", "-t", "tmpfs", "-o", options, "none", str(folder)], capture_output=True, check=False
     )
     if done.returncode:
-        pytest.skip("this machine does not let root mount a tmpfs")
+        needs.skip("this machine does not let root mount a tmpfs", needs.PRIVILEGED)
     try:
         yield folder
     finally:

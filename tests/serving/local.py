@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from serving.backend.runtimes import Options, load
 from serving.backend.scheduler import Scheduler
 from serving.convert import convert
 from testing.servers.triton import TINY
+from testing.until import until
 
 TOKENIZER = Tokenizer.from_file(str(TINY / "tokenizer.json"))
 PROMPTS = [
@@ -52,6 +53,25 @@ class Recorder:
         return self.gone
 
 
+class WatchedRow(OutputRow):
+    """Counts what the runtime pushes, and lets a test do something then: an engine is held at a state, not at a time."""
+
+    pushed = 0
+    on_push: Callable[["WatchedRow"], object] | None = None
+
+    def push(self, token: int, log_prob: float) -> bool:
+        super().push(token, log_prob)
+        self.pushed += 1
+        if self.on_push is not None:
+            self.on_push(self)
+        return self.finished or self.job.stopped
+
+
+def until_stopped(row: OutputRow) -> None:
+    """Hold the engine for as long as nobody stops the row's request."""
+    until(lambda: row.job.stopped, pause_s=0.002)
+
+
 class Bench:
     """A scheduler over a runtime, with requests as one-liners."""
 
@@ -60,12 +80,16 @@ class Bench:
         self.sender = ResponseSender(lambda error: pytest.fail(repr(error)))
         self.scheduler = Scheduler(runtime, self.sender, backlog=64)
 
-    def request(self, prompt, *, n=1, limit=24, params=None, seed=None, stop=(), timeout_s=0.0) -> Request:
+    def request(
+        self, prompt, *, n=1, limit=24, params=None, seed=None, stop=(), timeout_s=0.0, on_push=None
+    ) -> Request:
         request = Request(Recorder(), self.sender.put, timeout_s)
         ids = TOKENIZER.encode(prompt).ids if isinstance(prompt, str) else prompt
         for index in range(n):
             each = None if seed is None else seed + index
-            request.rows.append(OutputRow(request, index, ids, limit, params or SamplingParams(), each, stop))
+            row = WatchedRow(request, index, ids, limit, params or SamplingParams(), each, stop)
+            row.on_push = on_push
+            request.rows.append(row)
         return request
 
     def submit(self, prompt, **options) -> Request:

@@ -10,15 +10,21 @@ from safetensors.numpy import load_file, save_file
 
 from serving.convert import ConversionError, convert
 from serving.convert.layouts import split_codegen
+from testing import needs
 from testing.servers.triton import TINY
 from tests.serving import reference
-
-ctranslate2 = pytest.importorskip("ctranslate2", reason="needs ctranslate2: install requirements/serving.txt")
 
 PROMPT = [315, 568, 76, 324, 8, 841, 467, 355, 358, 449, 88, 276, 662]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def runtime() -> None:
+    needs.package("ctranslate2")
+
+
 def ctranslate2_log_probs(directory: Path, ids: list[int]) -> np.ndarray:
+    import ctranslate2
+
     generator = ctranslate2.Generator(str(directory), compute_type="float32", intra_threads=1)
     tokens = json.loads((directory / "vocabulary.json").read_text())
     view = generator.forward_batch([[tokens[token] for token in ids]], return_log_probs=True)
@@ -170,5 +176,5 @@ def test_unknown_runtimes_and_precisions_are_refused_with_the_choices(tmp_path):
     with pytest.raises(ConversionError, match="Q8_0, F16, F32"):
         convert(TINY, tmp_path, "llama_cpp", "int8")
     (tmp_path / "something").touch()
-    with pytest.raises(ConversionError, match="empty directory"):
+    with pytest.raises(ConversionError, match="empty folder"):
         convert(TINY, tmp_path, "ctranslate2", "int8")

@@ -12,13 +12,14 @@ import pytest
 
 from serving import llama_server
 from serving.convert import convert
+from testing import needs
 from testing.servers.llama_server import running_llama
 from testing.servers.triton import TINY
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("xllamacpp", reason="needs xllamacpp: install requirements/llamacpp.txt")
+    needs.package("xllamacpp")
     directory = tmp_path_factory.mktemp("gguf")
     convert(TINY, directory, "llama_cpp", "Q8_0")
     return directory
@@ -77,6 +78,6 @@ def test_it_waits_for_requests_in_its_slots_and_no_longer_than_it_may():
 
 
 def test_a_directory_without_one_gguf_file_is_refused_with_the_remedy(tmp_path, capsys):
-    pytest.importorskip("xllamacpp", reason="needs xllamacpp: install requirements/llamacpp.txt")
+    needs.package("xllamacpp")
     assert llama_server.main([str(tmp_path), "--alias=m", "--context-length=8"]) == 1
     assert "whose format is gguf" in capsys.readouterr().err

@@ -2,12 +2,13 @@
 
 import pytest
 
-gguf = pytest.importorskip("gguf", reason="needs gguf: install requirements/llamacpp.txt")
+from testing import needs
 
 
 @pytest.fixture
 def reader(tmp_path):
     """Return a function that writes a GGUF file with a vocabulary and returns its reader."""
+    gguf = needs.package("gguf")
     from serving.backend.runtimes.llama_token_ids import TokenIdReader
 
     def write(model, tokens):

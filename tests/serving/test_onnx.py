@@ -11,12 +11,16 @@ from safetensors.numpy import load_file, save_file
 from serving.backend.runtimes import Options
 from serving.convert import ConversionError, convert
 from serving.convert.layouts import split_codegen
+from testing import needs
 from testing.servers.triton import TINY
 from tests.serving import reference
 
-pytest.importorskip("onnxruntime", reason="needs onnxruntime and onnx: install requirements/onnx.txt")
-
 PROMPT = [315, 568, 76, 324, 8, 841, 467, 355, 358, 449, 88, 276, 662]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def runtime() -> None:
+    needs.package("onnxruntime")
 
 
 def converted(source: Path, target: Path) -> Path:
@@ -48,7 +52,11 @@ def test_the_graph_computes_the_log_probabilities_of_codegen(tiny):
     expected = reference.codegen_log_probs(TINY, PROMPT)
     found = log_probs(tiny, PROMPT)
     assert np.abs(found - expected).mean() < 0.15
-    assert (found.argmax(-1) == expected.argmax(-1)).mean() > 0.9
+    # Where the best two are as good as equal, 8-bit weights may choose the other.
+    best = np.sort(expected, -1)[:, -2:]
+    sure = best[:, 1] - best[:, 0] > 0.5
+    assert sure.sum() > 3
+    assert np.array_equal(found.argmax(-1)[sure], expected.argmax(-1)[sure])
 
 
 def test_a_prompt_read_in_pieces_means_the_same_as_read_at_once(tiny):

@@ -6,6 +6,7 @@ import pytest
 
 from serving.backend.requests import OutputRow, SamplingParams
 from serving.backend.scheduler import split
+from testing.until import until
 from tests.serving.local import SAMPLED, Bench
 
 
@@ -22,7 +23,7 @@ class ManualRuntime:
 
     def generate(self, rows) -> None:
         self.batches.append(list(rows))
-        assert self.go.acquire(timeout=20)
+        assert self.go.acquire(timeout=60)
         if self.poison & {row.prompt[0] for row in rows}:
             raise RuntimeError("poisoned")
         for row in rows:
@@ -43,8 +44,7 @@ def engine():
 def waiting(engine, first_batch_rows=1):
     """Submit a row that occupies the runtime, so that what follows has to wait and is put together."""
     request = engine.submit([1], limit=1)
-    while not engine.runtime.batches:
-        threading.Event().wait(0.001)
+    until(lambda: engine.runtime.batches, pause_s=0.001)
     return request
 
 
@@ -118,7 +118,7 @@ def test_a_full_queue_makes_the_next_request_wait(engine):
     late.join(0.2)
     assert late.is_alive(), "the 65th row did not wait"
     engine.runtime.go.release(100)
-    late.join(20)
+    late.join(60)
     assert not late.is_alive()
 
 
@@ -126,7 +126,7 @@ def test_a_cancelled_request_that_waits_is_never_run(engine):
     first = waiting(engine)
     gone, stays = engine.submit([2], limit=1), engine.submit([3], limit=1)
     gone.reply.gone = True
-    assert gone.reply.finished.wait(5)
+    assert gone.reply.finished.wait(60)
     engine.runtime.go.release(10)
     engine.wait(first)
     engine.wait(stays)

@@ -6,6 +6,7 @@ from tritonclient.utils import InferenceServerException
 
 from serving.backend.requests import BadRequestError, SamplingParams
 from serving.model_repository import Repository, generate
+from testing import needs
 from testing.servers.triton import TINY
 from tests.serving import reference
 from tests.serving.client import STREAM, UNARY, Client, inputs, tensors
@@ -22,9 +23,7 @@ TEXT = "def hello(name):\n    print('hi', name)\n    return None\n"
 @pytest.fixture(scope="module", params=RUNTIMES, ids=lambda p: p[0])
 def engine(request, tmp_path_factory):
     name, precision = request.param
-    pytest.importorskip(
-        NEEDS[name], reason=f"needs {name}: install requirements/serving.txt, llamacpp.txt and onnx.txt"
-    )
+    needs.package(NEEDS[name])
     with bench(tmp_path_factory.mktemp("models"), name, precision) as found:
         found.tolerance = TOLERANCE[name]
         yield found

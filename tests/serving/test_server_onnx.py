@@ -4,6 +4,7 @@ import pytest
 
 from serving.convert import convert
 from serving.model_repository import Repository, generate
+from testing import needs
 from testing.servers.triton import TINY, Triton, require_triton
 from tests.serving.test_server import (  # noqa: F401 -- collected here again, with this module's server
     client,
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.triton
 
 @pytest.fixture(scope="module")
 def triton(tmp_path_factory):
-    pytest.importorskip("onnxruntime", reason="needs onnxruntime: install requirements/onnx.txt")
+    needs.package("onnxruntime")
     require_triton()
     work = tmp_path_factory.mktemp("onnx-server")
     model_dir = work / "model"

@@ -61,7 +61,7 @@ def test_deletion_protection_has_no_default(tmp_path):
 
 def test_target_gke_needs_the_section_and_other_targets_refuse_it(tmp_path):
     assert "gke: is missing" in refusal(tmp_path, gke=None)
-    assert "is read with target: gke only" in refusal(tmp_path, target="kubernetes")
+    assert "applies to target: gke only" in refusal(tmp_path, target="kubernetes")
 
 
 def test_a_misspelt_key_of_an_optional_section_gets_a_suggestion(tmp_path):
@@ -72,33 +72,33 @@ def test_a_misspelt_key_of_an_optional_section_gets_a_suggestion(tmp_path):
     ("changes", "says"),
     [
         ({"name": "a-name-that-is-much-too-long"}, "more than 24 characters"),
-        ({"gke__zones": ["us-central1-a", "europe-west4-a"]}, "keep zones of one"),
-        ({"gke__zones": ["us-central1-a", "us-central1-a"]}, "names a zone twice"),
+        ({"gke__zones": ["us-central1-a", "europe-west4-a"]}, "keep the zones of one"),
+        ({"gke__zones": ["us-central1-a", "us-central1-a"]}, "has a duplicate zone"),
         ({"gke__zones": ["us-central1"]}, "gke.zones.0"),
-        ({"gke__release_channel": "none"}, "is needed without a release channel"),
-        ({"gke__version": "1.33"}, "set release_channel: none to pin"),
-        ({"gke__maintenance": {"end": "2026-01-03T03:00:00Z"}}, "GKE wants at least 4 h"),
-        ({"gke__endpoint": "public"}, "nobody could reach a public endpoint"),
-        ({"gke__authorised_networks": {"office": "192.0.2.0/24"}}, "where IAM decides"),
+        ({"gke__release_channel": "none"}, "is required without a release channel"),
+        ({"gke__version": "1.33"}, "to pin the version, set release_channel: none"),
+        ({"gke__maintenance": {"end": "2026-01-03T03:00:00Z"}}, "GKE requires at least 4 h"),
+        ({"gke__endpoint": "public"}, "no client could reach a public endpoint"),
+        ({"gke__authorized_networks": {"office": "192.0.2.0/24"}}, "where IAM decides"),
         (
-            {"gke__endpoint": "public", "gke__authorised_networks": {"all": "0.0.0.0/0"}},
+            {"gke__endpoint": "public", "gke__authorized_networks": {"all": "0.0.0.0/0"}},
             "to the whole internet",
         ),
         ({"gke__network": {"services": "10.84.1.0/24"}}, "overlaps pods"),
         ({"gke__network": {"control_plane": "172.16.0.0/27"}}, "exactly a /28"),
-        ({"gke__gpu_pool": {"max_nodes": 0}}, "could hold no pod"),
-        ({"gke__cpu_pool": {"min_nodes": 4}}, "could hold no pod"),
-        ({"gke__gpu_pool": {"generations": [2, 1]}}, "must rise"),
-        ({"gke__gpu_pool": {"driver": "daemonset"}}, "pin one of branch 580"),
+        ({"gke__gpu_pool": {"max_nodes": 0}}, "could not hold a pod"),
+        ({"gke__cpu_pool": {"min_nodes": 4}}, "could not hold a pod"),
+        ({"gke__gpu_pool": {"generations": [2, 1]}}, "must be in ascending order"),
+        ({"gke__gpu_pool": {"driver": "daemonset"}}, "pin a version of branch 580"),
         ({"gke__gpu_pool": {"driver_version": "580.95.05"}}, "has no effect on driver: gke"),
         (
             {"accelerator": {"kind": "cpu"}, "gke__gpu_pool": {"spot": True}},
             "has no effect on accelerator cpu",
         ),
-        ({"gke__autopilot": True, "gke__cpu_pool": {"spot": True}}, "Autopilot, which makes nodes"),
+        ({"gke__autopilot": True, "gke__cpu_pool": {"spot": True}}, "Autopilot, which sizes nodes"),
         (
             {"gke__autopilot": True, "gke__release_channel": "none", "gke__version": "1.33"},
-            "always in a channel",
+            "must be a channel on Autopilot",
         ),
     ],
 )

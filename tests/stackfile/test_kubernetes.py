@@ -26,8 +26,8 @@ def refused(tmp_path: Path, **settings: object) -> str:
 def test_a_cluster_needs_three_lines_and_gets_every_default(tmp_path):
     service = loaded(tmp_path)
     assert service.kubernetes.namespace == "ai-assist"
-    assert service.kubernetes.loader.wait_s == 900
-    assert service.kubernetes.triton.startup_s == 1200
+    assert service.kubernetes.loader.wait_timeout_s == 900
+    assert service.kubernetes.triton.startup_timeout_s == 1200
 
 
 def test_the_local_target_has_no_cluster_section_and_keeps_its_loopback(tmp_path):
@@ -98,7 +98,7 @@ def test_an_image_with_a_tag_or_a_digest_is_taken(tmp_path, image):
         ({"gateway": {"host": "127.0.0.1"}}, "leave it out on a cluster"),
         ({"kubernetes": {"namespace": "AI"}}, "pattern"),
         ({"kubernetes": {"gateway": {"cpu_percent": 5}}}, "greater than or equal to 10"),
-        ({"kubernetes": {"replicas": 2}}, "replicas: is no setting"),
+        ({"kubernetes": {"replicas": 2}}, "replicas: is not a setting"),
     ],
 )
 def test_a_conflict_of_the_section_is_refused_with_its_remedy(tmp_path, settings, remedy):

@@ -60,7 +60,7 @@ triton: {grpc_port: 8000}
     found = problems(tmp_path, text)
     assert [problem.split(":")[0] for problem in found] == ["1", "2", "3", "5", "7", "8", "9"]
     assert "did you mean 'port'?" in found[4]
-    assert "mind the quotes" in found[5]
+    assert "check the quotes" in found[5]
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,8 @@ triton: {grpc_port: 8000}
         ({"accelerator": {"kind": "k80"}, "precision": "int8"}, "one of: float32"),
         ({"model": "mistral-7b-instruct-Q2_K", "runtime": "ctranslate2"}, "set runtime: llama_cpp"),
         ({"model": "mistral-7b-instruct-Q2_K", "accelerator": {"kind": "k80"}}, "choose another runtime"),
-        ({"model": "qwen2.5-coder-1.5b", "runtime": "onnxruntime"}, "is not converted for onnxruntime"),
-        ({"model": "qwen2.5-coder-1.5b", "runtime": "llama_cpp"}, "is not converted for llama_cpp"),
+        ({"model": "qwen2.5-coder-1.5b", "runtime": "onnxruntime"}, "cannot be converted for onnxruntime"),
+        ({"model": "qwen2.5-coder-1.5b", "runtime": "llama_cpp"}, "cannot be converted for llama_cpp"),
         ({"runtime": "onnxruntime", "accelerator": {"kind": "t4"}}, "choose another runtime"),
         ({"engine": {"kind": "openai"}}, "e.g. http://127.0.0.1:8080/v1"),
         ({"engine": {"kind": "triton", "url": "http://x"}}, "triton.host"),
@@ -89,9 +89,9 @@ triton: {grpc_port: 8000}
         ({"gateway": {"host": "0.0.0.0"}, "auth": {"mode": "none"}}, "set keys or gitlab"),
         (
             {"target": "gke", "accelerator": {"kind": "t4", "count": 3, "split": "replicate"}},
-            "1, 2, 4 a node",
+            "1, 2, 4 of t4 on a node",
         ),
-        ({"limits": {"hold_s": 30.0}}, "raise deadline_s"),
+        ({"limits": {"engine_wait_s": 30.0}}, "raise deadline_s"),
         ({"limits": {"max_in_flight": 0}}, "greater than or equal to 1"),
         ({"gateway": {"port": 70000}}, "less than or equal to 65535"),
         ({"auth": {"mode": "key"}}, "'none', 'keys' or 'gitlab'"),
@@ -103,7 +103,7 @@ def test_a_conflict_is_refused_with_its_remedy(tmp_path, settings, remedy):
 
 
 def test_a_key_given_twice_is_refused_although_yaml_would_keep_the_last(tmp_path):
-    assert problems(tmp_path, "name: s\nname: t\n") == ["2: name: stands twice; keep one of them"]
+    assert problems(tmp_path, "name: s\nname: t\n") == ["2: name: duplicate key; remove one"]
 
 
 def test_a_required_key_that_is_missing_is_named(tmp_path):
@@ -115,9 +115,10 @@ def test_broken_yaml_names_its_line(tmp_path):
     assert problems(tmp_path, "name: s\nmodel: [\n")[0].startswith("3: (file): is not valid YAML")
 
 
-def test_a_missing_stack_lists_the_stacks_there_are(tmp_path):
+def test_a_missing_stack_lists_the_stacks_there_are_but_not_pulumis_files(tmp_path):
     (tmp_path / "mine.yaml").write_text("name: mine")
-    with pytest.raises(StackFileError, match="Stacks here: mine"):
+    (tmp_path / "Pulumi.mine.yaml").write_text("config: {}")
+    with pytest.raises(StackFileError, match=r"Stacks here: mine\."):
         load_stack(tmp_path / "other.yaml")
 
 

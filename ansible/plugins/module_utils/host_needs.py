@@ -32,7 +32,7 @@ def _resources(seen: dict[str, Any], needs: dict[str, Any]) -> Iterator[str]:
     if seen["memory_gib"] < needs["memory_gib"]:
         yield (
             f"has {seen['memory_gib']:.1f} GiB of memory, but {needs['memory_gib']:.1f} are needed;"
-            " add memory, or lower hosts.needs.memory_gib if you know better"
+            " add memory, or lower hosts.requirements.memory_gib if you know better"
         )
     for folder, wanted in needs["disk_gib"].items():
         free = seen["disk_gib"][folder]

@@ -1,8 +1,8 @@
-"""A request body is bounded in size and in time before anything keeps it.
+"""Limits on the size and the time of a request body, before anything stores it.
 
 uvicorn has neither limit: 200 MB of prompt become 1 GB of memory, and half a body stays open for ever. Here
-the first byte over the limit ends the reading, with or without a Content-Length, and compressed bodies are
-refused, so a small body can't become a large one.
+reading ends at the first byte over the limit, with or without a Content-Length, and compressed bodies are
+refused, so that a small body can't become a large one.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ _LINGER_S = 2.0
 _LINGER_BYTES = 64 * 1024 * 1024
 
 
-class Body:
+class BodyLimits:
     """413 over ``limit_bytes``, 408 after ``timeout_s`` seconds, 415 for a Content-Encoding."""
 
     def __init__(
@@ -29,25 +29,25 @@ class Body:
         self._drain, self._gitlab = drain, gitlab
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse by the headers, or hand the app a bounded way of reading."""
+        """Refuse a request by its headers, or let the app read its body within the limits."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         reader = _Reader(receive, self._limit, self._timeout_s, self._drain)
-        answer = _Answer(send, reader)
+        response = _Response(send, reader)
         refused = self._by_headers(Headers(scope=scope))
         if refused is None:
             try:
-                await self._app(scope, reader.receive, answer.send)
+                await self._app(scope, reader.receive, response.send)
             except ApiError:
-                # Raised by the reader and caught by nobody, e.g. on a route that is not FastAPI's.
-                if reader.refused is None or answer.started:
+                # The reader's own error, uncaught, e.g. on a route that is not FastAPI's.
+                if reader.refused is None or response.started:
                     raise
-            if reader.refused is None or answer.started:
+            if reader.refused is None or response.started:
                 return
             refused = reader.refused
         reader.refused = refused
-        await error_responses.respond(answer.send, refused, scope["path"], gitlab=self._gitlab)
+        await error_responses.respond(response.send, refused, scope["path"], gitlab=self._gitlab)
 
     def _by_headers(self, headers: Headers) -> ApiError | None:
         if headers.get("content-encoding", "identity").strip().lower() not in {"", "identity"}:
@@ -61,7 +61,7 @@ class Body:
 
 
 class _Reader:
-    """Counts and times the body as the app reads it; afterwards only disconnects come through, untimed."""
+    """Counts and times the body as the app reads it; after its end, passes on disconnects without a limit."""
 
     def __init__(self, receive: Receive, limit: int, timeout_s: float, drain: Drain) -> None:
         self._receive, self._limit, self._drain = receive, limit, drain
@@ -72,7 +72,7 @@ class _Reader:
         self.refused: ApiError | None = None
 
     async def receive(self) -> Message:
-        """Return the next part; raise 413 or 408, which ends the connection too."""
+        """Return the next part; raises 413, 408 or, while stopping, 503, which also end the connection."""
         if self._complete:
             return await self._receive()
         message = await self._within_time(self._receive)
@@ -100,7 +100,7 @@ class _Reader:
         return self.refused
 
     async def linger(self) -> None:
-        """Read on for a moment and keep nothing, or a reset hides the answer from the client."""
+        """Read and drop the rest for a moment, or a TCP reset hides the response from the client."""
         seen = 0
         try:
             async with asyncio.timeout(_LINGER_S):
@@ -112,8 +112,8 @@ class _Reader:
             return
 
 
-class _Answer:
-    """Remembers whether the answer has begun, and lingers before the end of one that refuses the body."""
+class _Response:
+    """Records whether the response has started, and lingers before the end of one that refuses the body."""
 
     def __init__(self, send: Send, reader: _Reader) -> None:
         self._send, self._reader = send, reader
@@ -131,6 +131,6 @@ class _Answer:
 
 
 def _closing(error: ApiError) -> ApiError:
-    """Mark the connection for closing: what is left of the body on it is not a new request."""
+    """Mark the connection for closing: the rest of the body on it is not a new request."""
     error.headers = {**error.headers, "Connection": "close"}
     return error

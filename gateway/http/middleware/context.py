@@ -1,8 +1,8 @@
-"""Give every request an id, an access-log line and its place in the metrics.
+"""A request's id, access-log line and metrics.
 
-The line has the keys of GitLab's 2023 gateway (api_contract 4.1) and what a route adds through
-``request.state.log``: model, token counts, times. Query strings, bodies and credentials never enter it; what
-a client chose is capped.
+The line has the keys of GitLab's AI Assist gateway of 2023 and those that a route adds through
+``request.state.log``: model, token counts, times. It never holds query strings, bodies or credentials; values
+that a client chose are capped.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:\-]{1,128}")
 # W3C Trace Context section 3.2
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 UNMATCHED = "unmatched"
-_CLIENT_CLOSED = 499  # nginx's code for a client that left before its answer began
+_CLIENT_CLOSED = 499  # NGINX's code for a client that disconnects before its response starts
 
 
 class RequestContext:
@@ -36,18 +36,18 @@ class RequestContext:
         self._log = structlog.get_logger("access")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the app with a context around it."""
+        """Run the app, then log and count the request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         exchange = _Exchange(scope, send)
         try:
             await self._app(scope, receive, exchange.send)
-            # uvloop writes at the end of a loop's turn: the answer goes out now, the books are done after it.
+            # uvloop writes at the end of a loop's turn: the response is sent now, logging comes after it.
             await asyncio.sleep(0)
         except Exception as error:  # noqa: BLE001 -- the last stop before uvicorn, which would log its text
             self._log.error("unhandled", request_id=exchange.id, causes=describe(error))
-            if exchange.started_answer:
+            if exchange.response_started:
                 raise _Broken(exchange.id) from None
             await error_responses.respond(exchange.send, _internal(exchange.id), scope["path"])
         finally:
@@ -60,7 +60,7 @@ class RequestContext:
 
 
 class _Broken(Exception):  # noqa: N818 -- only a signal for uvicorn to close the connection
-    """An answer broke off after it had begun; the log has the reason under this request id."""
+    """A response failed after it had started; the log has the cause under this request id."""
 
 
 def _internal(request_id: str) -> ApiError:
@@ -69,7 +69,7 @@ def _internal(request_id: str) -> ApiError:
 
 
 class _Exchange:
-    """One request and what became of it."""
+    """One request and its response."""
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self.started = time.perf_counter()
@@ -77,9 +77,9 @@ class _Exchange:
         self._scope, self._send = scope, send
         self._headers = Headers(scope=scope)
         self.status = _CLIENT_CLOSED
-        self.started_answer = False
-        given = self._headers.get("x-request-id", "")
-        self.id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        self.response_started = False
+        request_id = self._headers.get("x-request-id", "")
+        self.id = request_id if _REQUEST_ID.fullmatch(request_id) else uuid.uuid4().hex
         trace = self._headers.get("traceparent", "")
         self._extra: dict[str, Any] = {}
         scope.setdefault("state", {}).update(
@@ -90,9 +90,9 @@ class _Exchange:
         )
 
     async def send(self, message: Message) -> None:
-        """Add the id and the times to the answer's headers."""
+        """Add the id and the times to the response's headers."""
         if message["type"] == "http.response.start":
-            self.status, self.started_answer = message["status"], True
+            self.status, self.response_started = message["status"], True
             seconds = time.perf_counter() - self.started
             headers = MutableHeaders(scope=message)
             headers["x-request-id"] = self.id
@@ -128,5 +128,5 @@ class _Exchange:
 
 
 def _template(scope: Scope) -> str:
-    """Return the route's template, never the path: a scanner must not be able to make time series."""
+    """Return the route's template, never the path: a scanner must not be able to create time series."""
     return getattr(scope.get("route"), "path", None) or UNMATCHED

@@ -1,8 +1,8 @@
-"""Answer browsers that ask whether a page may call the gateway (Fetch standard, CORS protocol).
+"""CORS: whether a browser lets a page call the gateway (Fetch standard, CORS protocol).
 
-A preflight is answered 200 on every path, before authentication, because browsers send no credentials with
-it. An origin that is not allowed gets an answer without ``Access-Control-Allow-Origin``, and the browser
-refuses by itself. Starlette's middleware echoes the asked headers; llama.cpp's clients expect ``*``.
+A preflight gets 200 on every path, before authentication, because browsers send no credentials with it. An
+origin that is not allowed gets a response without ``Access-Control-Allow-Origin``, and the browser refuses by
+itself. Starlette's middleware echoes the requested headers; llama.cpp's clients expect ``*``.
 """
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -19,33 +19,45 @@ _PREFLIGHT = (
 )
 
 
+def allowed_origins(configured: str | None, *, authenticated: bool) -> frozenset[str]:
+    """Return the origins of a comma-separated list, in which ``none`` stands for no origin.
+
+    Unset (``None``): with authentication every origin, because a page needs the user's key anyway, as with
+    llama.cpp's server and GitLab's; without it none, because any web page could otherwise use a gateway on
+    its visitor's own machine.
+    """
+    if configured is None:
+        return frozenset({_ANY}) if authenticated else frozenset()
+    return frozenset(name for each in configured.split(",") if (name := each.strip()) not in {"", "none"})
+
+
 class Cors:
-    """Allows the origins given; ``*`` allows all by naming the one that asks."""
+    """Allows the given origins; ``*`` allows all by naming the one of the request."""
 
     def __init__(self, app: ASGIApp, *, origins: frozenset[str]) -> None:
         self._app, self._origins = app, origins
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a preflight, or mark the app's answer for the asking origin."""
+        """Answer a preflight, or add the CORS headers to the app's response."""
         origin = Headers(scope=scope).get("origin") if scope["type"] == "http" else None
         if origin is None:
             await self._app(scope, receive, send)
             return
         allowed = _ANY in self._origins or origin in self._origins
         if scope["method"] == "OPTIONS":
-            await _answer(send, origin if allowed else None)
+            await _answer_preflight(send, origin if allowed else None)
             return
-        await self._app(scope, receive, _marking(send, origin) if allowed else send)
+        await self._app(scope, receive, _with_headers(send, origin) if allowed else send)
 
 
-async def _answer(send: Send, origin: str | None) -> None:
+async def _answer_preflight(send: Send, origin: str | None) -> None:
     allow = [] if origin is None else [(b"access-control-allow-origin", origin.encode("latin-1"))]
     await send({"type": "http.response.start", "status": 200, "headers": [*_PREFLIGHT, *allow]})
     await send({"type": "http.response.body", "body": b""})
 
 
-def _marking(send: Send, origin: str) -> Send:
-    async def send_marked(message: Message) -> None:
+def _with_headers(send: Send, origin: str) -> Send:
+    async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             headers["Access-Control-Allow-Origin"] = origin
@@ -53,4 +65,4 @@ def _marking(send: Send, origin: str) -> Send:
             headers.add_vary_header("Origin")
         await send(message)
 
-    return send_marked
+    return send_with_headers

@@ -1,4 +1,4 @@
-"""Refuse new work while the process stops, and tell keep-alive clients to connect elsewhere."""
+"""While the process stops: refusal of new requests, and the end of keep-alive connections."""
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -9,7 +9,7 @@ from gateway.http.health import PATHS
 
 
 class Draining:
-    """Counts requests under way; 503 with Retry-After once refusing. Health routes answer to the end."""
+    """Counts requests under way; answers 503 with Retry-After once refusing, except on health routes."""
 
     def __init__(self, app: ASGIApp, *, drain: Drain, gitlab: bool) -> None:
         self._app, self._drain, self._gitlab = app, drain, gitlab

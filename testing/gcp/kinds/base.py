@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from testing.gcp import sdk
 from testing.gcp.cloud import OWN, STATUS, Body, Cloud, GoogleError, Operation, State
 from testing.gcp.faults import Effect
-from testing.gcp.kinds.places import Where
+from testing.gcp.kinds.places import Where, same
 from testing.gcp.schema import Finding
 
 Inputs = dict[str, Any]
@@ -66,6 +66,8 @@ class Kind:
     replaces: ClassVar[frozenset[str]] = frozenset()
     # Lists whose order says nothing.
     sets: ClassVar[frozenset[str]] = frozenset()
+    # What names another resource, by its name or its address.
+    links: ClassVar[frozenset[str]] = frozenset()
     # Nested properties that Google fills in, unknown in a preview.
     computed: ClassVar[tuple[str, ...]] = ()
     # Properties that the provider keeps to itself, and what they are where nothing is given.
@@ -105,6 +107,17 @@ class Kind:
     def check(self, inputs: Inputs) -> Iterator[Finding]:
         """Yield what Google's provider refuses before it makes a call. Unknown values are absent."""
         yield from self.rules.findings(inputs)
+
+    def same(self, path: str, one: Any, other: Any) -> bool:
+        """Return whether two values of a property (its path without indices) mean the same."""
+        if (
+            path in self.links
+            and isinstance(one, str)
+            and isinstance(other, str)
+            and ("/" in one) != ("/" in other)
+        ):
+            return one.rpartition("/")[2] == other.rpartition("/")[2]
+        return same(one, other)
 
     def forces(self, path: str, old: Any, new: Any) -> bool:
         """Return whether the change of a leaf (its path without indices) makes a new resource."""

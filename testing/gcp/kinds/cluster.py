@@ -34,6 +34,7 @@ _NOT_ON_AUTOPILOT = (
 
 class Cluster(Kind):
     token, api, autoname, labels, seconds = CLUSTER, "container.googleapis.com", 40, "resourceLabels", 0.05
+    links = frozenset({"network", "subnetwork"})
     replaces = frozenset(
         {
             "name",

@@ -81,6 +81,7 @@ class Regional(Kind):
     """What is in a region and on a network."""
 
     collection = ""
+    links = frozenset({"network", "region"})
 
     def identity(self, inputs: Inputs, where: Where) -> str:
         return f"projects/{inputs.get('project', where.project)}/regions/{region(inputs, where)}/{self.collection}/{inputs['name']}"
@@ -236,6 +237,7 @@ class RouterNat(Kind):
     """A part of its router: it is made and removed by changing that."""
 
     token, api, autoname = NAT, API, 63
+    links = frozenset({"router", "region"})
     replaces = frozenset({"name", "project", "router", "region", "endpointTypes", "initialNatIps", "type"})
     sets = frozenset({"natIps", "drainNatIps", "subnetworks", "rules"})
     rules = Rules(

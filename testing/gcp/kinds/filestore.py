@@ -25,6 +25,7 @@ _OF_A_REGION = {"REGIONAL", "ENTERPRISE"}
 
 class Instance(Kind):
     token, api, labels, autoname = "gcp:filestore/instance:Instance", "file.googleapis.com", "labels", 63
+    links = frozenset({"networks.network"})
     replaces = frozenset(
         {
             "name",

@@ -4,6 +4,7 @@ import base64
 import hashlib
 from collections.abc import Iterator
 from types import MappingProxyType
+from typing import Any
 
 from testing.gcp.cloud import Body, GoogleError, State
 from testing.gcp.kinds.base import Inputs, Kind, Rules, missing
@@ -31,6 +32,12 @@ class Bucket(Kind):
             yield Finding("name", "expected at most 63 characters between dots")
         if name.startswith("goog") or "google" in name:
             yield Finding("name", f"{name!r} contains google, which is reserved")
+
+    def same(self, path: str, one: Any, other: Any) -> bool:
+        """Return whether two values mean the same; Google writes a bucket's place in capitals."""
+        if path == "location" and isinstance(one, str) and isinstance(other, str):
+            return one.upper() == other.upper()
+        return super().same(path, one, other)
 
     def identity(self, inputs: Inputs, where: Where) -> str:
         return str(inputs["name"])

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from assist.bundle import archive, keys, signatures
-from assist.bundle.manifest import Manifest
+from assist.bundle import archive, signatures, signing_keys
+from assist.bundle.manifest import BundleManifest
 from assist.bundle.paths import checksum
 
 CONTENT = {
@@ -40,9 +40,9 @@ class Small:
         raw = self.private.public_key().public_bytes_raw()
         return signatures.PublicKey.of(raw)
 
-    def manifest(self, **changes) -> Manifest:
+    def manifest(self, **changes) -> BundleManifest:
         lock = self.project / "requirements/control.txt"
-        manifest = Manifest(
+        manifest = BundleManifest(
             stack="small",
             target="local",
             python="{}.{}".format(*sys.version_info),
@@ -54,9 +54,9 @@ class Small:
     def files(self) -> dict[str, Path]:
         return {path: self.folder / "content" / path for path in CONTENT}
 
-    def build(self, manifest: Manifest | None = None) -> Path:
+    def build(self, manifest: BundleManifest | None = None) -> Path:
         manifest = manifest or self.manifest()
-        signature = keys.sign(self.private, manifest.to_json(), "small")
+        signature = signing_keys.sign(self.private, manifest.to_json(), "small")
         archive.write(self.archive, manifest, signature, self.files(), lambda _: None)
         return self.archive
 

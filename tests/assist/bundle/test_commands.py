@@ -8,7 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from assist.bundle import __main__ as plain
-from assist.bundle import keys
+from assist.bundle import archive, signatures, signing_keys
+from assist.bundle import cli as commands
 from assist.bundle.cli import bundle
 from assist.paths import SOURCE
 
@@ -34,7 +35,7 @@ def test_a_refusal_is_one_sentence_and_exit_status_1(small, public, command):
     small.archive.write_bytes(b"no archive at all")
     done = run.invoke(bundle, [command, str(small.archive), "--key", str(public)])
     assert done.exit_code == 1
-    assert "Copy it again" in done.stderr
+    assert "Copy the bundle again" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -63,7 +64,7 @@ def test_building_without_a_key_says_how_to_make_one(tmp_path):
 
 def test_images_that_nobody_has_built_stop_the_build_and_leave_no_archive(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", "")
-    keys.generate(tmp_path / "a.key")
+    signing_keys.generate(tmp_path / "a.key")
     monkeypatch.setattr("assist.bundle.wheels.gather", lambda *_: {})
     target = tmp_path / "kube.bundle"
     arguments = ["build", "--stack", "kube-local", "--key", str(tmp_path / "a.key"), "--output", str(target)]
@@ -85,5 +86,52 @@ def test_python_alone_verifies_and_refuses(small, public):
     small.archive.write_bytes(b"something else")
     done = subprocess.run(command, cwd=SOURCE, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert "no bundle" in done.stderr
+    assert "not a bundle" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def homes(tmp_path, monkeypatch):
+    """Move the default key and its former place to a folder of the test."""
+    new, former = tmp_path / "ai-assist/bundle.key", tmp_path / "assist-infra/bundle.key"
+    monkeypatch.setattr(commands, "DEFAULT_KEY", new)
+    monkeypatch.setattr(commands, "FORMER_KEY", former)
+    signing_keys.generate(former)
+    return new, former
+
+
+def test_a_key_at_the_former_place_still_signs_with_a_warning_that_has_the_remedy(
+    homes, tmp_path, monkeypatch
+):
+    new, former = homes
+    monkeypatch.setattr("assist.bundle.wheels.gather", lambda *_: {})
+    target = tmp_path / "local.bundle"
+    done = run.invoke(
+        bundle,
+        ["build", "--stack", "kube-local", "--allow-missing", "--output", str(target), "--key", str(new)],
+    )
+    assert done.exit_code == 0, done.output
+    assert f"mv {former.parent}/bundle.* {new.parent}/" in done.stderr
+    archive.verify(target, signatures.read_public(signing_keys.public_name(former)))
+
+
+def test_a_key_at_the_new_place_is_taken_without_a_warning(homes, tmp_path, monkeypatch):
+    new, _ = homes
+    signing_keys.generate(new)
+    monkeypatch.setattr("assist.bundle.wheels.gather", lambda *_: {})
+    target = tmp_path / "local.bundle"
+    done = run.invoke(
+        bundle,
+        ["build", "--stack", "kube-local", "--allow-missing", "--output", str(target), "--key", str(new)],
+    )
+    assert done.exit_code == 0, done.output
+    assert "mv " not in done.stderr
+    archive.verify(target, signatures.read_public(signing_keys.public_name(new)))
+
+
+def test_no_second_key_is_made_beside_the_former_one(homes):
+    new, former = homes
+    done = run.invoke(bundle, ["key", str(new)])
+    assert done.exit_code == 1
+    assert str(former) in done.stderr
+    assert not new.exists()

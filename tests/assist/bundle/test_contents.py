@@ -26,7 +26,7 @@ def deployment(stack: str):
 
 def test_the_local_target_gets_the_locks_of_every_environment_that_up_makes():
     local = deployment("local")
-    wanted = contents.wanted(local)
+    wanted = contents.of(local)
     assert set(wanted.locks) == {
         "bootstrap.txt",
         "control.txt",
@@ -41,14 +41,14 @@ def test_a_gguf_model_brings_the_lock_of_its_runtime(tmp_path):
     stack = tmp_path / "gguf.yaml"
     text = (SOURCE / "stacks/local.yaml").read_text().replace("name: local", "name: gguf")
     stack.write_text(text.replace("ctranslate2", "llama_cpp").replace("int8", "Q8_0"))
-    assert "llamacpp.txt" in contents.wanted(deployment(str(stack))).locks
+    assert "llamacpp.txt" in contents.of(deployment(str(stack))).locks
 
 
 def test_an_engine_elsewhere_needs_neither_a_model_nor_triton(tmp_path):
     stack = tmp_path / "remote.yaml"
     text = (SOURCE / "stacks/local.yaml").read_text().replace("name: local", "name: remote")
     stack.write_text(text.replace("{kind: triton}", "{kind: openai, url: 'http://127.0.0.1:8080/v1'}"))
-    wanted = contents.wanted(deployment(str(stack)))
+    wanted = contents.of(deployment(str(stack)))
     assert (wanted.model, wanted.packages) == ("", ())
     assert "serving.txt" not in wanted.locks
 
@@ -59,7 +59,7 @@ def test_the_images_are_those_of_the_rendered_manifests(folder):
     for file in (SOURCE / "manifests" / folder).glob("*.yaml"):
         rendered |= set(images_in(yaml.safe_load(file.read_text())))
     assert rendered
-    assert set(contents.wanted(deployment("-".join(folder.parts))).images) == rendered
+    assert set(contents.of(deployment("-".join(folder.parts))).images) == rendered
 
 
 def images_in(node):
@@ -76,19 +76,19 @@ def test_redis_is_among_the_images_where_the_cache_is_redis(tmp_path):
     stack = tmp_path / "shared.yaml"
     text = (SOURCE / "stacks/kube-local.yaml").read_text().replace("name: kube-local", "name: shared")
     stack.write_text(text + "cache: {kind: redis}\n")
-    images = contents.wanted(deployment(str(stack))).images
+    images = contents.of(deployment(str(stack))).images
     assert any(image.startswith("redis:") for image in images)
 
 
 def test_a_cluster_gets_the_environments_that_its_programs_name():
-    wanted = contents.wanted(deployment("kube-local"))
+    wanted = contents.of(deployment("kube-local"))
     assert {"control.txt", "infra.txt", "policies.txt"} <= set(wanted.locks)
     assert wanted.plugins
     assert not wanted.packages
 
 
 def test_hosts_get_every_package_that_a_task_of_a_role_installs():
-    found = set(contents.wanted(deployment("hosts")).packages)
+    found = set(contents.of(deployment("hosts")).packages)
     of_groups = {name for names in PACKAGES.values() for name in names}
     assert {*EVERYWHERE, *of_groups, "prometheus-node-exporter"} <= found
     assert not any("nvidia" in name for name in found)
@@ -100,8 +100,8 @@ def test_hosts_with_gpus_get_the_driver_that_the_catalogue_names(tmp_path):
     stack.write_text(
         text.replace("kind: cpu", "kind: t4").replace("precision: int8", "precision: int8_float16")
     )
-    service = deployment(str(stack)).service
-    assert "nvidia-kernel-dkms" in host_packages.wanted(service, SOURCE / "ansible", "debian 12")
+    service = deployment(str(stack)).stack
+    assert "nvidia-kernel-dkms" in host_packages.of(service, SOURCE / "ansible", "debian 12")
 
 
 def test_a_role_that_computes_its_packages_from_a_hosts_facts_stops_the_build(tmp_path):
@@ -109,12 +109,12 @@ def test_a_role_that_computes_its_packages_from_a_hosts_facts_stops_the_build(tm
     tasks.parent.mkdir(parents=True)
     tasks.write_text('- name: New\n  debian_packages:\n    names: "{{ new_probe.packages }}"\n')
     with pytest.raises(BundleError, match=r"role new .*vars/main\.yml"):
-        host_packages.wanted(deployment("hosts").service, tmp_path, "debian 12")
+        host_packages.of(deployment("hosts").stack, tmp_path, "debian 12")
 
 
 def test_gke_is_refused_as_it_is_never_cut_off():
     with pytest.raises(BundleError, match="target: kubernetes"):
-        contents.wanted(deployment("gke-dev"))
+        contents.of(deployment("gke-dev"))
 
 
 def test_a_lock_file_is_read_with_its_checksums_and_without_what_other_platforms_need(tmp_path):

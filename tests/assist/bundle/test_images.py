@@ -1,13 +1,12 @@
 """Images: out of buildah's storage, by digest, layers once, the same files each time."""
 
 import json
-import os
-import shutil
 import subprocess
 
 import pytest
 
 from assist.bundle import images
+from testing import needs
 
 pytestmark = pytest.mark.root
 
@@ -15,10 +14,8 @@ pytestmark = pytest.mark.root
 @pytest.fixture
 def storage(tmp_path, monkeypatch):
     """Give buildah a storage of its own with two images that share a layer."""
-    if shutil.which("buildah") is None:
-        pytest.skip("buildah is missing: apt-get install buildah")
-    if os.geteuid() != 0:
-        pytest.skip("buildah's storage needs root here: run the tests as root")
+    needs.program("buildah")
+    needs.root("use buildah's storage")
     settings = tmp_path / "storage.conf"
     settings.write_text(
         f'[storage]\ndriver = "vfs"\ngraphroot = "{tmp_path}/graph"\nrunroot = "{tmp_path}/run"\n'
@@ -41,7 +38,7 @@ def storage(tmp_path, monkeypatch):
         ]
         done = subprocess.run(build, capture_output=True, text=True, check=False)
         if done.returncode:
-            pytest.skip(f"buildah can't build here: {done.stderr.strip()[-300:]}")
+            needs.skip(f"buildah can't build here: {done.stderr.strip()[-300:]}", needs.PRIVILEGED)
     return tmp_path
 
 

@@ -1,15 +1,15 @@
 """Signatures: both libraries, minisign's own program, and keys on disk."""
 
 import base64
-import shutil
 import stat
 import subprocess
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from assist.bundle import ed25519, keys, signatures
+from assist.bundle import ed25519, signatures, signing_keys
 from assist.bundle.errors import BundleError
+from testing import needs
 
 CHECKS = {"cryptography": ed25519.is_valid, "the system's libcrypto": ed25519.by_libcrypto}
 MESSAGE = b"what is signed"
@@ -21,7 +21,7 @@ def is_valid(request):
         try:
             ed25519.by_libcrypto(bytes(32), bytes(64), b"")
         except BundleError as error:
-            pytest.skip(str(error))
+            needs.skip(str(error), needs.TOOLS)
     return CHECKS[request.param]
 
 
@@ -60,7 +60,7 @@ def test_keys_and_signatures_of_another_length_are_invalid_and_no_crash(is_valid
 
 def test_a_signature_file_holds_for_its_message_and_its_comment_alone(pair):
     private, public = pair
-    text = keys.sign(private, MESSAGE, "bundle of stack local")
+    text = signing_keys.sign(private, MESSAGE, "bundle of stack local")
     key = signatures.PublicKey.of(public)
     signatures.check(text, MESSAGE, key)
     with pytest.raises(BundleError, match="altered"):
@@ -73,7 +73,7 @@ def test_the_key_of_somebody_else_is_named(pair):
     private, _ = pair
     other = signatures.PublicKey.of(Ed25519PrivateKey.generate().public_key().public_bytes_raw())
     with pytest.raises(BundleError, match=rf"signed by key [0-9A-F]{{16}}, not by {other.name}"):
-        signatures.check(keys.sign(private, MESSAGE, ""), MESSAGE, other)
+        signatures.check(signing_keys.sign(private, MESSAGE, ""), MESSAGE, other)
 
 
 @pytest.mark.parametrize("text", [b"", b"\xff\xfe", b"one\ntwo\nthree\nfour\n", b"a" * 4096])
@@ -83,12 +83,11 @@ def test_what_is_no_signature_file_is_refused(pair, text):
 
 
 def test_minisign_accepts_what_we_sign_and_refuses_what_was_changed(tmp_path):
-    if shutil.which("minisign") is None:
-        pytest.skip("minisign is missing: apt-get install minisign")
-    public = keys.generate(tmp_path / "a.key")
+    needs.program("minisign")
+    public = signing_keys.generate(tmp_path / "a.key")
     manifest = tmp_path / "manifest.json"
     manifest.write_bytes(MESSAGE)
-    signed = keys.sign(keys.load(tmp_path / "a.key"), MESSAGE, "bundle of stack local")
+    signed = signing_keys.sign(signing_keys.load(tmp_path / "a.key"), MESSAGE, "bundle of stack local")
     (tmp_path / "manifest.json.minisig").write_bytes(signed)
     command = ["minisign", "-Vm", manifest, "-P", base64.b64encode(b"Ed" + public.id + public.key).decode()]
     assert subprocess.run(command, check=False, capture_output=True).returncode == 0
@@ -99,25 +98,25 @@ def test_minisign_accepts_what_we_sign_and_refuses_what_was_changed(tmp_path):
 
 def test_a_private_key_is_for_its_owner_alone_and_never_overwritten(tmp_path):
     file = tmp_path / "keys" / "bundle.key"
-    public = keys.generate(file)
+    public = signing_keys.generate(file)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert signatures.read_public(keys.public_name(file)) == public
+    assert signatures.read_public(signing_keys.public_name(file)) == public
     before = file.read_bytes()
     with pytest.raises(BundleError, match="never overwritten"):
-        keys.generate(file)
+        signing_keys.generate(file)
     assert file.read_bytes() == before
 
 
 def test_an_encrypted_key_opens_with_its_passphrase_alone(tmp_path, monkeypatch):
     file = tmp_path / "bundle.key"
-    monkeypatch.setenv(keys.PASSPHRASE, "correct horse")
-    keys.generate(file)
+    monkeypatch.setenv(signing_keys.PASSPHRASE, "correct horse")
+    signing_keys.generate(file)
     assert b"ENCRYPTED" in file.read_bytes()
-    keys.load(file)
+    signing_keys.load(file)
     for wrong in ("battery staple", ""):
-        monkeypatch.setenv(keys.PASSPHRASE, wrong)
-        with pytest.raises(BundleError, match=keys.PASSPHRASE):
-            keys.load(file)
+        monkeypatch.setenv(signing_keys.PASSPHRASE, wrong)
+        with pytest.raises(BundleError, match=signing_keys.PASSPHRASE):
+            signing_keys.load(file)
 
 
 @pytest.mark.parametrize("content", [b"", b"untrusted comment: x\n", b"not base64!\n", b"\xff", b"QUJD\n"])

@@ -3,8 +3,9 @@
 import pytest
 
 from assist.findings import Finding, exit_status
+from assist.gke.availability import Size
 from assist.gke.checks import checks
-from assist.gke.prices import Size, bill, total
+from assist.gke.prices import bill, total
 from assist.gke.quota import needs
 from tests.assist.gke import google
 from tests.infra.gcp.stacks import plain, stack
@@ -38,7 +39,7 @@ def test_without_a_network_nothing_is_concluded_and_nothing_passes_but_what_need
         ("cloudresourcemanager", 403, "credentials", "roles/viewer"),
         ("cloudresourcemanager", 404, "credentials", "gcloud projects list"),
         ("regions/us-central1", 403, "quota", "enable the API that the message names"),
-        ("cloudbilling", 500, "billing", "run it again"),
+        ("cloudbilling", 500, "billing", "try again"),
     ],
 )
 def test_a_refusal_is_one_finding_with_its_remedy_and_the_other_checks_go_on(
@@ -82,7 +83,7 @@ def test_services_are_read_to_the_last_page(tmp_path):
 def test_too_small_a_quota_is_a_problem_that_says_how_much_to_ask_for(tmp_path, changes, metric):
     finding = found(google.answers(**{metric: 1}), tmp_path, **changes)[f"quota {metric}"]
     assert finding.status == "problem"
-    assert "raise it to" in finding.remedy
+    assert "raise the quota to" in finding.remedy
     assert "max_nodes" in finding.remedy
 
 
@@ -96,7 +97,7 @@ def test_quota_in_use_does_not_count_as_free(tmp_path):
 def test_a_quota_for_the_pool_but_not_for_its_upgrade_is_said_and_passes(tmp_path):
     finding = found(google.answers(NVIDIA_T4_GPUS=5), tmp_path)["quota NVIDIA_T4_GPUS"]
     assert finding.status == "ok"
-    assert "raise it to 6" in finding.cause
+    assert "raise the quota to 6" in finding.cause
 
 
 def test_a_quota_that_google_does_not_list_stays_unknown(tmp_path):
@@ -126,7 +127,7 @@ def test_a_zone_that_lacks_something_is_named_with_what_it_lacks(tmp_path, part,
         google.refuse(known, part, 404, "not found")
     findings = found(known, tmp_path)
     assert lacks in findings["zone us-central1-c"].cause
-    assert "take us-central1-c out of gke.zones" in findings["zone us-central1-c"].remedy
+    assert "remove us-central1-c from gke.zones" in findings["zone us-central1-c"].remedy
     assert findings["zone us-central1-a"].status == "ok"
 
 
@@ -175,7 +176,7 @@ def test_a_filestore_of_unknown_price_and_its_api_are_not_forgotten(tmp_path):
     client = google.client(known, tmp_path)
     findings = {one.id: one for one in checks(stack(**FIXED), client)}
     assert findings["price model store"].status == "unknown"
-    assert "unknown of: model store" in findings["price"].cause
+    assert "unknown price of: model store" in findings["price"].cause
     assert "file.googleapis.com" in findings["apis"].remedy
 
 

@@ -11,26 +11,28 @@ from tests.infra.gcp.stacks import plain, written
 
 
 def run(*arguments: str):
-    return CliRunner().invoke(app, ["gke", *arguments], env={"STACK": None, "GOOGLE_CLOUD_PROJECT": None})
+    return CliRunner().invoke(app, arguments, env={"STACK": None, "GOOGLE_CLOUD_PROJECT": None})
 
 
-def test_plan_on_a_gke_stack_is_the_same_command(tmp_path, file):
-    done = CliRunner().invoke(app, ["plan", "--stack", file])
+def test_the_former_name_of_plan_works_and_warns_on_standard_error(tmp_path, file):
+    options = ["--stack", file, "--project", "demo-project", "--recorded", recorded(tmp_path), "--json"]
+    done = run("gke", "plan", *options)
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout) == json.loads(run("plan", *options).stdout)
+    assert "`assist gke plan` was renamed to `assist plan" in done.stderr
+    assert run("plan", *options).stderr == ""
+
+
+def test_a_plan_without_a_project_names_the_command_that_sets_it(tmp_path, file):
+    done = run("plan", "--stack", file)
     assert done.exit_code == 2
     assert "pulumi config set gcp:project" in done.output
 
 
-def test_plan_on_a_gke_stack_replays_recorded_answers_too(tmp_path, file):
-    answers = ["--project", "demo-project", "--recorded", recorded(tmp_path)]
-    done = CliRunner().invoke(app, ["plan", "--stack", file, *answers, "--json"])
-    assert done.exit_code == 0, done.output
-    assert json.loads(done.output)["status"] == "ok"
-
-
 def test_recorded_answers_are_refused_for_a_stack_that_google_does_not_run(tmp_path):
-    done = CliRunner().invoke(app, ["plan", "--stack", "local", "--recorded", recorded(tmp_path)])
+    done = run("plan", "--stack", "local", "--recorded", recorded(tmp_path))
     assert done.exit_code == 2
-    assert "leave it out" in done.output
+    assert "remove --recorded" in done.output
 
 
 def recorded(tmp_path, **quotas):
@@ -57,7 +59,7 @@ def test_a_plan_that_would_fail_exits_1_with_the_remedy(tmp_path, file):
     done = run("plan", "--stack", file, "--project", "demo-project", "--recorded", answers, "--json")
     assert done.exit_code == 1
     (bad,) = [one for one in json.loads(done.output)["findings"] if one["status"] != "ok"]
-    assert "raise it to 6" in bad["remedy"]
+    assert "raise the quota to 6" in bad["remedy"]
 
 
 def test_the_project_of_pulumis_configuration_is_used(tmp_path, file):
@@ -68,7 +70,10 @@ def test_the_project_of_pulumis_configuration_is_used(tmp_path, file):
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
-    [(["plan", "--stack", "local"], "gcp:project"), (["plan", "--stack", "nowhere"], "does not exist")],
+    [
+        (["gke", "plan", "--stack", "local"], "gcp:project"),
+        (["plan", "--stack", "nowhere"], "does not exist"),
+    ],
 )
 def test_a_stack_that_cannot_be_planned_is_refused_with_the_reason(arguments, says):
     done = run(*arguments)
@@ -77,6 +82,6 @@ def test_a_stack_that_cannot_be_planned_is_refused_with_the_reason(arguments, sa
 
 
 def test_a_stack_of_another_target_is_refused(tmp_path):
-    done = run("plan", "--stack", "local", "--project", "p", "--recorded", recorded(tmp_path))
+    done = run("gke", "plan", "--stack", "local", "--project", "p", "--recorded", recorded(tmp_path))
     assert done.exit_code == 2
     assert "target local" in done.output

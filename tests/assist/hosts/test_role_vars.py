@@ -170,11 +170,11 @@ def test_settings_of_the_stack_reach_the_role_that_they_are_for(tmp_path):
     ("groups", "addresses", "said"),
     [
         ({"gateway": ["a"], "gpu": [], "queue": ["a"]}, {"a": "10.0.0.1"}, "group gpu has no host"),
-        ({"gateway": ["a"], "gpu": ["a"], "queue": ["a", "b"]}, {"a": "10.0.0.1"}, "leave one host"),
+        ({"gateway": ["a"], "gpu": ["a"], "queue": ["a", "b"]}, {"a": "10.0.0.1"}, "keep one host"),
         (
             {"gateway": ["a"], "gpu": ["a"], "queue": ["a"]},
             {"a": "web.example"},
-            "set it to the host's address",
+            "set service_address to the host's address",
         ),
     ],
 )
@@ -187,9 +187,9 @@ def test_an_inventory_that_cannot_work_is_refused_with_the_remedy(groups, addres
     ("settings", "said"),
     [
         ({"hosts": {"front": {"https_port": 5001}}}, "another port"),
-        ({"hosts": {"firewall": {"clients": ["10.0.0.1/8"]}}}, "no address range"),
+        ({"hosts": {"firewall": {"clients": ["10.0.0.1/8"]}}}, "not an address range"),
         ({"hosts": {"folders": {"models": "/srv/../etc"}}}, "write the folder's plain path"),
-        ({"triton": {"host": "10.0.0.1"}}, "decided by the inventory"),
+        ({"triton": {"host": "10.0.0.1"}}, "comes from the inventory"),
         ({"target": "local"}, "remove it"),
         ({"auth": {"mode": "none"}}, "set keys or gitlab"),
     ],
@@ -202,3 +202,9 @@ def test_a_stack_that_cannot_work_on_hosts_is_refused_with_the_remedy(tmp_path, 
 def test_no_fact_of_a_host_holds_a_secret():
     addresses = re.findall(r"redis://([^@]*)@", json.dumps(facts(THREE, "w")))
     assert set(addresses) == {"gateway:PASSWORD", "jobs:PASSWORD"}
+
+
+def test_nginx_gets_ipv6_gateways_in_brackets():
+    addresses = {"w": "2001:db8::1", "g1": "2001:db8::2", "g2": "2001:db8::3"}
+    upstreams = facts(Inventory(THREE.groups, addresses), "w")["front"]["upstreams"]
+    assert upstreams == ["[2001:db8::1]:5000", "[2001:db8::1]:5001"]

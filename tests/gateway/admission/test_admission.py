@@ -1,4 +1,4 @@
-"""Places at the engine: never too many, none lost, and a flood hurts only its maker."""
+"""Slots at the engine: never too many, none lost, and a flood hurts only its caller."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -9,15 +9,15 @@ from hypothesis import strategies as st
 
 from gateway.admission.admission import Admission
 from gateway.caller import Caller
-from gateway.edge_settings import EdgeSettings
 from gateway.errors import ApiError
+from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 
 ANN, BOB, CAT = (Caller(name, name) for name in ("ann", "bob", "cat"))
 
 
 class Clock:
-    """A clock that goes when it is told to."""
+    """A clock that the test sets."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -28,7 +28,7 @@ class Clock:
 
 def admission(slots: int = 1, queue: int = 10, timeout_s: float = 5, clock: Clock | None = None) -> Admission:
     options = {"max_in_flight": slots, "max_queue": queue, "queue_timeout_s": timeout_s}
-    return Admission(EdgeSettings(auth="none", **options), Metrics(), clock=clock or Clock())
+    return Admission(Settings(auth="none", **options), Metrics(), clock=clock or Clock())
 
 
 async def hold(gate: Admission, caller: Caller, release: asyncio.Event, log: list[str]) -> None:
@@ -175,7 +175,7 @@ async def test_a_place_that_does_not_come_is_503_after_the_time_out() -> None:
     gate, release = admission(1, 5, timeout_s=0.05), asyncio.Event()
     task = asyncio.create_task(hold(gate, ANN, release, []))
     await settle()
-    with pytest.raises(ApiError, match=r"within 0\.05 s"):
+    with pytest.raises(ApiError, match=r"after 0\.05 s waiting for a free slot"):
         await hold(gate, BOB, release, [])
     assert gate.waiting == 0
     release.set()

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.admission.rate_limits import LocalLimiter, RedisLimiter
-from gateway.redis_client import RedisLink
+from gateway.redis_client import RedisClient
 from testing.servers.redis_server import RedisServer
 
 STEPS = st.lists(st.tuples(st.floats(0, 90), st.integers(1, 3)), min_size=1, max_size=60)
@@ -76,7 +76,7 @@ async def test_the_table_of_meters_is_bounded() -> None:
 
 @pytest.mark.redis
 async def test_replicas_share_one_budget(redis_server: RedisServer) -> None:
-    links = [RedisLink(redis_server.url, 1.0) for _ in range(2)]
+    links = [RedisClient(redis_server.url, 1.0) for _ in range(2)]
     replicas = [RedisLimiter(link, LocalLimiter()) for link in links]
     answers = [await replicas[turn % 2].take("a", 4) for turn in range(6)]
     assert [answer == 0 for answer in answers] == [True] * 4 + [False] * 2
@@ -92,7 +92,7 @@ async def test_replicas_share_one_budget(redis_server: RedisServer) -> None:
 async def test_a_replica_limits_by_itself_while_redis_can_not(redis_server: RedisServer, fault: str) -> None:
     url = break_redis(redis_server, fault, "assist:rate:a")
     failures: list[int] = []
-    link = RedisLink(url, 0.1, on_error=lambda: failures.append(1))
+    link = RedisClient(url, 0.1, on_error=lambda: failures.append(1))
     limiter = RedisLimiter(link, LocalLimiter())
     async with asyncio.timeout(2):
         answers = [await limiter.take("a", 3) for _ in range(5)]

@@ -1,4 +1,4 @@
-"""The matrix of GitLab's token check (recorded set gitlab_token_auth_2022, and its neighbours)."""
+"""GitLab's token check: the recorded cases of gitlab_token_auth_2022, and more."""
 
 import asyncio
 import time
@@ -88,7 +88,7 @@ async def test_a_known_token_is_served_through_an_outage(gitlab: FakeGitLab) -> 
 
 
 async def test_a_revoked_token_is_refused_once_its_answer_has_expired(gitlab: FakeGitLab) -> None:
-    app, _, _ = make_app(auth="gitlab", gitlab_api_url=gitlab.url, gitlab_cache_s=0.3)
+    app, _, _ = make_app(auth="gitlab", gitlab_api_url=gitlab.url, gitlab_cache_ttl_s=0.3)
     async with client_of(app) as client:
         assert await _statuses(client, 1) == [200]
         gitlab.denied = {"glpat-12345"}

@@ -1,4 +1,4 @@
-"""The signing keys' life: rotation, outages, floods and answers that are none (row G8)."""
+"""The signing keys' life: rotation, outages, floods and invalid responses (row G8)."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from gateway.auth.jwks import NoKeysError, SigningKeys
-from gateway.edge_settings import EdgeSettings
 from gateway.errors import ApiError
+from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 from testing.doubles.fake_issuer import DISCOVERY, KEYS, FakeIssuer
 
@@ -26,7 +26,7 @@ class Clock:
 
 @asynccontextmanager
 async def keys_of(issuer: FakeIssuer, clock: Clock, **settings: Any) -> AsyncIterator[SigningKeys]:
-    found = SigningKeys(EdgeSettings(gitlab_url=issuer.url, **settings), Metrics(), clock=clock)
+    found = SigningKeys(Settings(gitlab_url=issuer.url, **settings), Metrics(), clock=clock)
     try:
         yield found
     finally:
@@ -149,7 +149,7 @@ async def test_a_caller_that_leaves_ends_nobody_elses_question(issuer: FakeIssue
 
 
 async def test_keys_are_not_fetched_in_the_clear_when_gitlab_is_not() -> None:
-    keys = SigningKeys(EdgeSettings(gitlab_url="https://gitlab.example.com"), Metrics())
+    keys = SigningKeys(Settings(gitlab_url="https://gitlab.example.com"), Metrics())
     with pytest.raises(NoKeysError, match="no jwks_uri"):
         keys._keys_url({"jwks_uri": "http://gitlab.example.com/oauth/discovery/keys"})
     await keys.close()

@@ -93,7 +93,7 @@ def test_a_damaged_file_keeps_the_keys_read_before(tmp_path: Path, damage: bytes
     assert store.find(secret)[0] is not None
 
 
-@pytest.mark.parametrize(("content", "part"), [(None, "does not exist"), (b"{", "Restore it")])
+@pytest.mark.parametrize(("content", "part"), [(None, "does not exist"), (b"{", "Restore the file")])
 def test_a_gateway_without_a_usable_file_does_not_start(
     tmp_path: Path, content: bytes | None, part: str
 ) -> None:

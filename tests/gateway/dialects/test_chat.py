@@ -16,6 +16,7 @@ from gateway.text.chat import ChatTemplate, Message
 from gateway.text.model_files import ModelFiles
 from gateway.text.tokenizer import Tokenizer
 from stackfile.catalogue import ROOT
+from testing import needs
 from testing.servers.gateway import gateway
 from testing.servers.gateway_process import running_gateway
 from testing.servers.llama_server import running_llama
@@ -25,7 +26,7 @@ from tests.gateway.engine.test_openai import choice, engine, sse
 from tests.serving.test_llama_server import ask, ready
 
 END = "<|endoftext|>"
-# Turns between control tokens, as in ChatML; what the model is told first; no two turns of one side.
+# Turns between control tokens, as in ChatML; a default system message; no two turns of one side.
 TEMPLATE = """{%- if messages[0].role == 'system' %}
 {{- bos_token + 'system\\n' + messages[0].content | trim + eos_token }}
 {%- endif %}
@@ -96,7 +97,7 @@ async def post(folder: Path, body: dict, content: bytes = b"", **changes: object
     app = create_app(settings(model_dir=folder, **changes), engine(content, seen=seen))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://g") as client:
         answer = await client.post("/v1/chat/completions", json=body)
-    answer.extensions["asked"] = seen
+    answer.extensions["requests"] = seen
     return answer
 
 
@@ -135,8 +136,8 @@ async def test_a_chat_is_never_cut_and_its_answer_takes_what_is_left(tmp_path):
     long = {"messages": [{"role": "user", "content": "x " * 40}]}
     fits = await post(folder, long, said, context_length=128)
     assert fits.json()["choices"][0]["message"] == {"role": "assistant", "content": "Yes", "refusal": None}
-    (asked,) = fits.extensions["asked"]
-    assert len(asked["prompt"]) + asked["max_tokens"] == 128
+    (request,) = fits.extensions["requests"]
+    assert len(request["prompt"]) + request["max_tokens"] == 128
     error = (await post(folder, long, said, context_length=40)).json()["error"]
     assert error["code"] == "context_length_exceeded"
 
@@ -159,7 +160,7 @@ def test_the_real_triton_answers_a_chat_with_log_probabilities(triton, tmp_path)
 @pytest.fixture(scope="module")
 def chat_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder of one GGUF file that carries tokenizer and template, as a published chat model does."""
-    pytest.importorskip("xllamacpp", reason="needs xllamacpp: install requirements/llamacpp.txt")
+    needs.package("xllamacpp")
     from testing import gguf_files
 
     def vocabulary(writer, checkpoint):
@@ -179,15 +180,17 @@ def server(chat_file: Path) -> Iterator[str]:
 
 
 def test_a_gateway_on_another_host_than_the_model_is_given_all_of_it(chat_file, tmp_path):
-    told = [sys.executable, "-m", "gateway.text.model_files"]
+    command = [sys.executable, "-m", "gateway.text.model_files"]
     done = subprocess.run(
-        [*told, chat_file], capture_output=True, text=True, cwd=ROOT, check=True, timeout=60
+        [*command, chat_file], capture_output=True, text=True, cwd=ROOT, check=True, timeout=60
     )
     for name, text in json.loads(done.stdout).items():
         (tmp_path / name).write_text(text)
     assert ModelFiles.read(tmp_path) == ModelFiles.read(chat_file)
     (tmp_path / "empty").mkdir()
-    none = subprocess.run([*told, tmp_path / "empty"], capture_output=True, text=True, cwd=ROOT, check=False)
+    none = subprocess.run(
+        [*command, tmp_path / "empty"], capture_output=True, text=True, cwd=ROOT, check=False
+    )
     assert (none.returncode, "Traceback" in none.stderr) == (1, False)
 
 
@@ -196,18 +199,18 @@ async def test_the_prompt_is_llama_cpps_own(server, chat_file):
     made = ChatTemplate(files.chat_template or "", files.chat_tokens, Tokenizer(files))
     talk = [Message(turn["role"], turn["content"]) for turn in TALK[:2]]
     theirs = ask(server, "/apply-template", {"messages": TALK[:2]})["prompt"]
-    asked = {"content": theirs, "add_special": False, "parse_special": True}
-    assert await made.encode(talk) == ask(server, "/tokenize", asked)["tokens"]
+    request = {"content": theirs, "add_special": False, "parse_special": True}
+    assert await made.encode(talk) == ask(server, "/tokenize", request)["tokens"]
 
 
 def test_openais_client_chats_with_a_gguf_model_whole_and_streamed(server, chat_file, tmp_path):
     options = {"engine": "openai", "engine_url": f"{server}/v1", "model": "tiny", "model_dir": chat_file}
     with running_gateway("", tmp_path, "/ready", **options) as running:
         client = openai.OpenAI(base_url=f"{running.url}/v1", api_key="none")
-        asked = {"model": "tiny", "messages": TALK, "max_tokens": 12, "temperature": 0}
-        whole = client.chat.completions.create(**asked)
+        request = {"model": "tiny", "messages": TALK, "max_tokens": 12, "temperature": 0}
+        whole = client.chat.completions.create(**request)
         chunks = list(
-            client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True})
+            client.chat.completions.create(**request, stream=True, stream_options={"include_usage": True})
         )
     (only,) = whole.choices
     assert (only.message.role, whole.object) == ("assistant", "chat.completion")

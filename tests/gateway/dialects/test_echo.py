@@ -97,6 +97,6 @@ async def test_an_openai_engine_scores_nothing():
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
         answer = await client.post(PATH, json=SCORING)
-    await app.state.gateway.completer.close()
+    await app.state.completion_service.completer.close()
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == "logprobs"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from testing import needs
 from testing.servers.gateway import gateway
 
 NPM = Path(__file__).resolve().parents[2] / "npm"
@@ -17,9 +18,9 @@ pytestmark = [pytest.mark.triton, pytest.mark.npm]
 def node() -> str:
     found = shutil.which("node")
     if found is None or _major(found) < 20:
-        pytest.skip("needs Node.js 20 or later on PATH; the client supports no older one")
+        needs.skip("OpenAI's client supports no Node.js before 20", needs.TOOLS)
     if not (NPM / "node_modules" / "openai").is_dir():
-        pytest.skip("OpenAI's client is not installed: run `npm ci` in tests/npm")
+        needs.skip("OpenAI's client is not installed", "npm ci --prefix tests/npm")
     return found
 
 

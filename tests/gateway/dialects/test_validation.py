@@ -1,4 +1,4 @@
-"""Bad requests are refused in words that help; odd ones from editors are served."""
+"""Bad requests get errors with a remedy; odd requests of editors are served."""
 
 import httpx
 import pytest
@@ -142,7 +142,7 @@ async def test_strict_settings_refuse_what_has_no_effect(fake, codegen_dir, fiel
         "This model's maximum context length is 2048, however you requested 2049 tokens (2 in your prompt; "
         "2047 for the completion). Please reduce your prompt; or completion length."
     )
-    await app.state.gateway.completer.close()
+    await app.state.completion_service.completer.close()
 
 
 async def test_a_backend_that_is_down_is_503_with_retry_after_on_every_dialect(client, script):
@@ -173,7 +173,7 @@ async def test_a_suffix_reaches_a_model_with_a_template_and_sentinels_end_its_te
     sent = {t["name"]: t["data"] for t in tensors(script.requests[0])}
     assert codegen.decode(sent["input_ids"][0]) == "<P>def f<S>\n<M>"
     assert answer.json()["choices"][0]["text"] == "return 1"
-    await app.state.gateway.completer.close()
+    await app.state.completion_service.completer.close()
 
 
 async def test_more_tokens_than_the_context_cannot_be_kept(client):

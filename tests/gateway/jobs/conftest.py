@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import httpx
 import pytest
 
 from gateway.auth.keys import create_key
+from testing import needs
 from testing.servers.gateway import RunningGateway, gateway
 from testing.servers.gateway_process import MODEL_DIR, Gateway
 from testing.servers.redis_server import RedisServer
@@ -24,7 +24,7 @@ JOBS = "/v1/jobs"
 FINISHED = {"succeeded", "failed", "cancelled"}
 WAIT_S = 120
 # Short, so that what depends on them is seen within a test; the defaults are minutes.
-LIMITS = {"jobs_lease_s": 2, "jobs_longest_s": 60, "jobs_parallel": 2}
+LIMITS = {"jobs_lease_s": 2, "jobs_max_runtime_s": 60, "jobs_concurrency": 2}
 
 
 class Worker:
@@ -114,7 +114,7 @@ def long_job(prompts: int = 16, tokens: int = 600) -> dict[str, Any]:
 
 
 class Queue:
-    """A Redis that keeps what it is told, gateways and workers on it, and two keys."""
+    """A Redis with persistence, gateways and workers on it, and two keys."""
 
     def __init__(self, folder: Path, triton: Triton) -> None:
         self.folder, self.triton = folder, triton
@@ -132,7 +132,7 @@ class Queue:
 
     def gateway(self, **settings: object) -> Gateway:
         """Run a gateway as a process of its own."""
-        made = Gateway(self.triton.grpc, self.folder / "gateway.log", **self._told(settings))
+        made = Gateway(self.triton.grpc, self.folder / "gateway.log", **self._defaults(settings))
         made.start()
         self._running.append(made)
         return made
@@ -140,11 +140,11 @@ class Queue:
     def front(self, user: str = "alice", **settings: object) -> "Client":
         """Run a gateway in a thread, which starts sooner, and return a client of it."""
         made: RunningGateway = self._stack.enter_context(
-            gateway(MODEL_DIR, self.triton.grpc, **self._told(settings))
+            gateway(MODEL_DIR, self.triton.grpc, **self._defaults(settings))
         )
         return Client(made.url, self.secrets[user])
 
-    def _told(self, settings: dict[str, object]) -> dict[str, object]:
+    def _defaults(self, settings: dict[str, object]) -> dict[str, object]:
         defaults = {"auth": "keys", "keys_file": self.keys_file, "jobs_redis_url": self.url, **LIMITS}
         return {**defaults, **settings}
 
@@ -166,8 +166,7 @@ class Queue:
 
 
 def make_queue(folder: Path, triton: Triton) -> Queue:
-    if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not on PATH: apt-get install redis-server")
+    needs.program("redis-server")
     found = Queue(folder, triton)
     found.start_redis()
     return found

@@ -1,4 +1,4 @@
-"""What the gateway takes in, refuses and forgets, without any worker: a real Redis and a gateway."""
+"""What the gateway accepts, refuses and deletes, without a worker: a real Redis and a gateway."""
 
 import json
 import time
@@ -10,7 +10,6 @@ from hypothesis import settings as fuzzing
 from hypothesis import strategies as st
 
 from gateway.jobs.broker import make_celery
-from gateway.jobs.settings import JobsSettings
 from gateway.settings import Settings
 from tests.gateway.jobs.conftest import JOBS, make_queue, scores
 
@@ -43,7 +42,7 @@ def bob(stage):
         ({"type": "completion"}, "request is missing"),
         ({"type": "completion", "request": {"prompt": None}}, "prompt is missing"),
         ({"type": "completion", "request": {"prompt": "x", "max_tokens": -1}}, "max_tokens"),
-        ({"type": "completion", "request": {"prompt": "x", "stream": True}}, "leave out stream"),
+        ({"type": "completion", "request": {"prompt": "x", "stream": True}}, "do not support streaming"),
         ({"type": "completion", "request": {"prompt": ["x"] * 41}}, "40"),
         ({"type": "completion", "request": {"prompt": ["x"] * 21, "n": 2}}, "completions"),
     ],
@@ -92,7 +91,7 @@ def test_a_key_has_its_own_quota(stage):
     refused = bob.http.post(JOBS, json=scores("x"))
     assert refused.status_code == 429
     assert int(refused.headers["retry-after"]) > 0
-    assert "Remove finished ones" in refused.json()["error"]["message"]
+    assert "Delete finished jobs" in refused.json()["error"]["message"]
     assert bob.http.delete(f"{JOBS}/{ids[0]}").status_code == 200
     ids[0] = bob.submit(scores("x"))
     for job_id in ids:
@@ -109,7 +108,7 @@ def test_a_full_queue_is_no_ones_quota(stage):
 
 
 def test_results_expire(stage):
-    bob = stage.front("bob", jobs_result_s=1)
+    bob = stage.front("bob", jobs_result_ttl_s=1)
     job_id = bob.submit(scores("x"))
     bob.http.post(f"{JOBS}/{job_id}/cancel")
     end = time.monotonic() + 60
@@ -142,8 +141,8 @@ def test_two_queues_of_one_redis_know_nothing_of_each_other(stage, bob):
 
 
 def test_celery_keeps_a_message_until_its_job_is_done_and_gives_it_back_if_not():
-    told = JobsSettings(jobs_redis_url="redis://127.0.0.1:1/0", jobs_longest_s=7200)
-    conf = make_celery(told, socket_timeout_s=1).conf
+    given = Settings(jobs_redis_url="redis://127.0.0.1:1/0", jobs_max_runtime_s=7200)
+    conf = make_celery(given, socket_timeout_s=1).conf
     assert conf.task_acks_late
     assert conf.task_reject_on_worker_lost
     assert conf.worker_prefetch_multiplier == 1
@@ -153,7 +152,7 @@ def test_celery_keeps_a_message_until_its_job_is_done_and_gives_it_back_if_not()
 
 
 def test_a_gitlab_gateway_needs_a_salt_or_nobody_finds_their_jobs_again():
-    told = {"auth": "gitlab", "jobs_redis_url": "redis://127.0.0.1:1/0"}
+    given = {"auth": "gitlab", "jobs_redis_url": "redis://127.0.0.1:1/0"}
     with pytest.raises(ValueError, match="ASSIST_CACHE_SALT"):
-        Settings(**told)
-    assert Settings(**told, cache_salt="salt").jobs_url == "redis://127.0.0.1:1/0"
+        Settings(**given)
+    assert Settings(**given, cache_salt="salt").jobs_url == "redis://127.0.0.1:1/0"

@@ -1,7 +1,6 @@
-"""One worker's way with a job: a real Redis, and an engine that does as it is told."""
+"""One worker and one job: a real Redis, and a scripted engine."""
 
 import asyncio
-import shutil
 import time
 
 import pytest
@@ -9,11 +8,12 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from gateway import wiring
 from gateway.errors import bad_gateway, invalid
-from gateway.jobs.models import Record, new_id
-from gateway.jobs.store import Store
+from gateway.jobs.models import JobRecord, new_id
+from gateway.jobs.store import JobStore
 from gateway.settings import Settings
 from gateway.worker.metrics import WorkerMetrics
 from gateway.worker.runner import Runner
+from testing import needs
 from testing.doubles.instant_engine import InstantEngine
 from testing.servers.gateway_process import MODEL_DIR
 from testing.servers.redis_server import RedisServer
@@ -22,14 +22,14 @@ pytestmark = pytest.mark.redis
 ITEMS = {"items": [{"prompt": "", "text": f"x = {at}"} for at in range(6)]}
 
 
-class ToldEngine(InstantEngine):
+class ScriptedEngine(InstantEngine):
     """Takes ``seconds`` for each score, and raises what ``failures`` holds first."""
 
     def __init__(self, seconds=0.0, failures=()):
-        self.seconds, self.failures, self.asked = seconds, list(failures), 0
+        self.seconds, self.failures, self.calls = seconds, list(failures), 0
 
     async def score(self, job):
-        self.asked += 1
+        self.calls += 1
         await asyncio.sleep(self.seconds)
         if self.failures:
             raise self.failures.pop(0)
@@ -38,8 +38,7 @@ class ToldEngine(InstantEngine):
 
 @pytest.fixture(scope="module")
 def redis(tmp_path_factory):
-    if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not on PATH: apt-get install redis-server")
+    needs.program("redis-server")
     server = RedisServer(tmp_path_factory.mktemp("redis"))
     server.start()
     yield server
@@ -52,9 +51,9 @@ class Bench:
     def __init__(self, url, **changes):
         self.settings = Settings(
             **{"auth": "none", "metrics_port": None, "model_dir": MODEL_DIR, "jobs_redis_url": url,
-               "jobs_parallel": 1, "jobs_lease_s": 2, "jobs_longest_s": 60, **changes}
+               "jobs_concurrency": 1, "jobs_lease_s": 2, "jobs_max_runtime_s": 60, **changes}
         )  # fmt: skip
-        self.store = Store(self.settings)
+        self.store = JobStore(self.settings)
         self.stop = False
 
     def runner(self, engine, name="worker"):
@@ -62,7 +61,7 @@ class Bench:
         return Runner(parts, self.store, WorkerMetrics(), name, lambda: self.stop)
 
     async def job(self, request=ITEMS, kind="score"):
-        record = Record(id=new_id(), owner="a", kind=kind, status="queued", items=6, created=time.time())
+        record = JobRecord(id=new_id(), owner="a", kind=kind, status="queued", items=6, created=time.time())
         assert await self.store.create(record, request) == "ok"
         assert await self.store.accept(record.id)
         return record.id
@@ -95,42 +94,42 @@ async def bench(redis):
 
 
 async def test_a_job_that_takes_too_long_fails_and_keeps_what_it_has(bench):
-    stage = bench(jobs_longest_s=1)
+    stage = bench(jobs_max_runtime_s=1)
     job_id = await stage.job()
-    assert await stage.runner(ToldEngine(seconds=0.4)).run(job_id, 1)
+    assert await stage.runner(ScriptedEngine(seconds=0.4)).run(job_id, 1)
     found = await stage.store.get(job_id)
     assert found.status == "failed"
     assert "longer than 1 s" in found.error
-    assert 0 < await stage.store.done(job_id) < 6
+    assert 0 < await stage.store.count_finished(job_id) < 6
 
 
 async def test_a_worker_that_was_given_up_for_dead_lets_go_when_it_comes_back(bench):
     stage = bench()
     job_id = await stage.job()
-    slow = asyncio.create_task(stage.runner(ToldEngine(seconds=30), "first").run(job_id, 1))
+    slow = asyncio.create_task(stage.runner(ScriptedEngine(seconds=30), "first").run(job_id, 1))
     await stage.until(lambda: stage.running(job_id))
-    assert await stage.runner(ToldEngine(), "second").run(job_id, 2)
+    assert await stage.runner(ScriptedEngine(), "second").run(job_id, 2)
     assert await slow
     assert await stage.status(job_id) == "succeeded"
-    assert await stage.store.done(job_id) == 6
+    assert await stage.store.count_finished(job_id) == 6
 
 
 async def test_a_message_that_comes_twice_does_not_run_twice(bench):
     stage = bench(jobs_lease_s=60)
     job_id = await stage.job()
-    slow = asyncio.create_task(stage.runner(ToldEngine(seconds=0.3), "first").run(job_id, 1))
+    slow = asyncio.create_task(stage.runner(ScriptedEngine(seconds=0.3), "first").run(job_id, 1))
     await stage.until(lambda: stage.running(job_id))
-    second = ToldEngine()
+    second = ScriptedEngine()
     assert await stage.runner(second, "second").run(job_id, 1)
     assert await slow
     assert await stage.runner(second, "third").run(job_id, 1)
-    assert second.asked == 0
+    assert second.calls == 0
 
 
 async def test_what_the_engine_fails_at_again_and_again_is_that_items_error(bench):
     stage = bench()
     job_id = await stage.job()
-    engine = ToldEngine(failures=[bad_gateway("broken")] * 3 + [invalid("no"), bad_gateway("once")])
+    engine = ScriptedEngine(failures=[bad_gateway("broken")] * 3 + [invalid("no"), bad_gateway("once")])
     assert await stage.runner(engine).run(job_id, 1)
     results = await stage.store.results(job_id)
     assert b"broken" in results[0]
@@ -142,7 +141,7 @@ async def test_what_the_engine_fails_at_again_and_again_is_that_items_error(benc
 async def test_a_bug_fails_the_job_and_tells_nobody_its_text(bench, caplog):
     stage = bench()
     job_id = await stage.job()
-    assert await stage.runner(ToldEngine(failures=[RuntimeError("x = 0 canary")])).run(job_id, 1)
+    assert await stage.runner(ScriptedEngine(failures=[RuntimeError("x = 0 canary")])).run(job_id, 1)
     found = await stage.store.get(job_id)
     assert found.status == "failed"
     assert '"internal"' in found.error
@@ -153,8 +152,8 @@ async def test_a_bug_fails_the_job_and_tells_nobody_its_text(bench, caplog):
 async def test_a_worker_that_is_to_end_gives_its_job_back_without_counting_an_attempt(bench):
     stage = bench()
     job_id = await stage.job()
-    running = asyncio.create_task(stage.runner(ToldEngine(seconds=0.5)).run(job_id, 1))
-    await stage.until(lambda: stage.store.done(job_id))
+    running = asyncio.create_task(stage.runner(ScriptedEngine(seconds=0.5)).run(job_id, 1))
+    await stage.until(lambda: stage.store.count_finished(job_id))
     stage.stop = True
     assert not await running
     found = await stage.store.get(job_id)
@@ -172,9 +171,9 @@ async def test_a_redis_that_is_away_for_a_moment_costs_no_result(bench, monkeypa
         await write(*arguments)
 
     monkeypatch.setattr(stage.store, "add_result", add_result)
-    engine = ToldEngine()
+    engine = ScriptedEngine()
     assert await stage.runner(engine).run(job_id, 1)
-    assert await stage.store.done(job_id) == engine.asked == 6
+    assert await stage.store.count_finished(job_id) == engine.calls == 6
 
 
 async def test_a_job_that_was_cancelled_while_its_worker_was_dead_ends_there(bench):
@@ -182,7 +181,7 @@ async def test_a_job_that_was_cancelled_while_its_worker_was_dead_ends_there(ben
     job_id = await stage.job()
     assert await stage.store.start(job_id, 1, "dead") == "run"
     assert await stage.store.cancel(job_id, "a") == "cancelling"
-    engine = ToldEngine()
+    engine = ScriptedEngine()
     assert await stage.runner(engine).run(job_id, 2)
     assert await stage.status(job_id) == "cancelled"
-    assert engine.asked == 0
+    assert engine.calls == 0

@@ -1,4 +1,4 @@
-"""Log lines without secrets; settings that refuse an open door."""
+"""Log lines without secrets; settings that refuse a gateway open to everybody."""
 
 import io
 import json
@@ -8,13 +8,13 @@ import time
 import pytest
 from pydantic import ValidationError
 
-from gateway.edge_settings import EdgeSettings
+from gateway.settings import Settings
 from gateway.telemetry.logs import LineWriter, clean, describe
-from gateway.telemetry.metrics import MAX_KEY_LABELS, Completion, Metrics
+from gateway.telemetry.metrics import MAX_KEY_LABELS, CompletionStats, Metrics
 
 
 class Stuck(io.BytesIO):
-    """A pipe that nobody reads."""
+    """A pipe without a reader."""
 
     def write(self, data: object) -> int:
         time.sleep(0.5)
@@ -71,7 +71,7 @@ def test_a_thousand_keys_make_a_bounded_number_of_series() -> None:
 def test_a_completion_is_counted_under_the_names_dashboards_know() -> None:
     metrics = Metrics()
     metrics.completion(
-        Completion(
+        CompletionStats(
             prompt_tokens=7, completion_tokens=5, finish_reasons=("stop", "made-up"), total_s=1.0, queue_s=0.2,
             engine_s=0.7, first_token_s=0.5,
         )
@@ -87,15 +87,13 @@ def test_a_completion_is_counted_under_the_names_dashboards_know() -> None:
 def test_a_public_address_without_authentication_needs_to_be_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    class Whole(EdgeSettings):
-        host: str = "0.0.0.0"
-
+    monkeypatch.setenv("ASSIST_HOST", "0.0.0.0")
     with pytest.raises(ValidationError, match="on purpose"):
-        Whole()
-    assert Whole(auth="none").auth_mode == "none"
-    assert Whole(host="127.0.0.1").auth_mode == "none"
+        Settings()
+    assert Settings(auth="none").auth_mode == "none"
+    assert Settings(host="127.0.0.1").auth_mode == "none"
     monkeypatch.setenv("BYPASS_EXTERNAL_AUTH", "True")
-    assert Whole().auth_mode == "none"
+    assert Settings().auth_mode == "none"
 
 
 def test_the_names_of_gitlabs_gateway_mean_the_same_here(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +101,7 @@ def test_the_names_of_gitlabs_gateway_mean_the_same_here(monkeypatch: pytest.Mon
     monkeypatch.setenv("GITLAB_API_URL", "https://gitlab.example.com/api/v4")
     monkeypatch.setenv("USE_LOCAL_CACHE", "False")
     monkeypatch.setenv("REDIS_PASS", "secret")
-    settings = EdgeSettings()
+    settings = Settings()
     assert settings.auth_mode == "gitlab"
     assert settings.gitlab_api_url == "https://gitlab.example.com/api/v4/"
     assert settings.redis == "redis://:secret@redis:6379/0"
@@ -112,7 +110,7 @@ def test_the_names_of_gitlabs_gateway_mean_the_same_here(monkeypatch: pytest.Mon
 
 def test_keys_without_a_file_are_refused_with_the_remedy() -> None:
     with pytest.raises(ValidationError, match="assist keys add"):
-        EdgeSettings(auth="keys")
+        Settings(auth="keys")
 
 
 def test_uvicorns_own_records_become_json_lines() -> None:

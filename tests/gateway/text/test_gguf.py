@@ -1,4 +1,4 @@
-"""A GGUF file's own tokenizer, judged by llama.cpp: the gateway must send the ids that it would have made."""
+"""A GGUF file's own tokenizer: the gateway must send the ids that llama.cpp makes of the text."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,12 +8,10 @@ import pytest
 from gateway.text import gguf
 from gateway.text.tokenizer import Tokenizer
 from stackfile.catalogue import ROOT
+from testing import gguf_files, needs
 from testing.servers.llama_server import running_llama
 from testing.servers.triton import TINY
 from tests.serving.test_llama_server import ask, ready
-
-pytest.importorskip("xllamacpp", reason="needs xllamacpp: install requirements/llamacpp.txt")
-gguf_files = pytest.importorskip("testing.gguf_files")
 
 TEXTS = [
     "",
@@ -26,6 +24,11 @@ TEXTS = [
     "<s> and </s> and <|endoftext|> and <0x0A> are text",
     (ROOT / "stackfile/kubernetes.py").read_text(),
 ]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def runtime() -> None:
+    needs.package("xllamacpp")
 
 
 @pytest.fixture(scope="module", params=["byte_level", "qwen", "sentence_piece"])
@@ -76,5 +79,5 @@ def test_an_unknown_kind_is_refused_with_the_remedy():
 
 def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path):
     (tmp_path / "model.gguf").write_bytes(b"GGUF\x01\x00\x00\x00")
-    with pytest.raises(ValueError, match="no GGUF file"):
+    with pytest.raises(ValueError, match="not a GGUF file"):
         Tokenizer.load(tmp_path)

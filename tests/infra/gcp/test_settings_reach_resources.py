@@ -25,7 +25,7 @@ OTHER = {
     "network__services": IPv4Network("10.76.0.0/20"),
     "network__control_plane": IPv4Network("172.16.70.0/28"),
     "endpoint": "private",
-    "authorised_networks": {"office": IPv4Network("192.0.2.0/24")},
+    "authorized_networks": {"office": IPv4Network("192.0.2.0/24")},
     "autopilot": True,
     "cpu_pool__machine_type": "e2-standard-2",
     "cpu_pool__min_nodes": 2,
@@ -42,7 +42,7 @@ OTHER = {
     "gpu_pool__generations": (1, 2),
 }
 COMPANIONS = {
-    "authorised_networks": {"endpoint": "public"},
+    "authorized_networks": {"endpoint": "public"},
     "gpu_pool__driver_version": {"gpu_pool__driver": "daemonset"},
 }
 BEFORE = {"gpu_pool__driver_version": {"gpu_pool__driver_version": "580.1.2"}}

@@ -1,13 +1,14 @@
 """A machine that is cut off: namespaces of its own, where every attempt to leave is counted."""
 
 import json
-import os
 import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from testing import needs
 
 SCRIPT = Path(__file__).with_name("cut-off.sh")
 # Nothing outlives the command: its processes are in a namespace that ends with it.
@@ -49,14 +50,15 @@ def require(work: Path) -> None:
     """Skip, with what would help, where such a machine can't be made."""
     missing = [package for tool, package in TOOLS.items() if shutil.which(tool) is None]
     if missing:
-        pytest.skip(f"missing: apt-get install {' '.join(missing)}")
-    if os.geteuid() != 0:
-        pytest.skip("network and mount namespaces need root: run the tests as root")
+        needs.skip(f"not installed: {', '.join(missing)}", needs.TOOLS)
+    needs.root("make network and mount namespaces")
     python = subprocess.run(
         ["/usr/bin/python3", "-c", "import sys; sys.exit(sys.version_info[:2] != (3, 11))"], check=False
     )
     if python.returncode:
-        pytest.skip("/usr/bin/python3 is not the Python 3.11 that the bundle is built for")
+        needs.skip(
+            "/usr/bin/python3 is not Python 3.11, which the bundle is built for", "make test on Debian 12"
+        )
     done = subprocess.run([*UNSHARE, SCRIPT, work, "true"], capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.skip(

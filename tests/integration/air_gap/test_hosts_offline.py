@@ -1,19 +1,24 @@
 """A host that is cut off: from a bundle to a completion through NGINX, and proof that it asked nobody."""
 
 import json
-import os
 
 import pytest
 
-from assist.bundle import build, contents, install, keys, signatures
+from assist.bundle import build, contents, install, signatures, signing_keys
 from assist.bundle.errors import BundleError
 from assist.bundle.paths import BundlePaths
 from assist.deployment import resolve
 from assist.paths import SOURCE, Paths
 from model_loader.progress import Silent
-from tests.integration.hosts import lab as labs
+from testing.lab import driver
 
-pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.triton, pytest.mark.timeout(1500)]
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.slow,
+    pytest.mark.root,
+    pytest.mark.triton,
+    pytest.mark.timeout(1500),
+]
 
 # On the lab's bridge: what a host begins itself, whoever it is for. Answers and ARP are no beginnings.
 COUNTERS = """
@@ -34,29 +39,29 @@ table bridge cut_off {
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     """Build the bundle of stack hosts and put it in place, beside the clone and not in it."""
-    if not os.environ.get("ASSIST_LONG"):
-        pytest.skip("takes minutes and 50 MB of Debian packages: ASSIST_LONG=1 runs it")
     folder = tmp_path_factory.mktemp("bundle")
-    public = keys.generate(folder / "a.key")
+    public = signing_keys.generate(folder / "a.key")
     deployment = resolve("hosts", Paths())
-    builder = build.Builder(deployment, contents.wanted(deployment), lambda _: None, Silent())
+    builder = build.Builder(deployment, contents.of(deployment), lambda _: None, Silent())
     archive = folder / "hosts.bundle"
     try:
-        builder.build(archive, keys.load(folder / "a.key"), lambda _: lambda _: None, allow_missing=False)
+        builder.build(
+            archive, signing_keys.load(folder / "a.key"), lambda _: lambda _: None, allow_missing=False
+        )
     except BundleError as error:
         pytest.skip(f"no bundle can be built here: {error}")
     where = BundlePaths(SOURCE, folder / "home")
-    install.install(archive, signatures.read_public(keys.public_name(folder / "a.key")), where)
+    install.install(archive, signatures.read_public(signing_keys.public_name(folder / "a.key")), where)
     assert public
     return where.link
 
 
 @pytest.fixture(scope="module")
 def lab(bundle):
-    if reason := labs.missing():
-        pytest.skip(f"no lab: {reason}")
-    labs.sweep()
-    lab = labs.Lab("B", offline=True)
+    if reason := driver.missing():
+        pytest.skip(f"no hosts can be booted: {reason}")
+    driver.sweep()
+    lab = driver.Lab("B", offline=True)
     try:
         lab.up("one:groups=gateway,gpu,queue")
         rules = lab.folder / "cut-off.nft"

@@ -12,6 +12,9 @@ from testing.servers.gateway_process import Gateway
 from testing.until import until
 from tests.integration.faults.conftest import StartGateway
 
+# What is promised: a change of the file counts for every call that begins this much later.
+LOOK_S = 0.25
+
 Two = tuple[FakeTritonThread, FakeTritonThread]
 
 
@@ -34,7 +37,7 @@ def drained(tmp_path: Path) -> Path:
 def gateway(tritons: Two, drained: Path, start_gateway: StartGateway) -> Gateway:
     """Start a gateway in front of both engines and wait until each has served."""
     addresses = ",".join(each.address for each in tritons)
-    started = start_gateway(f"ipv4:{addresses}", drained_file=drained, hold_s=20)
+    started = start_gateway(f"ipv4:{addresses}", drained_file=drained, engine_wait_s=600, deadline_s=600)
     started.until_ready()
     until(lambda: started.complete().status_code == 200 and all(each.fake.served for each in tritons))
     return started
@@ -53,11 +56,11 @@ def test_a_drained_server_gets_no_new_request_and_finishes_those_it_has(
         drained.write_text(gone.address + "\n")
         until(lambda: stays.fake.running == 0)
         before = gone.fake.served
-        time.sleep(0.5)
+        time.sleep(LOOK_S)
         later = [gateway.complete() for _ in range(10)]
         assert gone.fake.served == before
         gone.fake.fault = ""
-        answers = [each.result(30) for each in begun]
+        answers = [each.result() for each in begun]
     assert {answer.status_code for answer in answers + later} == {200}
     drained.unlink()
     served = gone.fake.served
@@ -69,15 +72,15 @@ def test_requests_wait_while_every_server_is_drained(gateway: Gateway, tritons: 
     until(lambda: gateway.status("/ready") == 503)
     with ThreadPoolExecutor(4) as pool:
         held = [pool.submit(gateway.complete) for _ in range(4)]
-        time.sleep(0.5)
+        until(lambda: gateway.metric("vllm:num_requests_running") == 4)
         assert not any(each.done() for each in held)
         drained.unlink()
-        assert {each.result(30).status_code for each in held} == {200}
+        assert {each.result().status_code for each in held} == {200}
 
 
 def test_a_file_that_names_strangers_drains_nobody(gateway: Gateway, tritons: Two, drained: Path) -> None:
     drained.write_bytes(b"10.1.2.3:8001\n\xff\xfe\n")
-    time.sleep(0.5)
+    time.sleep(LOOK_S)
     served = [each.fake.served for each in tritons]
     until(
         lambda: (

@@ -12,6 +12,7 @@ from testing.servers.gateway_process import COMPLETIONS, Gateway
 from testing.servers.redis_server import RedisServer
 from tests.integration.faults.conftest import StartGateway
 
+CLIENT = httpx.Client(timeout=120, limits=httpx.Limits(max_keepalive_connections=0), trust_env=False)
 PROMPT, TOKEN = "canary-prompt-7f3a", "canary-token-91c2"
 
 
@@ -32,12 +33,12 @@ def provoke(gateway: Gateway, fake: FakeTritonThread, secret: str) -> None:
     ):
         gateway.complete(PROMPT, headers=headers, **extra)
     for path in (COMPLETIONS, "/v2/completions", "/v2/code/completions", "/infill", "/completion"):
-        httpx.post(gateway.url + path, content=b'{"prompt": "%s' % PROMPT.encode(), headers=headers)
-        httpx.post(gateway.url + path, json={"prompt": PROMPT, "input_prefix": PROMPT}, headers=headers)
-        httpx.post(f"{gateway.url}{path}?q={PROMPT}&key={secret}", json={"prompt": PROMPT}, headers=headers)
+        CLIENT.post(gateway.url + path, content=b'{"prompt": "%s' % PROMPT.encode(), headers=headers)
+        CLIENT.post(gateway.url + path, json={"prompt": PROMPT, "input_prefix": PROMPT}, headers=headers)
+        CLIENT.post(f"{gateway.url}{path}?q={PROMPT}&key={secret}", json={"prompt": PROMPT}, headers=headers)
     for scheme in (f"Basic {TOKEN}", f"Bearer {TOKEN}x", TOKEN):
         gateway.complete(PROMPT, headers={"Authorization": scheme})
-    httpx.post(gateway.url + COMPLETIONS, content=PROMPT.encode() * 400_000, headers=headers)
+    CLIENT.post(gateway.url + COMPLETIONS, content=PROMPT.encode() * 400_000, headers=headers)
 
 
 def traces(gateway: Gateway) -> dict[str, str]:
@@ -46,8 +47,8 @@ def traces(gateway: Gateway) -> dict[str, str]:
     pid = gateway.process.pid
     return {
         "log": gateway.log.read_text(),
-        "metrics": httpx.get(f"{metrics}/metrics").text,
-        "usage": httpx.get(f"{metrics}/usage").text,
+        "metrics": CLIENT.get(f"{metrics}/metrics").text,
+        "usage": CLIENT.get(f"{metrics}/usage").text,
         "environment": Path(f"/proc/{pid}/environ").read_text(),
         "command line": Path(f"/proc/{pid}/cmdline").read_text(),
     }
@@ -95,18 +96,18 @@ def test_a_prompt_never_appears_in_an_error_body(shared_gateway: Gateway) -> Non
         {"prompt": {PROMPT: 1}},
         {"prompt": PROMPT, "temperature": [PROMPT]},
     ):
-        answer = httpx.post(shared_gateway.url + COMPLETIONS, json=body)
+        answer = CLIENT.post(shared_gateway.url + COMPLETIONS, json=body)
         assert answer.status_code == 400
         assert PROMPT not in answer.text
 
 
 def test_time_series_do_not_grow_with_what_clients_send(shared_gateway: Gateway) -> None:
     def series() -> int:
-        text = httpx.get(f"http://127.0.0.1:{shared_gateway.metrics_port}/metrics").text
+        text = CLIENT.get(f"http://127.0.0.1:{shared_gateway.metrics_port}/metrics").text
         return sum(not line.startswith("#") for line in text.splitlines())
 
     def random_requests(first: int, last: int) -> None:
-        with httpx.Client(base_url=shared_gateway.url) as client:
+        with httpx.Client(base_url=shared_gateway.url, timeout=120) as client:
             for number in range(first, last):
                 client.get(f"/path/{number}")
                 client.request(f"VERB{number}", "/x")

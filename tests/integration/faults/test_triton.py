@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -12,16 +13,36 @@ from testing.doubles.fake_triton import FakeTritonThread
 from testing.doubles.fault_proxy import FaultProxy
 from testing.servers.gateway_process import COMPLETIONS, Gateway
 from testing.servers.triton import Triton
+from testing.until import until
 from tests.integration.faults.conftest import StartGateway
+from tests.integration.faults.test_clients import NEVER
 
 pytestmark = pytest.mark.triton
+
+DEADLINE_S = 5
+
+
+# Less than a stream of 1500 tokens has, and more than its first ones.
+PART = 20_000
+
+
+def seconds_of(ask: Callable[[], object]) -> float:
+    """Return how long ``ask`` takes."""
+    started = time.monotonic()
+    ask()
+    return time.monotonic() - started
+
+
+def at_once(gateway: Gateway) -> float:
+    """Return what an answer that waits for nothing may take on this machine, as busy as it is now."""
+    return 1 + 20 * max(seconds_of(lambda: gateway.status("/health")) for _ in range(5))
 
 
 def events(gateway: Gateway, during: threading.Event | None = None, **fields: object) -> list[str]:
     """Return the data of a stream's events; set ``during`` once the first has come."""
     body = {"prompt": "def f(x):", "max_tokens": 1500, "temperature": 0, "stream": True, **fields}
     found = []
-    with httpx.stream("POST", gateway.url + COMPLETIONS, json=body, timeout=40) as response:
+    with httpx.stream("POST", gateway.url + COMPLETIONS, json=body, timeout=120) as response:
         assert response.status_code == 200
         for line in response.iter_lines():
             if line.startswith("data: "):
@@ -46,9 +67,9 @@ def test_a_killed_triton_is_told_at_once_and_served_again_without_a_restart(
         assert all(answer.json()["error"]["code"] == "upstream_unavailable" for answer in answers)
         gateway.until_ready(503)
         assert gateway.status("/health") == 200
-        started = time.monotonic()
+        quick = at_once(gateway)
+        assert seconds_of(gateway.complete) < quick
         assert gateway.complete().status_code == 503
-        assert time.monotonic() - started < 1.0
     finally:
         triton.start()
     gateway.until_ready()
@@ -62,14 +83,13 @@ def test_triton_killed_in_the_middle_of_a_stream_ends_it_with_an_error_event(
     gateway = start_gateway(proxied_triton.address)
     gateway.until_ready()
     first = threading.Event()
-    proxied_triton.latency_s = 0.02
+    proxied_triton.hold(after=PART)  # or a quick model ends the stream before the kill
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(events, gateway, first)
-        assert first.wait(20)
-        proxied_triton.hold()  # or a quick model ends the stream before the kill
+        assert first.wait(60)
         try:
             triton.kill()
-            found = running.result(30)
+            found = running.result()
         finally:
             triton.start()
     assert found[-1] == "[DONE]"
@@ -90,12 +110,16 @@ def test_a_connection_cut_in_the_middle_of_a_stream_never_looks_complete(
     gateway.until_ready()
     gateway.complete()
     first = threading.Event()
-    proxied_triton.latency_s = 0.02
+    if cut == "limit":
+        proxied_triton.limit(PART)
+    else:
+        proxied_triton.hold(after=PART)  # or a quick model ends the stream before the reset
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(events, gateway, first)
-        assert first.wait(20)
-        proxied_triton.reset() if cut == "reset" else proxied_triton.limit(100)
-        found = running.result(30)
+        assert first.wait(60)
+        if cut == "reset":
+            proxied_triton.reset()
+        found = running.result()
     assert "error" in json.loads(found[-2])
     assert found[-1] == "[DONE]"
 
@@ -103,17 +127,21 @@ def test_a_connection_cut_in_the_middle_of_a_stream_never_looks_complete(
 def test_a_black_hole_is_504_within_the_deadline_and_leaves_nothing_behind(
     proxied_triton: FaultProxy, start_gateway: StartGateway
 ) -> None:
-    gateway = start_gateway(proxied_triton.address, deadline_s=2)
+    gateway = start_gateway(proxied_triton.address, deadline_s=DEADLINE_S)
     gateway.until_ready()
+
+    def eight() -> list[httpx.Response]:
+        with ThreadPoolExecutor(8) as pool:
+            return list(pool.map(lambda _: gateway.complete(), range(8)))
+
+    usual = seconds_of(eight)
     assert gateway.complete().status_code == 200
     proxied_triton.hold()
-    started = time.monotonic()
-    with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: gateway.complete(), range(8)))
-    assert time.monotonic() - started < 6
+    answers: list[httpx.Response] = []
+    assert seconds_of(lambda: answers.extend(eight())) < DEADLINE_S + 3 + 10 * usual
     assert {answer.status_code for answer in answers} <= {503, 504}
     assert 504 in {answer.status_code for answer in answers}
-    assert gateway.metric("vllm:num_requests_running") == 0
+    until(lambda: gateway.metric("vllm:num_requests_running") == 0)
     assert gateway.status("/health") == 200
     gateway.until_ready(503)
     proxied_triton.heal()
@@ -124,20 +152,21 @@ def test_a_black_hole_is_504_within_the_deadline_and_leaves_nothing_behind(
 def test_a_slow_triton_fills_a_bounded_queue_and_health_stays_quick(
     fake_triton: FakeTritonThread, start_gateway: StartGateway
 ) -> None:
-    fake_triton.fake.latency_s = 0.3
-    gateway = start_gateway(fake_triton.address, max_in_flight=4, max_queue=4, queue_timeout_s=5)
+    fake_triton.fake.fault = "held"
+    gateway = start_gateway(fake_triton.address, **NEVER, max_in_flight=4, max_queue=4)
     gateway.until_ready()
+    quick = at_once(gateway)
     with ThreadPoolExecutor(40) as pool:
         waiting = [pool.submit(gateway.complete) for _ in range(40)]
-        time.sleep(0.15)
-        started = time.monotonic()
+        until(lambda: sum(each.done() for each in waiting) == 32)
+        assert gateway.metric("vllm:num_requests_waiting") == 4
+        assert seconds_of(lambda: gateway.status("/health")) < quick
         assert gateway.status("/health") == 200
-        assert time.monotonic() - started < 1.0
-        answers = [each.result(30) for each in waiting]
+        fake_triton.fake.fault = ""
+        answers = [each.result() for each in waiting]
     statuses = [answer.status_code for answer in answers]
-    assert set(statuses) == {200, 503}
-    assert statuses.count(200) >= 8
-    assert fake_triton.fake.peak <= 4
+    assert (statuses.count(200), statuses.count(503)) == (8, 32)
+    assert fake_triton.fake.peak == 4
     assert all("retry-after" in answer.headers for answer in answers if answer.status_code == 503)
 
 
@@ -148,7 +177,7 @@ def test_readiness_asks_for_the_model_and_not_only_for_the_server(
     gateway = start_gateway(fake_triton.address)
     assert gateway.status("/ready") == 503
     fake_triton.fake.model_ready = True
-    gateway.until_ready(within_s=3)
+    gateway.until_ready()
 
 
 @pytest.mark.parametrize("fault", ["garbage", "shape", "nan", "huge", "ids", "empty", "error"])

@@ -12,7 +12,7 @@ from tests.infra.gcp.stacks import stack, written
 pytestmark = [pytest.mark.gcp, pytest.mark.slow, pytest.mark.timeout(limit_s(900))]
 
 STANDARD = {"control_plane": "regional", "release_channel": "none", "version": "1.33.5-gke.100"}
-PUBLIC = {"endpoint": "public", "authorised_networks": {"office": "192.0.2.0/24"}}
+PUBLIC = {"endpoint": "public", "authorized_networks": {"office": "192.0.2.0/24"}}
 # gke-dev itself goes up and down in tests/integration/node.
 VARIANTS = {
     "regional with a pinned version and a public endpoint": STANDARD | PUBLIC,

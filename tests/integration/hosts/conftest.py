@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.integration.hosts import lab as labs
-from tests.integration.hosts.lab import Lab
+from testing.lab import driver
+from testing.lab.driver import Lab
 
 MakeLab = Callable[..., Lab]
 
@@ -13,9 +13,9 @@ MakeLab = Callable[..., Lab]
 @pytest.fixture(scope="session")
 def lab_tools() -> None:
     """Skip where no lab can be made; destroy what killed runs left."""
-    if reason := labs.missing():
-        pytest.skip(f"no lab: {reason}")
-    labs.sweep()
+    if reason := driver.missing():
+        pytest.skip(f"no hosts can be booted: {reason}")
+    driver.sweep()
 
 
 @pytest.fixture(scope="module")

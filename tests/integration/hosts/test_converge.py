@@ -5,7 +5,6 @@ ASSIST_HOSTS_SUITE=trixie runs all of it on Debian 13. The tests build on one an
 
 import json
 import os
-import time
 from dataclasses import dataclass
 
 import pytest
@@ -13,10 +12,11 @@ import testinfra
 import yaml
 
 from stackfile.catalogue import ROOT
+from testing.lab.driver import Lab, Played
+from testing.lab.lan import ask, client_key, open_ports
+from testing.lab.state import settled, starts, states
+from testing.until import until
 from tests.integration.hosts.drift import BY_HAND
-from tests.integration.hosts.lab import Lab, Played
-from tests.integration.hosts.lan import ask, client_key, open_ports
-from tests.integration.hosts.state import settled, starts, states
 
 pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.timeout(1500)]
 
@@ -45,7 +45,7 @@ class Site:
         return client_key(self.lab.home)
 
     def play(self, playbook: str, *options: str, **variables: object) -> Played:
-        return self.lab.play(playbook, *options, variables=self.variables | variables, timeout=1200)
+        return self.lab.play(playbook, *options, variables=self.variables | variables)
 
     def completion(self) -> dict:
         return ask(self.lab, "/v1/completions", PROMPT, host="gw1", key=self.key)
@@ -61,11 +61,11 @@ def site(make_lab) -> Site:
     lab = make_lab("A", suite=SUITE)
     lab.up(*(f"{host}:groups={groups}" for host, groups in HOSTS.items()))
     before = states(lab, HOSTS)
-    predicted = lab.play("site.yml", "--check", timeout=1200).succeed()
+    predicted = lab.play("site.yml", "--check").succeed()
     # The programs stay what they were for the first run, whatever happens to this checkout meanwhile.
     (archive,) = (lab.home / "releases").glob("*.tar.gz")
     variables: dict[str, object] = {"service_release": archive.name.removesuffix(".tar.gz")}
-    converged = lab.play("site.yml", variables=variables, timeout=1200).succeed()
+    converged = lab.play("site.yml", variables=variables).succeed()
     return Site(lab, before, predicted, converged, variables)
 
 
@@ -101,14 +101,14 @@ def test_a_job_is_scored_by_a_worker_on_another_host(site):
     wanted = {"type": "score", "items": [{"prompt": "# add\n", "text": "def add(a, b):"}]}
     made = ask(site.lab, "/v1/jobs", wanted, host="gw1", key=site.key)
     assert made["status"] == 202, made
-    job = json.loads(made["text"])
-    for _ in range(60):
-        if job["status"] not in {"queued", "running"}:
-            break
-        time.sleep(0.5)
-        job = json.loads(ask(site.lab, f"/v1/jobs/{job['id']}", host="gw1", key=site.key)["text"])
-    assert job["status"] == "succeeded", job
-    assert job["results"][0]["sum_logprob"] < 0
+    path = f"/v1/jobs/{json.loads(made['text'])['id']}"
+
+    def job() -> dict:
+        return json.loads(ask(site.lab, path, host="gw1", key=site.key)["text"])
+
+    until(lambda: job()["status"] not in {"queued", "running"})
+    assert job()["status"] == "succeeded", job()
+    assert job()["results"][0]["sum_logprob"] < 0
 
 
 @pytest.mark.parametrize(
@@ -234,12 +234,9 @@ def test_a_reboot_of_every_host_brings_the_service_back(site):
     for name in HOSTS:
         site.lab.until_up(name, boots[name])
     for name, units in RUNNING.items():
-        for unit in units:
-            site.lab.run(
-                name,
-                f"timeout 200 sh -c 'until systemctl is-active -q ai-assist-{unit}; do sleep 0.5; done'",
-                timeout=240,
-            )
+        names = " ".join(f"ai-assist-{unit}" for unit in units)
+        wanted = f'test "$(systemctl is-active {names} | sort --unique)" = active'
+        until(lambda: site.lab.try_run(name, wanted).returncode == 0, within_s=300)  # noqa: B023 -- called within the turn
     assert site.completion()["status"] == 200
 
 

@@ -1,6 +1,5 @@
 """A run of the real playbook that is killed at every task that does something ends, repeated, as a clean one does."""
 
-import os
 import shutil
 import signal
 import subprocess
@@ -11,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from stackfile.catalogue import ROOT
-from tests.integration.hosts.lab import Lab, Played
-from tests.integration.hosts.state import settled, state, units
+from testing.lab.driver import Lab, Played
+from testing.lab.state import settled, state, units
 
-pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.long, pytest.mark.slow, pytest.mark.root, pytest.mark.timeout(1500)]
 
 HOST = "one"
 # More than there are tasks, so that a run which never ends is seen as one.
@@ -40,8 +39,6 @@ def converge_with_cuts(lab: Lab, variables: dict[str, object], record: Path) -> 
 @pytest.fixture
 def labs(make_lab, tmp_path) -> tuple[Lab, Lab, dict[str, object]]:
     """Two hosts of the same name and address, each on a network of its own, and one release for both."""
-    if not os.environ.get("ASSIST_LONG"):
-        pytest.skip("converges a host in some twenty runs, minutes: ASSIST_LONG=1 runs it")
     clean, cut = (make_lab(suffix, f"{HOST}:groups=gateway,gpu,queue") for suffix in "KL")
     pack = [sys.executable, "-P", "-m", "assist.hosts.release", str(tmp_path)]
     release = subprocess.run(pack, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()

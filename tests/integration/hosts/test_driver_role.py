@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from stackfile.catalogue import ROOT
-from tests.integration.hosts.lab import Lab, Played
+from testing.lab.driver import Lab, Played
 
 pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.timeout(900)]
 

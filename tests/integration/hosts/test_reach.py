@@ -48,7 +48,7 @@ def test_a_host_that_is_not_reached_stops_the_run_before_the_first_look_at_anoth
     environment = os.environ | {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_HOME": str(tmp_path / "ansible")}
     done = subprocess.run(
         [*command, "-e", json.dumps(told)], cwd=ROOT, env=environment, stdin=subprocess.DEVNULL,
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode != 0
     assert f"fatal: [{gone}]: UNREACHABLE!" in done.stdout, done.stdout + done.stderr

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from stackfile.catalogue import ROOT
-from tests.integration.hosts.lab import Lab
+from testing.lab.driver import Lab
 
 pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.timeout(600)]
 
@@ -47,7 +47,7 @@ def test_a_stack_with_a_mistake_is_named_with_its_line(refused, tmp_path):
 def test_a_disk_and_a_memory_that_are_too_small_are_both_named(refused, tmp_path):
     said = refused(service_stack=stack(tmp_path, needs={"disk_gib": 99999.0, "memory_gib": 9999.0}))
     assert "GiB free for /opt/ai-assist, but 99999.0 are needed" in said
-    assert "lower hosts.needs.memory_gib" in said
+    assert "lower hosts.requirements.memory_gib" in said
 
 
 def test_a_port_that_another_program_holds_is_named_with_the_program(refused, lab):

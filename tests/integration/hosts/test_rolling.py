@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.integration.hosts.rolling import Site, constant_load, failed, served_models, versions
+from testing.lab.rolling import PATIENT, Site, constant_load, failed, served_models, versions
 
 pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.timeout(1500)]
 
@@ -62,7 +62,7 @@ def test_a_disk_that_is_full_in_the_midst_of_an_update_leaves_what_serves(site):
     site.lab.run(HOST, FILL)
     try:
         with constant_load(site.lab, HOST, site.folder) as answers:
-            full = site.play("update.yml", limits={"max_tokens": 99, "hold_s": 60.0, "deadline_s": 120.0})
+            full = site.play("update.yml", limits=PATIENT | {"max_tokens": 99})
     finally:
         site.lab.run(HOST, "umount --lazy /etc/ai-assist")
     assert full.code == 2, full.output[-4000:]

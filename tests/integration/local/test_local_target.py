@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
 import stat
@@ -16,13 +15,10 @@ import pytest
 
 from assist.client_env import client_env
 from assist.paths import SOURCE, Paths
+from testing import needs
 from testing.ports import free_ports
 
 pytestmark = [pytest.mark.slow, pytest.mark.triton, pytest.mark.timeout(600)]
-
-for _tool in ("make", "git"):
-    if shutil.which(_tool) is None:
-        pytest.skip(f"{_tool} is missing: apt-get install {_tool}", allow_module_level=True)
 
 
 class Clone:
@@ -110,8 +106,7 @@ def test_up_ends_with_a_completion_the_phases_the_address_and_a_key_that_nobody_
 
 def test_the_printed_curl_line_works_when_it_is_pasted(first_run):
     line = next(line for line in first_run.stdout.splitlines() if line.startswith("curl "))
-    if shutil.which("curl") is None:
-        pytest.skip("curl is missing: apt-get install curl")
+    needs.program("curl")
     answer = subprocess.run(line, shell=True, capture_output=True, text=True, check=True)  # noqa: S602  -- as pasted
     assert json.loads(answer.stdout)["choices"][0]["text"].strip()
 

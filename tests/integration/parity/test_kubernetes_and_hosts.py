@@ -49,7 +49,13 @@ def hosts() -> dict[str, str]:
 def test_every_setting_that_is_no_place_is_equal():
     equal = {name: value for name, value in kubernetes().items() if name not in PLACES}
     assert {name: value for name, value in hosts().items() if name not in PLACES} == equal
-    assert {"ASSIST_MODEL", "ASSIST_HOLD_S", "ASSIST_DEADLINE_S", "--runtime", "--precision"} <= equal.keys()
+    assert {
+        "ASSIST_MODEL",
+        "ASSIST_ENGINE_WAIT_S",
+        "ASSIST_DEADLINE_S",
+        "--runtime",
+        "--precision",
+    } <= equal.keys()
 
 
 def test_no_setting_is_called_a_place_that_is_equal_on_both():
