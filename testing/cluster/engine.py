@@ -67,6 +67,7 @@ class Workspace:
     def environment(self) -> dict[str, str]:
         return tools.environment() | {
             "KUBECONFIG": str(self.kubeconfig),
+            "KUBECACHEDIR": str(self.folder / "kubectl"),
             "PULUMI_BACKEND_URL": f"file://{self.backend}",
             "PULUMI_HOME": str(self.folder / "home"),
             "PULUMI_CONFIG_PASSPHRASE": "test",
