@@ -141,6 +141,6 @@ def test_without_file_descriptors_it_sheds_and_comes_back(
 
 def _completes(gateway: Gateway) -> bool:
     try:
-        return httpx.post(gateway.url + COMPLETIONS, content=BODY, timeout=5).status_code == 200
+        return httpx.post(gateway.url + COMPLETIONS, content=BODY, timeout=60).status_code == 200
     except httpx.HTTPError:
         return False
