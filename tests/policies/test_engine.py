@@ -1,7 +1,6 @@
 """The pack through the real engine: `pulumi preview --policy-pack`."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -13,7 +12,7 @@ import pytest
 from policies.rules import RULES, STACK_RULES
 from stackfile.catalogue import ROOT
 from testing import needs
-from testing.gcp.double import BIN, Double
+from testing.gcp.double import Double
 from tests.policies.examples import FAILING, PASSING, Example
 
 PACK_PYTHON = ROOT / ".run/venvs/policies/bin/python"
@@ -42,17 +41,12 @@ def preview(
     (program / "examples.json").write_text(json.dumps(list(unique.values())))
     state.mkdir()
     # A preview of new resources: Google's part is the project's own provider.
-    environment = (
-        os.environ
-        | Double(folder).environment
-        | {
-            "PATH": f"{BIN}:{os.environ['PATH']}",
-            "PULUMI_BACKEND_URL": f"file://{state}",
-            "PULUMI_HOME": str(folder / "home"),
-            "PULUMI_CONFIG_PASSPHRASE": "test",
-            "PULUMI_SKIP_UPDATE_CHECK": "true",
-        }
-    )
+    environment = Double(folder).environment | {
+        "PULUMI_BACKEND_URL": f"file://{state}",
+        "PULUMI_HOME": str(folder / "home"),
+        "PULUMI_CONFIG_PASSPHRASE": "test",
+        "PULUMI_SKIP_UPDATE_CHECK": "true",
+    }
 
     def pulumi(*words: str) -> subprocess.CompletedProcess[str]:
         command = ["pulumi", *words, "--non-interactive"]
