@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from stackfile.fields import Count
 from stackfile.validation import Strict
+from stackfile.version import VERSION
 
 DnsLabel = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 _REFERENCE = re.compile(
@@ -27,16 +28,16 @@ Image = Annotated[str, AfterValidator(_fixed)]
 
 
 # Built by images/build: for CPUs from NVIDIA's wheel, for GPUs from NVIDIA's container, which has CUDA.
-TRITON_CPU = "localhost/ai-assist/triton:0.1.0"
-TRITON_GPU = "localhost/ai-assist/triton:0.1.0-gpu"
+TRITON_CPU = f"localhost/ai-assist/triton:{VERSION}"
+TRITON_GPU = f"localhost/ai-assist/triton:{VERSION}-gpu"
 
 
 class Images(Strict):
     """The container images; the defaults are the names that images/build gives them."""
 
-    gateway: Image = "localhost/ai-assist/gateway:0.1.0"
+    gateway: Image = f"localhost/ai-assist/gateway:{VERSION}"
     """Image of the gateway, by tag or digest; the tag `latest` is refused."""
-    loader: Image = "localhost/ai-assist/loader:0.1.0"
+    loader: Image = f"localhost/ai-assist/loader:{VERSION}"
     """Image of the model loader."""
     triton: Image = TRITON_CPU
     """Image of Triton and of llama.cpp's server. On a GPU the default has the tag for GPUs."""

@@ -1,4 +1,4 @@
-"""The matrix of GitLab's token check (recorded set gitlab_token_auth_2022, and its neighbours)."""
+"""GitLab's token check: the recorded cases of gitlab_token_auth_2022, and more."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""The signing keys' life: rotation, outages, floods and answers that are none (row G8)."""
+"""The signing keys' life: rotation, outages, floods and invalid responses (row G8)."""
 
 import asyncio
 from collections.abc import AsyncIterator

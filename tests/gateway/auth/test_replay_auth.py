@@ -1,4 +1,4 @@
-"""Who may ask, as GitLab's gateways of 2022, 2023 and today recorded it: the running gateway and its GitLab's doubles."""
+"""Authentication as GitLab's gateways of 2022, 2023 and today recorded it: the running gateway and its GitLab's doubles."""
 
 import contextlib
 import time

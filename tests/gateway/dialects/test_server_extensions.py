@@ -1,4 +1,4 @@
-"""What vLLM's and llama.cpp's clients ask beyond OpenAI's fields, through the running gateway with keys."""
+"""vLLM's and llama.cpp's extensions of OpenAI's API, through the running gateway with keys."""
 
 import time
 
@@ -168,9 +168,9 @@ def test_generated_ids_come_where_they_were_asked_for(http, path: str):
 
 
 def test_a_streamed_batch_of_ten_choices_equals_the_whole(http):
-    asked = {"n": 10, "temperature": 1, "seed": 3}
-    whole = complete(http, **asked).json()["choices"]
-    assert texts(events(complete(http, stream=True, **asked))) == {c["index"]: c["text"] for c in whole}
+    fields = {"n": 10, "temperature": 1, "seed": 3}
+    whole = complete(http, **fields).json()["choices"]
+    assert texts(events(complete(http, stream=True, **fields))) == {c["index"]: c["text"] for c in whole}
 
 
 def test_tokens_asked_for_by_a_client_that_left_are_counted_as_wasted(triton, tmp_path):

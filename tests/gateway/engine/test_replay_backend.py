@@ -83,7 +83,7 @@ def test_nvidias_streaming_sample_says_what_the_unary_model_says(triton):
 
 @pytest.mark.triton
 def test_nvidias_text_ensemble_is_no_model_of_ours_and_is_refused_as_unknown(triton):
-    """Text becomes tokens in the gateway, so that an answer can be cut at stop strings and streamed as UTF-8."""
+    """Text becomes tokens in the gateway, so that a completion can be cut at stop strings and streamed as UTF-8."""
     name = case(SAMPLES, "sample_request_ensemble.json")["content"]["config"]["model_name"]
     with grpc.InferenceServerClient(triton.grpc) as server:
         assert not server.is_model_ready(name)
@@ -95,7 +95,7 @@ def test_nvidias_text_ensemble_is_no_model_of_ours_and_is_refused_as_unknown(tri
 
 @pytest.mark.parametrize(("mode", "status"), [("unavailable", 503), ("no length", 502)])
 async def test_a_backend_that_finishes_with_an_error_is_an_error(client, script, mode: str, status: int):
-    """Where vLLM says 500, we say whether another try may help (503) or the backend is broken (502)."""
+    """Where vLLM answers 500, the gateway tells whether a retry may help (503) or the backend is broken (502)."""
     assert case(VLLM, "engine_error_nonstream")["expect"]["status"] == 500
     script.mode = mode
     if mode == "no length":

@@ -1,4 +1,4 @@
-"""One worker's way with a job: a real Redis, and a scripted engine."""
+"""One worker and one job: a real Redis, and a scripted engine."""
 
 import asyncio
 import time
@@ -26,10 +26,10 @@ class ScriptedEngine(InstantEngine):
     """Takes ``seconds`` for each score, and raises what ``failures`` holds first."""
 
     def __init__(self, seconds=0.0, failures=()):
-        self.seconds, self.failures, self.asked = seconds, list(failures), 0
+        self.seconds, self.failures, self.calls = seconds, list(failures), 0
 
     async def score(self, job):
-        self.asked += 1
+        self.calls += 1
         await asyncio.sleep(self.seconds)
         if self.failures:
             raise self.failures.pop(0)
@@ -123,7 +123,7 @@ async def test_a_message_that_comes_twice_does_not_run_twice(bench):
     assert await stage.runner(second, "second").run(job_id, 1)
     assert await slow
     assert await stage.runner(second, "third").run(job_id, 1)
-    assert second.asked == 0
+    assert second.calls == 0
 
 
 async def test_what_the_engine_fails_at_again_and_again_is_that_items_error(bench):
@@ -173,7 +173,7 @@ async def test_a_redis_that_is_away_for_a_moment_costs_no_result(bench, monkeypa
     monkeypatch.setattr(stage.store, "add_result", add_result)
     engine = ScriptedEngine()
     assert await stage.runner(engine).run(job_id, 1)
-    assert await stage.store.count_finished(job_id) == engine.asked == 6
+    assert await stage.store.count_finished(job_id) == engine.calls == 6
 
 
 async def test_a_job_that_was_cancelled_while_its_worker_was_dead_ends_there(bench):
@@ -184,4 +184,4 @@ async def test_a_job_that_was_cancelled_while_its_worker_was_dead_ends_there(ben
     engine = ScriptedEngine()
     assert await stage.runner(engine).run(job_id, 2)
     assert await stage.status(job_id) == "cancelled"
-    assert engine.asked == 0
+    assert engine.calls == 0

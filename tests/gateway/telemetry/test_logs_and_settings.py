@@ -1,4 +1,4 @@
-"""Log lines without secrets; settings that refuse an open door."""
+"""Log lines without secrets; settings that refuse a gateway open to everybody."""
 
 import io
 import json
@@ -14,7 +14,7 @@ from gateway.telemetry.metrics import MAX_KEY_LABELS, CompletionStats, Metrics
 
 
 class Stuck(io.BytesIO):
-    """A pipe that nobody reads."""
+    """A pipe without a reader."""
 
     def write(self, data: object) -> int:
         time.sleep(0.5)

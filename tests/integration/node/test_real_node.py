@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from stackfile.version import VERSION
 from testing.gcp.double import Double
 from testing.gcp.whole import STACK as GKE_DEV
 from testing.gcp.whole import cluster as cluster_of
@@ -35,7 +36,7 @@ T4 = {"cloud.google.com/gke-accelerator": "nvidia-tesla-t4"}
 )
 def test_an_image_runs_as_its_own_user_and_lists_its_parts(references, name, module, part):
     with images.store() as store:
-        image = f"{images.REGISTRY}/{name}:0.1.0"
+        image = f"{images.REGISTRY}/{name}:{VERSION}"
         assert store.inside(image, "id", "-u") == "10001"
         store.inside(image, "python", "-c", f"import {module}; {images.ALL_COMPILED}")
         listed = json.loads(store.inside(image, "cat", "/opt/venv/sbom.cdx.json"))
