@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     ]
     title = f"random CodeGen, {parameters / 1e6:.1f} M parameters, {options.threads} threads each"
     show(speeds, title, chosen.name)
-    return 0 if judge(speeds, chosen, theirs[0] if theirs else None) else 1
+    return 0 if print_ratios(speeds, chosen, theirs[0] if theirs else None) else 1
 
 
 def compete(all_of_them: list[Contender], rounds: int, requests: int) -> Speeds:
@@ -93,7 +93,7 @@ def show(speeds: Speeds, title: str, chosen: str) -> None:
         print(f"{name:34}{walls}{cpus}{'   <- chosen' if name == chosen else ''}")
 
 
-def judge(speeds: Speeds, chosen: Contender, baseline: Contender | None) -> bool:
+def print_ratios(speeds: Speeds, chosen: Contender, baseline: Contender | None) -> bool:
     """Print the ratios; return whether the targets are met."""
     one, many = speeds[chosen.name, 1], speeds[chosen.name, MOST_CLIENTS]
     ratios = [(f"{MOST_CLIENTS} clients vs one, {chosen.name}", many, one)]

@@ -132,8 +132,8 @@ class _Torch:
         line = self._process.stdout.readline()
         if not line:
             raise RuntimeError(f"{self.name} ended with status {self._process.wait()}")
-        found: dict[str, object] = json.loads(line)
-        return found
+        answer: dict[str, object] = json.loads(line)
+        return answer
 
     def complete(self, client: int) -> int:  # noqa: ARG002 -- there is only one client
         assert self._process.stdin is not None

@@ -93,8 +93,8 @@ def test_too_little_memory_names_what_is_needed(deployment, monkeypatch):
 
 
 @pytest.fixture
-def _no_root() -> Iterator[None]:
-    """Be somebody else than root, who may write everywhere, while the test runs."""
+def _no_root(deployment: Deployment) -> Iterator[None]:
+    """Run the test as a user who may not write everywhere, once root has made the folders of ``deployment``."""
     user = os.getuid()
     os.setresuid(user or NOBODY, user or NOBODY, user)
     yield
@@ -122,11 +122,11 @@ def test_a_model_without_checksums_is_refused_with_both_ways_to_go_on(deployment
 
 def test_jobs_without_a_redis_are_refused_with_both_ways_to_go_on(deployment):
     jobs = deployment.stack.jobs.model_copy(update={"enabled": True})
-    asked = replace(deployment, stack=deployment.stack.model_copy(update={"jobs": jobs}))
-    found = _finding(preflight.run(asked), "queue")
+    with_jobs = replace(deployment, stack=deployment.stack.model_copy(update={"jobs": jobs}))
+    found = _finding(preflight.run(with_jobs), "queue")
     assert found.status == "problem"
     assert "ASSIST_JOBS_REDIS_URL=redis://" in found.remedy
-    named = replace(asked, passed={"ASSIST_JOBS_REDIS_URL": "redis://127.0.0.1/0"})
+    named = replace(with_jobs, passed={"ASSIST_JOBS_REDIS_URL": "redis://127.0.0.1/0"})
     found = _finding(preflight.run(named), "queue")
     assert found.status == "ok"
-    assert asked.programs == ("triton", "gateway", "worker")
+    assert with_jobs.programs == ("triton", "gateway", "worker")
