@@ -18,10 +18,11 @@ from gateway.errors import ApiError
 
 
 class Switch:
-    """Whether the pretended engine is ready, and how often it was asked."""
+    """Whether the pretended engine is ready, how often it was asked, and what completions with ``hold`` wait for."""
 
     def __init__(self) -> None:
         self.ready, self.asked = True, 0
+        self.released = asyncio.Event()
 
     async def check(self) -> bool:
         self.asked += 1
@@ -29,7 +30,7 @@ class Switch:
 
 
 def make_app(**settings: Any) -> tuple[FastAPI, Edge, Switch]:
-    """Return an app with one completion route that takes ``sleep`` seconds."""
+    """Return an app with one completion route; it takes ``sleep`` seconds, and with ``hold`` until it is released."""
     edge = Edge(EdgeSettings(**{"auth": "none", "metrics_port": None, **settings}))
     switch = Switch()
     app = FastAPI()
@@ -42,11 +43,17 @@ def make_app(**settings: Any) -> tuple[FastAPI, Edge, Switch]:
         return JSONResponse(content, error.status, headers=error_responses.headers(error))
 
     async def complete(
-        request: Request, caller: Annotated[Caller, Depends(authenticate)], sleep: float = 0
+        request: Request,
+        caller: Annotated[Caller, Depends(authenticate)],
+        sleep: float = 0,
+        *,
+        hold: bool = False,
     ) -> dict[str, Any]:
         size = len(await request.body())
         async with edge.admission.slot(caller, request.state.request_id) as waited:
             await asyncio.sleep(sleep)
+            if hold:
+                await switch.released.wait()
         await edge.admission.charge(caller, size)
         return {"size": size, "caller": caller.id, "user": caller.user, "waited": waited}
 

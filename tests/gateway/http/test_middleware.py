@@ -9,6 +9,7 @@ import pytest
 
 from gateway.http.middleware.context import UNMATCHED
 from testing.servers.edge_app import client_of, make_app
+from testing.until import until_async
 
 URL = "/v1/completions"
 
@@ -194,10 +195,10 @@ async def test_readiness_is_503_while_the_engine_is_not_ready(path: str) -> None
 
 
 async def test_a_stopping_gateway_is_alive_not_ready_and_refuses_new_work() -> None:
-    app, edge, _ = make_app()
+    app, edge, switch = make_app()
     async with client_of(app) as client:
-        running = asyncio.create_task(client.post(f"{URL}?sleep=0.2"))
-        await asyncio.sleep(0.05)
+        running = asyncio.create_task(client.post(f"{URL}?hold=true"))
+        await until_async(lambda: edge.admission.running == 1)
         edge.drain.begin()
         ready, served = await client.get("/ready"), await client.post(URL)
         assert (ready.status_code, served.status_code) == (503, 200)
@@ -209,8 +210,9 @@ async def test_a_stopping_gateway_is_alive_not_ready_and_refuses_new_work() -> N
         assert refused.headers["connection"] == "close"
         assert (await client.get("/health")).status_code == 200
         assert not await edge.drain.finished(0.01)
+        switch.released.set()
         assert (await running).status_code == 200
-        assert await edge.drain.finished(1)
+        assert await edge.drain.finished(60)
 
 
 async def test_metrics_and_usage_are_on_a_port_of_their_own() -> None:
