@@ -1,5 +1,6 @@
 """Before anything is touched: every reason at once, each with its remedy."""
 
+import contextlib
 import os
 import socket
 import sys
@@ -92,19 +93,21 @@ def test_too_little_memory_names_what_is_needed(deployment, monkeypatch):
     assert "0.2 GiB" in finding.cause
 
 
-@pytest.fixture
-def _no_root(deployment: Deployment) -> Iterator[None]:
-    """Run the test as a user who may not write everywhere, once root has made the folders of ``deployment``."""
+@contextlib.contextmanager
+def not_root() -> Iterator[None]:
+    """Be a user who may not write everywhere."""
     user = os.getuid()
     os.setresuid(user or NOBODY, user or NOBODY, user)
-    yield
-    os.setresuid(user, user, user)
+    try:
+        yield
+    finally:
+        os.setresuid(user, user, user)
 
 
-@pytest.mark.usefixtures("_no_root")
 def test_a_folder_of_somebody_else_is_refused(deployment):
     elsewhere = replace(deployment, layout=Paths(SOURCE, Path("/usr/share/assist/.run")))
-    assert preflight._folder(elsewhere).status == "problem"
+    with not_root():
+        assert preflight._folder(elsewhere).status == "problem"
 
 
 def test_a_model_without_checksums_is_refused_with_both_ways_to_go_on(deployment):
