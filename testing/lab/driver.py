@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from testing import needs
 from testing.lab import machines, network
 from testing.lab.processes import LabError
 from testing.lab.record import LabFolder
@@ -35,7 +36,7 @@ _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 def missing() -> str | None:
     """Return why no host can be booted here, with the remedy, or ``None``."""
     if os.geteuid():
-        return "hosts are booted by root alone"
+        return needs.reason("root alone can boot hosts", needs.AS_ROOT)
     absent = [package for tool, package in TOOLS.items() if shutil.which(tool) is None]
     if absent:
         return f"not found: {', '.join(absent)}; {REMEDY}"
