@@ -16,6 +16,7 @@ from pathlib import Path
 from stackfile.catalogue import ROOT
 from testing.lab.driver import Lab, missing
 
+PLAYBOOK = "plays/hosts.yml"
 ROUNDS = 3
 TARGET = 0.5
 UNTUNED = {"ANSIBLE_PIPELINING": "False", "ANSIBLE_GATHERING": "implicit"}
@@ -39,19 +40,19 @@ def _gathering(folder: Path) -> Path:
     """Copy the playbooks to ``folder``, changed so that every play gathers facts."""
     target = folder / "ansible"
     shutil.copytree(ROOT / "ansible", target)
-    for playbook in target.glob("*.yml"):
+    for playbook in (target / "plays").glob("*.yml"):
         text = playbook.read_text(encoding="utf-8")
         playbook.write_text(text.replace("  gather_facts: false\n", ""), encoding="utf-8")
-    return target / "hosts.yml"
+    return target / PLAYBOOK
 
 
 def _measure(lab: Lab, gathering: Path) -> tuple[list[float], list[float]]:
-    lab.play("hosts.yml", timeout=1500).succeed()
+    lab.play(PLAYBOOK, timeout=1500).succeed()
     (archive,) = (lab.home / "releases").glob("*.tar.gz")
     variables: dict[str, object] = {"service_release": archive.name.removesuffix(".tar.gz")}
     tuned, untuned = [], []
     for _ in range(ROUNDS):
-        tuned.append(_seconds(lab, "hosts.yml", variables, {}))
+        tuned.append(_seconds(lab, PLAYBOOK, variables, {}))
         untuned.append(_seconds(lab, str(gathering), variables, UNTUNED))
     return tuned, untuned
 

@@ -163,7 +163,7 @@ async def test_closing_a_stream_reaches_the_server(engine, script):
 async def test_a_stream_that_is_left_is_withdrawn_and_not_cancelled_where_the_server_knows_how(
     engine, script, monkeypatch
 ):
-    monkeypatch.setattr("gateway.engine.streams._LEAVE_S", 100)
+    monkeypatch.setattr("gateway.engine.streams._CLOSE_TIMEOUT_S", 100)
     stream_from(script, withdraws=True)
     script.delay_s = 0.02
     await leave_after_one(engine, script, then_s=0)
@@ -173,7 +173,7 @@ async def test_a_stream_that_is_left_is_withdrawn_and_not_cancelled_where_the_se
 
 
 async def test_a_reader_that_is_cancelled_withdraws_too(engine, script, monkeypatch):
-    monkeypatch.setattr("gateway.engine.streams._LEAVE_S", 100)
+    monkeypatch.setattr("gateway.engine.streams._CLOSE_TIMEOUT_S", 100)
     stream_from(script, withdraws=True)
     script.delay_s = 0.5
     reading = asyncio.create_task(collect(engine, generate()))
@@ -187,7 +187,7 @@ async def test_a_reader_that_is_cancelled_withdraws_too(engine, script, monkeypa
 
 
 async def test_a_server_that_does_not_end_a_stream_is_cancelled_after_a_while(engine, script, monkeypatch):
-    monkeypatch.setattr("gateway.engine.streams._LEAVE_S", 0.2)
+    monkeypatch.setattr("gateway.engine.streams._CLOSE_TIMEOUT_S", 0.2)
     stream_from(script, withdraws=True)
     script.delay_s = 0.05
     await leave_after_one(engine, script, then_s=100)
