@@ -136,7 +136,6 @@ def test_a_gate_meets_each_creation_once_and_lets_go_what_it_holds(tmp_path):
     world, gate = World(double.cloud.folder), Gate(double)
     gate.refuse("used up")
     assert "used up" in world.refusal("Service")
-    gate.open()
     assert world.refusal("Service") == ""
     gate.hold(arrives=False, always={"Network it": None})
     with pytest.raises(ProviderError):
@@ -147,3 +146,4 @@ def test_a_gate_meets_each_creation_once_and_lets_go_what_it_holds(tmp_path):
         assert state.all(kind("Network")), "what is in always has arrived"
     gate.open()
     world.make("Router")
+    assert gate.met[-1] == "Router it", "what comes later has met the gate too"
