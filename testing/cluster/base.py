@@ -66,7 +66,8 @@ class Cluster(ABC):
         """End it and remove its state."""
 
     def __enter__(self) -> Self:
-        """Start it; where that fails, nothing of it stays."""
+        """Start it; it ends with this process at the latest. Where that fails, nothing of it stays."""
+        self.processes.tied = True
         try:
             self.start()
         except BaseException:
