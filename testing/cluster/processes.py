@@ -99,10 +99,20 @@ class Processes:
                 if not self.is_running(name):
                     raise self._ended(name)
             if time.monotonic() > end:
-                raise ClusterError(
-                    f"gave up waiting for {what} after {within_s:.0f} s; logs are in {self.logs}"
-                )
+                ended = [str(self._ended(name)) for name in self.names() if not self.is_running(name)]
+                raise ClusterError("\n".join([f"gave up waiting for {what} after {within_s:.0f} s", *ended]))
             time.sleep(0.1)
+
+    def require_port(self, name: str) -> None:
+        """Raise where a process has ended as its port was taken.
+
+        Raises:
+            PortTakenError: With what the process says.
+        """
+        if (self.logs / f"{name}.log").exists() and not self.is_running(name):
+            error = self._ended(name)
+            if isinstance(error, PortTakenError):
+                raise error
 
     def _ended(self, name: str) -> ClusterError:
         lines = (self.logs / f"{name}.log").read_text(errors="replace").splitlines()[-_TAIL:]
