@@ -83,6 +83,24 @@ class Cgroups:
                 with suppress(OSError):
                     (folder / "memory.use_hierarchy").write_text("1")
 
+    def hand_on(self, starter: int) -> None:
+        """Let the node's own cgroups have the controllers; ``starter`` is the process that holds the node.
+
+        A cgroup of version 2 hands controllers on only while no process is in itself.
+
+        Raises:
+            ClusterError: Where the kernel refuses.
+        """
+        if not self.unified:
+            return
+        (folder,) = self.folders
+        try:
+            (folder / "system/cgroup.procs").write_text(str(starter))
+            for controller in (folder / "cgroup.controllers").read_text().split():
+                (folder / "cgroup.subtree_control").write_text(f"+{controller}")
+        except OSError as error:
+            raise ClusterError(f"{folder} can't hand its controllers on: {error}") from error
+
     def remove(self, within_s: float = 30) -> None:
         """Remove them, once their last process has gone."""
         end = time.monotonic() + within_s
