@@ -15,7 +15,7 @@ NEW, OLD = nginx_unit.UNIT, nginx_unit.FORMER
 REVISION = "1111.2222"
 
 
-class Failed(Exception):
+class Failed(BaseException):
     """What fail_json raises."""
 
 
