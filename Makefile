@@ -9,7 +9,7 @@ DEV := .venv
 WORKERS ?= 3
 export PORT HOST STACK ALLOW_UNPINNED
 
-.PHONY: help up down status clean test test-tools lint fmt bench lock
+.PHONY: help up down status clean test test-long test-tools lint fmt bench lock docs release-check
 
 help:  ## Say what each target does
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  make %-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,8 +27,11 @@ clean: down  ## Stop the service and remove everything that was made here
 	@rm -rf .run $(DEV) .ansible .hypothesis .mypy_cache .pytest_cache .ruff_cache benchmarks/.work
 	@find . -name .git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
 
-test: dev tests/npm/node_modules/.package-lock.json .run/venvs/checkov .run/venvs/policies  ## Run every test whose tools are here; skipped ones say what they lack
-	$(DEV)/bin/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+test: dev tests/npm/node_modules/.package-lock.json .run/venvs/checkov .run/venvs/policies  ## Run every test whose tools are here; a table says what the others lack (LEVELS="unit contract engine scenario")
+	$(DEV)/bin/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(LEVELS:%=--level=%)
+
+test-long: dev  ## Run the tests that take minutes each
+	$(DEV)/bin/pytest -n 1 -m long
 
 test-tools:  ## Get what the tests need and this machine lacks (ARGS=--help)
 	@python3 -m testing.tools $(ARGS)
@@ -47,6 +50,13 @@ fmt: dev  ## Format the code and apply safe fixes
 bench: dev  ## Run the benchmarks; each prints a table and a ratio
 	$(DEV)/bin/python -m benchmarks
 
+docs: dev .run/venvs/docs  ## Generate the references, build the site into .run/site, check its links
+	$(DEV)/bin/python scripts/references.py
+	.run/venvs/docs/bin/mkdocs build --strict --quiet
+
+release-check: dev  ## Check that a release can be made of this clone: version, changelog, generated files, tag
+	$(DEV)/bin/python scripts/release_check.py
+
 lock: dev  ## Resolve pyproject.toml anew into requirements/*.txt, with hashes
 	PATH=$(CURDIR)/$(DEV)/bin:$$PATH scripts/lock
 
@@ -56,7 +66,7 @@ tests/npm/node_modules/.package-lock.json: tests/npm/package-lock.json
 		echo "npm could not install the Node.js client (see above); its test is skipped" >&2; fi
 
 # Environments of their own: checkov pins much of what the rest needs newer; Pulumi runs the policy pack in its own.
-.run/venvs/checkov .run/venvs/policies: .run/venvs/%: requirements/%.txt
+.run/venvs/checkov .run/venvs/policies .run/venvs/docs: .run/venvs/%: requirements/%.txt
 	@scripts/bootstrap $@ $<
 
 .PHONY: dev

@@ -15,8 +15,9 @@ from assist.deployment import Deployment, Overrides, current, resolve
 from assist.lazy import LazyGroup
 from assist.options import Json, Project, Recorded, Stack
 from assist.paths import Paths
-from assist.terminal import err, fail, out, renamed
-from stackfile import StackFileError
+from assist.terminal import err, fail, out, renamed, warn
+from stackfile import StackFileError, renamed_keys
+from stackfile.version import VERSION
 
 if TYPE_CHECKING:
     from assist.findings import Finding
@@ -34,7 +35,7 @@ Unpinned = Annotated[
 
 def _print_version(flag: bool) -> None:
     if flag:
-        out.print(_version())
+        out.print(VERSION)
         raise typer.Exit
 
 
@@ -62,6 +63,7 @@ def up_(
     """Start the service on this machine, make a real completion, and print how to use the service."""
     from assist import up
 
+    _need_clone()
     deployment = _resolve(stack, host, port)
     request = up.Request(stack, host, port, as_json=as_json, check=dry_run, allow_unpinned=allow_unpinned)
     raise typer.Exit(up.run(deployment, request, out, err))
@@ -181,13 +183,22 @@ def logs(
 @app.command("version")
 def version_() -> None:
     """Print the version."""
-    out.print(_version())
+    out.print(VERSION)
 
 
 def _finish(findings: "list[Finding]", as_json: bool) -> NoReturn:
     from assist import report
 
     report.finish(findings, as_json=as_json)
+
+
+def _need_clone() -> None:
+    """End with the remedy where the command was installed as a wheel, without the playbooks and locks."""
+    if not (Paths().source / "ansible" / "site.yml").is_file():
+        fail(
+            "This command needs a clone of the project: clone the project and run make up there.",
+            2,
+        )
 
 
 def _resolve(stack: str, host: str, port: str) -> Deployment:
@@ -205,21 +216,10 @@ def _current() -> Deployment:
     return deployment or fail("The service has not been started here. Start it with: make up")
 
 
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("ai-assist")
-    except PackageNotFoundError:  # a clone on sys.path has no package metadata
-        import tomllib
-
-        project = tomllib.loads((Paths().source / "pyproject.toml").read_text(encoding="utf-8"))
-        return str(project["project"]["version"])
-
-
 def main() -> None:
     """Run the command line."""
     os.umask(0o077)
+    renamed_keys.send_warnings(warn)
     try:
         app(prog_name="assist")
     except KeyboardInterrupt:

@@ -48,6 +48,7 @@ class Edge:
         self.settings = settings
         self.metrics = Metrics()
         self.drain = Drain()
+        self.metrics.watch_draining(lambda: self.drain.stopping)
         self._redis = self._redis_client()
         limiter = LocalLimiter() if self._redis is None else RedisLimiter(self._redis, LocalLimiter())
         self.admission = Admission(settings, self.metrics, limiter)

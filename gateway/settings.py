@@ -312,8 +312,8 @@ class Settings(BaseSettings):
             )
         if self.jobs_redis_url is not None and self.auth_mode == "gitlab" and self.cache_salt is None:
             raise ValueError(
-                "ASSIST_JOBS_REDIS_URL with GitLab's tokens needs ASSIST_CACHE_SALT: callers are known by "
-                "salted names, and with a new salt after each start nobody would find their jobs again"
+                "ASSIST_JOBS_REDIS_URL with GitLab's tokens needs ASSIST_CACHE_SALT: jobs belong to salted "
+                "caller ids, and with a new salt after each start callers would lose their jobs"
             )
         if self.docs_url and not self.openapi_url:
             raise ValueError("DOCS_URL needs OPENAPI_URL as well, for example /openapi.json")

@@ -20,25 +20,3 @@ The order of a publication, each step durable before the next one begins:
 A crash between two steps leaves ``current`` as it was, and the next run continues from the bytes that are
 present. Locks only save double work: no step is correct because of a lock.
 """
-
-from pathlib import Path
-
-
-def version() -> str:
-    """Return the version of the distribution ``ai-assist``.
-
-    An installed distribution's metadata decides, else the ``pyproject.toml`` beside this package. Where the
-    package was copied without either of them, the version is ``unknown``.
-    """
-    import tomllib  # these modules take longer to load than the rest of this package
-    from importlib import metadata
-
-    try:
-        return metadata.version("ai-assist")
-    except metadata.PackageNotFoundError:
-        pass
-    try:
-        text = (Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8")
-    except OSError:
-        return "unknown"
-    return str(tomllib.loads(text)["project"]["version"])

@@ -15,7 +15,6 @@ from typing import Annotated
 import typer
 
 from model_loader import commands, maintenance, options
-from model_loader import version as loader_version
 from model_loader.errors import LoaderError
 from model_loader.progress import Bar, JsonLines, Reporter
 from model_loader.sources import archive
@@ -59,7 +58,9 @@ Example:\n
 
 def _print_version(requested: bool) -> None:
     if requested:
-        typer.echo(f"model-loader {loader_version()}")
+        from stackfile.version import VERSION  # the loader also runs where no stack file is read
+
+        typer.echo(f"model-loader {VERSION}")
         raise typer.Exit
 
 

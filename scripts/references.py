@@ -4,11 +4,13 @@
 """
 
 import argparse
+import ast
+import inspect
 import sys
 import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
 from pydantic import AliasChoices, BaseModel
 from pydantic.fields import FieldInfo
@@ -49,10 +51,7 @@ set, the first one wins.
 STACK = """# Stack file
 
 {note}
-`stacks/<name>.yaml` is the only place where a deployment is described. One reader (`stackfile/`) refuses
-unknown keys, wrong types and settings that cannot work together: all problems at once, each with file, line
-and remedy. What the file leaves out has the default below; `assist show` prints the whole resolved document.
-Secrets never enter a stack file.
+Every key of a stack file, with its default. [The stack file](../stack-file.md) explains how the file is read.
 
 {sections}
 """
@@ -67,7 +66,8 @@ def settings_page() -> str:
         ours, *others = variables(name, field)
         also = f" ({', '.join(f'`{other}`' for other in others)})" if others else ""
         key = next((keys[variable] for variable in (ours, *others) if variable in keys), "-")
-        rows.append(f"| `{ours}`{also} | {default(field)} | {unit(name)} | {key} | {meaning(field)} |")
+        text = field.description or ""
+        rows.append(f"| `{ours}`{also} | {default(field)} | {unit(name)} | {key} | {cell(text)} |")
     return SETTINGS.format(note=NOTE.format(source="`gateway/settings.py`"), rows="\n".join(rows))
 
 
@@ -80,18 +80,18 @@ def variables(name: str, field: FieldInfo) -> list[str]:
 
 
 def stack_keys() -> dict[str, str]:
-    """Return for each variable the stack keys that set it, found by changing one key of a stack at a time."""
+    """Return the stack keys that set each variable, determined by changing one key of a stack at a time."""
     stack = load_stack(ROOT / "stacks/local.yaml")
     stack = stack.model_copy(update={"jobs": stack.jobs.model_copy(update={"enabled": True})})
     before = _environment(stack)
-    found: dict[str, list[str]] = {}
+    keys: dict[str, list[str]] = {}
     for path in _leaves(stack):
         after = _environment(_replaced(stack, path))
         for variable in sorted(before.keys() | after.keys()):
             if before.get(variable) != after.get(variable):
                 key = path[0] if path[0] == "model" else ".".join(path)
-                found.setdefault(variable, []).append(f"`{key}`")
-    return {variable: ", ".join(dict.fromkeys(names)) for variable, names in found.items()}
+                keys.setdefault(variable, []).append(f"`{key}`")
+    return {variable: ", ".join(dict.fromkeys(names)) for variable, names in keys.items()}
 
 
 def _environment(stack: ResolvedStack) -> Mapping[str, str]:
@@ -118,36 +118,43 @@ def _replaced(section: Any, path: tuple[str, ...]) -> Any:  # noqa: ANN401 -- mo
 
 def stack_page() -> str:
     """Return the page of the stack file's keys."""
-    plain = {name: field for name, field in Stack.model_fields.items() if _model(field) is None}
-    sections = ["## Top level\n\n" + TABLE + "\n".join(_row(name, field) for name, field in plain.items())]
+    top = [row for row in _rows(Stack, ()) if "." not in row.partition(" | ")[0]]
+    sections = ["## Top level\n\n" + TABLE + "\n".join(top)]
     for name, field in Stack.model_fields.items():
-        model = _model(field)
-        if model is not None:
-            rows = [_row(path, key) for path, key in _keys(model, name)]
-            sections.append(f"## `{name}`\n\n{_summary(model)}\n\n{TABLE}" + "\n".join(rows))
+        if (model := _model(field)) is not None:
+            text = f"## `{name}`\n\n{cell(model.__doc__ or '')}\n\n{TABLE}"
+            sections.append(text + "\n".join(_rows(model, (name,))))
     return STACK.format(note=NOTE.format(source="`stackfile/`"), sections="\n\n".join(sections))
 
 
-def _keys(model: type[BaseModel], above: str) -> Iterator[tuple[str, FieldInfo]]:
+def _rows(model: type[BaseModel], above: tuple[str, ...]) -> Iterator[str]:
+    texts = descriptions(model)
     for name, field in model.model_fields.items():
-        inner = _model(field)
-        if inner is None:
-            yield f"{above}.{name}", field
+        path = (*above, name)
+        if (inner := _model(field)) is not None:
+            yield from _rows(inner, path)
         else:
-            yield from _keys(inner, f"{above}.{name}")
+            columns = (f"`{'.'.join(path)}`", default(field), value_of(field), cell(texts.get(name, "")))
+            yield f"| {' | '.join(columns)} |"
 
 
-def _row(path: str, field: FieldInfo) -> str:
-    return f"| `{path}` | {default(field)} | {value_of(field)} | {meaning(field)} |"
+def descriptions(model: type[BaseModel]) -> dict[str, str]:
+    """Return the docstrings below the fields of ``model``'s class, by field.
+
+    Pydantic can read them, too, but would do so at the start of every command.
+    """
+    tree = cast("ast.ClassDef", ast.parse(inspect.getsource(model)).body[0])
+    texts: dict[str, str] = {}
+    for field, text in zip(tree.body, tree.body[1:], strict=False):
+        match field, text:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(words))):
+                texts[name] = words
+    return texts
 
 
 def _model(field: FieldInfo) -> type[BaseModel] | None:
     kinds = [kind for kind in (field.annotation, *get_args(field.annotation)) if isinstance(kind, type)]
     return next((kind for kind in kinds if issubclass(kind, BaseModel)), None)
-
-
-def _summary(model: type[BaseModel]) -> str:
-    return " ".join((model.__doc__ or "").split()).replace("``", "`")
 
 
 def default(field: FieldInfo) -> str:
@@ -202,9 +209,9 @@ def unit(name: str) -> str:
     return next(named, "tokens" if "tokens" in name else "")
 
 
-def meaning(field: FieldInfo) -> str:
-    """Return a field's description as a table's cell."""
-    return " ".join((field.description or "").split()).replace("``", "`").replace("|", "\\|")
+def cell(text: str) -> str:
+    """Return a docstring as a table's cell."""
+    return " ".join(text.split()).replace("``", "`").replace("|", "\\|")
 
 
 def main() -> int:

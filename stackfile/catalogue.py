@@ -11,7 +11,9 @@ from stackfile.errors import StackFileError
 from stackfile.validation import Strict, validate
 
 ROOT = Path(__file__).resolve().parent.parent
-DIRECTORY = ROOT / "catalogue"
+# A wheel has the catalogue inside this package (pyproject.toml), as it has no clone beside it.
+_INSTALLED = Path(__file__).with_name("_catalogue")
+DIRECTORY = _INSTALLED if _INSTALLED.is_dir() else ROOT / "catalogue"
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Gib = Annotated[float, Field(gt=0)]

@@ -26,27 +26,39 @@ class Maintenance(Strict):
     """
 
     start: AwareDatetime = datetime(2026, 1, 3, 2, tzinfo=UTC)
+    """Start of the first window in which Google may upgrade."""
     end: AwareDatetime = datetime(2026, 1, 3, 8, tzinfo=UTC)
+    """End of the first window."""
     recurrence: Annotated[str, Field(pattern=r"^FREQ=(DAILY|WEEKLY)")] = "FREQ=WEEKLY;BYDAY=SA,SU"
+    """Recurrence of the window, as an RFC 5545 rule."""
 
 
 class AddressRanges(Strict):
     """Address ranges, which must not overlap those of networks that are peered or reached by VPN."""
 
     nodes: IPv4Network = IPv4Network("10.80.0.0/20")
+    """Addresses of the nodes."""
     pods: IPv4Network = IPv4Network("10.84.0.0/14")
+    """Addresses of the pods."""
     services: IPv4Network = IPv4Network("10.88.0.0/20")
+    """Addresses of the Services."""
     control_plane: IPv4Network = IPv4Network("172.16.80.0/28")
+    """Addresses of the control plane, a /28."""
 
 
 class CpuPool(Strict):
     """The nodes of everything except the model: gateway, loader, Redis, the cluster's own pods."""
 
     machine_type: str = "n1-standard-2"
+    """Machine type of the nodes."""
     min_nodes: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Least number of nodes, all zones together."""
     max_nodes: Nodes = 3
+    """Largest number of nodes, all zones together."""
     spot: bool = False
+    """Whether the nodes are spot VMs, which Google may take back."""
     disk_gib: DiskGib = 50
+    """Boot disk of a node in GiB."""
 
 
 class GpuPool(Strict):
@@ -59,15 +71,23 @@ class GpuPool(Strict):
     """
 
     machine_type: str | None = None
+    """Machine type of the nodes. Default: the catalogue's for the accelerator."""
     min_nodes: Nodes = 0
+    """Least number of nodes, all zones together."""
     max_nodes: Nodes = 5
+    """Largest number of nodes, all zones together."""
     spot: bool = False
+    """Whether the nodes are spot VMs, which Google may take back."""
     disk_gib: DiskGib = 100
+    """Boot disk of a node in GiB."""
     driver: Literal["gke", "daemonset", "none"] = "gke"
+    """NVIDIA's driver: `gke` (GKE installs its own), `daemonset` (exactly `driver_version`) or `none`."""
     driver_version: Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+){1,2}$")] | None = None
+    """Version of the driver, with `driver: daemonset`."""
     generations: Annotated[
         tuple[Annotated[int, Field(ge=1, le=99)], ...], Field(min_length=1, max_length=2)
     ] = (1,)
+    """One pool for each generation; two while one replaces the other without an outage."""
 
 
 class Gke(Strict):
@@ -78,15 +98,25 @@ class Gke(Strict):
     """
 
     zones: Annotated[tuple[Zone, ...], Field(min_length=1)]
+    """Zones of one region. GPU nodes are created in any zone with a free GPU; a zonal control plane runs in
+    the first."""
     deletion_protection: bool
+    """Whether the cluster is protected from deletion."""
     control_plane: Literal["zonal", "regional"] = "zonal"
+    """`zonal` or `regional`."""
     release_channel: Literal["rapid", "regular", "stable", "extended", "none"] = "regular"
+    """Release channel of upgrades, or `none` with `version` pinned."""
     version: Annotated[str, Field(pattern=r"^1\.[0-9]+(\.[0-9]+(-gke\.[0-9]+)?)?$")] | None = None
+    """Kubernetes version, with `release_channel: none`."""
     maintenance: Maintenance = Maintenance()
     network: AddressRanges = AddressRanges()
     endpoint: Literal["dns", "public", "private"] = "dns"
+    """Access to the API server: `dns` (by name; IAM decides), `public` (from `authorized_networks`) or
+    `private` (from inside the network)."""
     authorized_networks: dict[str, IPv4Network] = Field(default_factory=dict)
+    """Name and address range of each network that may reach the API server, with `endpoint: public`."""
     autopilot: bool = False
+    """Whether Google manages the nodes; the pools below are then refused."""
     cpu_pool: CpuPool = CpuPool()
     gpu_pool: GpuPool = GpuPool()
 

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 
 from stackfile.fields import Count
 from stackfile.validation import Strict
+from stackfile.version import VERSION
 
 DnsLabel = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 _REFERENCE = re.compile(
@@ -27,17 +28,21 @@ Image = Annotated[str, AfterValidator(_fixed)]
 
 
 # Built by images/build: for CPUs from NVIDIA's wheel, for GPUs from NVIDIA's container, which has CUDA.
-TRITON_CPU = "localhost/ai-assist/triton:0.1.0"
-TRITON_GPU = "localhost/ai-assist/triton:0.1.0-gpu"
+TRITON_CPU = f"localhost/ai-assist/triton:{VERSION}"
+TRITON_GPU = f"localhost/ai-assist/triton:{VERSION}-gpu"
 
 
 class Images(Strict):
     """The container images; the defaults are the names that images/build gives them."""
 
-    gateway: Image = "localhost/ai-assist/gateway:0.1.0"
-    loader: Image = "localhost/ai-assist/loader:0.1.0"
+    gateway: Image = f"localhost/ai-assist/gateway:{VERSION}"
+    """Image of the gateway, by tag or digest; the tag `latest` is refused."""
+    loader: Image = f"localhost/ai-assist/loader:{VERSION}"
+    """Image of the model loader."""
     triton: Image = TRITON_CPU
+    """Image of Triton and of llama.cpp's server. On a GPU the default has the tag for GPUs."""
     redis: Image = "redis:7.2.5-bookworm"
+    """Image of Redis."""
 
 
 class StoreVolume(Strict):
@@ -47,32 +52,49 @@ class StoreVolume(Strict):
     """
 
     kind: Literal["pvc", "host_path"] = "pvc"
+    """`pvc`, or `host_path` with `path`."""
     size_gib: Count = 20
+    """Size of the volume in GiB. On GKE the default is 1024, Filestore's smallest."""
     storage_class: DnsLabel | None = None
+    """Storage class. Default: the cluster's; on GKE `standard-rwx` (Filestore)."""
     access_mode: Literal["ReadWriteOnce", "ReadWriteMany"] = "ReadWriteOnce"
+    """`ReadWriteOnce` keeps every pod that reads the model on one node; `ReadWriteMany` does not."""
     path: Annotated[str, StringConstraints(pattern=r"^/[^/]")] | None = None
+    """Folder of the node, with kind `host_path`."""
 
 
 class GatewayPods(Strict):
     """The gateways: their size, and their number, between ``replicas`` and ``max_replicas`` by CPU use."""
 
     replicas: Count = 2
+    """Least number of gateways."""
     max_replicas: Count = 6
+    """Largest number of gateways."""
     cpu_percent: Annotated[int, Field(ge=10, le=100)] = 80
+    """CPU use in percent of the request that the autoscaler aims at."""
     cpu_m: Count = 250
+    """CPU of a gateway, request and limit, in thousandths of a core."""
     memory_mib: Count = 512
+    """Memory of a gateway, request and limit, in MiB."""
 
 
 class TritonPods(Strict):
     """The Triton servers: number, size and nodes. A rolling update may use ``spare_gpus`` for its surge."""
 
     replicas: Count = 1
+    """Number of Triton pods."""
     cpu_m: Count = 1000
+    """CPU of a Triton pod, request and limit, in thousandths of a core."""
     memory_mib: Count = 2048
+    """Memory of a Triton pod, request and limit, in MiB."""
     shm_mib: Count = 256
+    """Shared memory of a Triton pod in MiB."""
     spare_gpus: Annotated[int, Field(ge=0)] = 0
+    """GPUs that a rolling update may use in addition."""
     startup_timeout_s: Count = 1200
+    """Seconds within which Triton must have loaded the model."""
     node_selector: dict[str, str] = Field(default_factory=dict)
+    """Labels of the nodes for Triton. On GKE the default is the accelerator's label."""
 
 
 # The Service of llama.cpp's server where the cluster runs one.
@@ -87,38 +109,56 @@ class LlamaPods(Strict):
     """
 
     replicas: Count = 1
+    """Number of llama.cpp's servers."""
     cpu_m: Count = 1000
+    """CPU of a server, request and limit, in thousandths of a core."""
     memory_mib: Count = 2048
+    """Memory of a server, request and limit, in MiB."""
     slots: Count = 4
+    """Requests that a server computes at once; every slot holds a context in memory."""
     startup_timeout_s: Count = 1200
+    """Seconds within which a server must have loaded the model."""
 
 
 class LoaderPods(Strict):
     """The Job that fills the store: its size, its retries, and how long `pulumi up` waits for it."""
 
     cpu_m: Count = 500
+    """CPU of the loader, request and limit, in thousandths of a core."""
     memory_mib: Count = 1024
+    """Memory of the loader, request and limit, in MiB."""
     retries: Annotated[int, Field(ge=0)] = 10
+    """Retries of a failed loader."""
     wait_timeout_s: Count = 900
+    """Seconds for which `pulumi up` and the other pods wait for the model."""
     https_proxy: str | None = None
+    """Proxy by which the loader reaches the model hub."""
     no_proxy: str | None = None
+    """Hosts that the loader reaches without the proxy."""
 
 
 class IngressSettings(Strict):
     """The Ingress for editors outside the cluster, always with TLS. ``annotations`` go to the controller."""
 
     host: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$")]
+    """Host name of the Ingress."""
     class_name: DnsLabel
+    """Class of the Ingress controller."""
     tls_secret: DnsLabel
+    """Secret with the certificate."""
     namespace: DnsLabel = "ingress-nginx"
+    """Namespace of the Ingress controller, which may reach the gateway."""
     annotations: dict[str, str] = Field(default_factory=dict)
+    """Annotations of the Ingress, for its controller."""
 
 
 class Monitoring(Strict):
     """Where Prometheus runs. ``service_monitor`` needs the Prometheus operator's CRDs in the cluster."""
 
     namespace: DnsLabel = "monitoring"
+    """Namespace of Prometheus, which may reach the metrics."""
     service_monitor: bool = False
+    """Whether ServiceMonitors are created; needs the Prometheus operator's CRDs."""
 
 
 class Kubernetes(Strict):
@@ -128,8 +168,11 @@ class Kubernetes(Strict):
     """
 
     namespace: DnsLabel = "ai-assist"
+    """Namespace of every object."""
     shared_cluster: bool = False
+    """Whether the namespace exists already and no object outside it is created."""
     registry: str | None = None
+    """Host of a private registry; pods log in with the secret `gitlab-registry`."""
     images: Images = Images()
     store: StoreVolume = StoreVolume()
     gateway: GatewayPods = GatewayPods()

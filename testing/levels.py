@@ -149,6 +149,16 @@ def _grouped(skips: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(f"{cause} ({counts[command, cause]})", command) for command, cause in sorted(counts)]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the choice of levels."""
+    parser.addoption(
+        "--level",
+        action="append",
+        choices=list(LEVELS),
+        help="run the tests of this level alone; may be repeated",
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Make the levels' markers known."""
     for level, meaning in LEVELS.items():
@@ -165,6 +175,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         except ValueError as error:
             raise pytest.UsageError(str(error)) from error
         item.stash[_LEVEL] = level
+    if chosen := config.option.level:
+        left_out = [item for item in items if item.stash[_LEVEL] not in chosen]
+        items[:] = [item for item in items if item.stash[_LEVEL] in chosen]
+        config.hook.pytest_deselected(items=left_out)
     if re.search(r"\blong\b", config.option.markexpr):
         return
     left_out = [item for item in items if item.get_closest_marker("long")]

@@ -107,7 +107,10 @@ class ByGitLab:
         self._settings, self._gitlab, self._oidc, self._metrics = settings, gitlab, oidc, metrics
 
     async def caller(self, request: Request) -> Caller:
-        """Return the token's caller under a salted id; only ``Bearer`` is accepted, as upstream."""
+        """Return the token's caller under a salted id; raises 401, 403 or 503 as the verifiers do.
+
+        Only ``Bearer`` is accepted, as upstream.
+        """
         header = request.headers.get("authorization")
         if header is None:
             self._metrics.auth("missing")

@@ -133,7 +133,7 @@ class Availability:
         return retry
 
     async def wait_until_back(self, end: float) -> bool:
-        """Wait for a server without a model, which is stopping or starting; ``False`` when it stays away."""
+        """Wait for a server without a model, which is stopping or starting; ``False``: it did not return."""
         self._outage.begin()
         return await self._outage.wait_until_ready(end)
 

@@ -29,21 +29,21 @@ return redis.call('EXISTS', KEYS[1])
 # KEYS: record, open. ARGV: id, delivery, now, lease in seconds, worker. A newer delivery takes a job over: it
 # was sent because there was no heartbeat.
 START = """
-local found = redis.call('HMGET', KEYS[1], 'status', 'delivery', 'worker')
-if not found[1] then
+local record = redis.call('HMGET', KEYS[1], 'status', 'delivery', 'worker')
+if not record[1] then
   redis.call('ZREM', KEYS[2], ARGV[1])
   return 'gone'
 end
-if tonumber(ARGV[2]) < tonumber(found[2]) then return 'stale' end
-if found[1] == 'running' and ARGV[2] == found[2] and found[3] ~= ARGV[5] then
+if tonumber(ARGV[2]) < tonumber(record[2]) then return 'stale' end
+if record[1] == 'running' and ARGV[2] == record[2] and record[3] ~= ARGV[5] then
   local seen = redis.call('ZSCORE', KEYS[2], ARGV[1])
   if seen and tonumber(ARGV[3]) - tonumber(seen) < tonumber(ARGV[4]) then return 'elsewhere' end
 end
-if found[1] == 'cancelling' then
+if record[1] == 'cancelling' then
   redis.call('HSET', KEYS[1], 'delivery', ARGV[2], 'worker', ARGV[5])
   return 'cancelling'
 end
-if found[1] ~= 'queued' and found[1] ~= 'running' then return 'finished' end
+if record[1] ~= 'queued' and record[1] ~= 'running' then return 'finished' end
 redis.call('HSET', KEYS[1], 'status', 'running', 'delivery', ARGV[2], 'worker', ARGV[5])
 redis.call('HSETNX', KEYS[1], 'started', ARGV[3])
 redis.call('HINCRBY', KEYS[1], 'attempts', 1)
@@ -54,10 +54,10 @@ return 'run'
 
 # KEYS: record, open. ARGV: id, delivery, now.
 HEARTBEAT = """
-local found = redis.call('HMGET', KEYS[1], 'status', 'delivery')
-if not found[1] or found[2] ~= ARGV[2] then return 'lost' end
+local record = redis.call('HMGET', KEYS[1], 'status', 'delivery')
+if not record[1] or record[2] ~= ARGV[2] then return 'lost' end
 redis.call('ZADD', KEYS[2], 'XX', ARGV[3], ARGV[1])
-return found[1]
+return record[1]
 """
 
 # KEYS: record, results. ARGV: delivery, position, result. A deleted job gets no results.
@@ -70,9 +70,9 @@ return 1
 # KEYS: record, open, results. ARGV: id, delivery, status, now, seconds to keep it, error.
 # The request is deleted, because nothing needs it any more.
 FINISH = """
-local found = redis.call('HMGET', KEYS[1], 'status', 'delivery')
-if not found[1] or found[2] ~= ARGV[2] then return 0 end
-if found[1] ~= 'running' and found[1] ~= 'cancelling' then return 0 end
+local record = redis.call('HMGET', KEYS[1], 'status', 'delivery')
+if not record[1] or record[2] ~= ARGV[2] then return 0 end
+if record[1] ~= 'running' and record[1] ~= 'cancelling' then return 0 end
 redis.call('HSET', KEYS[1], 'status', ARGV[3], 'finished', ARGV[4], 'error', ARGV[6])
 redis.call('HDEL', KEYS[1], 'request')
 redis.call('EXPIRE', KEYS[1], ARGV[5])
@@ -83,8 +83,8 @@ return 1
 
 # KEYS: record, open. ARGV: id, delivery, now. An interruption that the job did not cause is not an attempt.
 RELEASE = """
-local found = redis.call('HMGET', KEYS[1], 'status', 'delivery')
-if found[1] ~= 'running' or found[2] ~= ARGV[2] then return 0 end
+local record = redis.call('HMGET', KEYS[1], 'status', 'delivery')
+if record[1] ~= 'running' or record[2] ~= ARGV[2] then return 0 end
 redis.call('HSET', KEYS[1], 'status', 'queued', 'worker', '')
 redis.call('HINCRBY', KEYS[1], 'attempts', -1)
 redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
@@ -93,11 +93,11 @@ return 1
 
 # KEYS: record, open, results. ARGV: id, owner, now, seconds to keep it.
 CANCEL = """
-local found = redis.call('HMGET', KEYS[1], 'status', 'owner')
-if found[2] ~= ARGV[2] then return '' end
-if found[1] == 'running' then
+local record = redis.call('HMGET', KEYS[1], 'status', 'owner')
+if record[2] ~= ARGV[2] then return '' end
+if record[1] == 'running' then
   redis.call('HSET', KEYS[1], 'status', 'cancelling')
-elseif found[1] == 'queued' then
+elseif record[1] == 'queued' then
   redis.call('HSET', KEYS[1], 'status', 'cancelled', 'finished', ARGV[3])
   redis.call('HDEL', KEYS[1], 'request')
   redis.call('EXPIRE', KEYS[1], ARGV[4])

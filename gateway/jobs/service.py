@@ -62,7 +62,10 @@ class JobService:
             await asyncio.sleep(_UPDATE_EVERY_S)
 
     async def submit(self, owner: str, kind: Kind, items: int, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Accept a job; when this returns, its record is in Redis and its message on the queue."""
+        """Accept a job; when this returns, its record is in Redis and its message on the queue.
+
+        Raises ``ApiError`` 429 when the owner has too many jobs, 503 when the queue is full or down.
+        """
         record = JobRecord(
             id=new_id(), owner=owner, kind=kind, status="queued", items=items, created=time.time()
         )
@@ -92,7 +95,7 @@ class JobService:
         return document | {"results": [orjson.Fragment(results[at]) for at in sorted(results)]}
 
     async def cancel(self, owner: str, job_id: str) -> dict[str, Any]:
-        """Cancel a job that is not finished; a running one stops within seconds."""
+        """Cancel a job that is not finished; a running one stops within seconds. Raises 404 or 503."""
         async with self._translating_errors():
             if not is_id(job_id) or await self._store.cancel(job_id, owner) is None:
                 raise _unknown(job_id)
@@ -101,7 +104,7 @@ class JobService:
         return record.document(done, self._settings.jobs_result_ttl_s)
 
     async def delete(self, owner: str, job_id: str) -> dict[str, Any]:
-        """Cancel a job, and delete it and its results now."""
+        """Cancel a job, and delete it and its results now. Raises 404 or 503."""
         async with self._translating_errors():
             if not is_id(job_id) or not await self._store.delete(job_id, owner):
                 raise _unknown(job_id)

@@ -6,8 +6,9 @@ chose. Several gateways on a host are several processes with a metrics port each
 separate targets.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -59,96 +60,63 @@ class Metrics:
         self._key_labels: set[str] = set()
 
     def _make_completion_metrics(self) -> None:
-        registry = self.registry
-        self._prompt_tokens = Counter("vllm:prompt_tokens", "Prompt tokens processed", registry=registry)
-        self._generated = Counter("vllm:generation_tokens", "Tokens generated", registry=registry)
-        self._success = Counter(
-            "vllm:request_success", "Choices finished", ["finished_reason"], registry=registry
+        counter = partial(Counter, registry=self.registry)
+        histogram = partial(Histogram, registry=self.registry)
+        self._prompt_tokens = counter("vllm:prompt_tokens", "Prompt tokens processed")
+        self._generated = counter("vllm:generation_tokens", "Tokens generated")
+        self._success = counter("vllm:request_success", "Choices finished", ["finished_reason"])
+        self._prompt_size = histogram(
+            "vllm:request_prompt_tokens", "Prompt tokens per request", buckets=_TOKENS
         )
-        self._prompt_size = Histogram(
-            "vllm:request_prompt_tokens", "Prompt tokens per request", buckets=_TOKENS, registry=registry
+        self._generated_size = histogram(
+            "vllm:request_generation_tokens", "Generated tokens per request", buckets=_TOKENS
         )
-        self._generated_size = Histogram(
-            "vllm:request_generation_tokens",
-            "Generated tokens per request",
-            buckets=_TOKENS,
-            registry=registry,
+        self._first_token = histogram(
+            "vllm:time_to_first_token_seconds", "Arrival to first token", buckets=_SECONDS
         )
-        self._first_token = Histogram(
-            "vllm:time_to_first_token_seconds", "Arrival to first token", buckets=_SECONDS, registry=registry
+        self._between = histogram(
+            "vllm:inter_token_latency_seconds", "Mean time between tokens of a request", buckets=_FAST
         )
-        self._between = Histogram(
-            "vllm:inter_token_latency_seconds",
-            "Mean time between tokens of a request",
-            buckets=_FAST,
-            registry=registry,
+        self._total = histogram("vllm:e2e_request_latency_seconds", "Arrival to last token", buckets=_SECONDS)
+        self._queued = histogram(
+            "vllm:request_queue_time_seconds", "Time in the gateway's queue", buckets=_SECONDS
         )
-        self._total = Histogram(
-            "vllm:e2e_request_latency_seconds", "Arrival to last token", buckets=_SECONDS, registry=registry
+        self._overhead = histogram(
+            "assist_overhead_seconds", "Gateway's own time, without queue and engine", buckets=_FAST
         )
-        self._queued = Histogram(
-            "vllm:request_queue_time_seconds",
-            "Time in the gateway's queue",
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self._overhead = Histogram(
-            "assist_overhead_seconds",
-            "Gateway's own time, without queue and engine",
-            buckets=_FAST,
-            registry=registry,
-        )
-        self._llama_prompt = Counter("llamacpp:prompt_tokens", "Prompt tokens processed", registry=registry)
-        self._llama_predicted = Counter("llamacpp:tokens_predicted", "Tokens generated", registry=registry)
-        self._truncated = Counter(
-            "assist_prompts_truncated", "Prompts cut to fit the context", registry=registry
-        )
-        self._ignored = Counter(
-            "assist_parameters_ignored", "Unsupported parameters", ["parameter"], registry=registry
-        )
-        self._cancelled = Counter(
-            "assist_requests_cancelled", "Requests whose client left", registry=registry
-        )
-        self._wasted = Counter(
+        self._llama_prompt = counter("llamacpp:prompt_tokens", "Prompt tokens processed")
+        self._llama_predicted = counter("llamacpp:tokens_predicted", "Tokens generated")
+        self._truncated = counter("assist_prompts_truncated", "Prompts cut to fit the context")
+        self._ignored = counter("assist_parameters_ignored", "Unsupported parameters", ["parameter"])
+        self._cancelled = counter("assist_requests_cancelled", "Requests whose client left")
+        self._wasted = counter(
             "assist_tokens_wasted",
             "Tokens generated for clients that left; of whole completions, the number requested",
-            registry=registry,
         )
-        self._stopped = Counter(
-            "assist_stops", "Completions ended by a stop string", ["by"], registry=registry
-        )
+        self._stopped = counter("assist_stops", "Completions ended by a stop string", ["by"])
 
     def _make_http_metrics(self) -> None:
-        registry = self.registry
-        self._running = Gauge("vllm:num_requests_running", "Requests at the engine", registry=registry)
-        self._waiting = Gauge("vllm:num_requests_waiting", "Requests in the queue", registry=registry)
-        self._processing = Gauge("llamacpp:requests_processing", "Requests at the engine", registry=registry)
-        self._deferred = Gauge("llamacpp:requests_deferred", "Requests in the queue", registry=registry)
-        self._refused = Counter(
-            "assist_requests_refused", "Requests refused before work", ["reason"], registry=registry
+        counter = partial(Counter, registry=self.registry)
+        gauge = partial(Gauge, registry=self.registry)
+        histogram = partial(Histogram, registry=self.registry)
+        self._running = gauge("vllm:num_requests_running", "Requests at the engine")
+        self._waiting = gauge("vllm:num_requests_waiting", "Requests in the queue")
+        self._processing = gauge("llamacpp:requests_processing", "Requests at the engine")
+        self._deferred = gauge("llamacpp:requests_deferred", "Requests in the queue")
+        self._refused = counter("assist_requests_refused", "Requests refused before work", ["reason"])
+        self._http = counter("http_requests", "HTTP requests", ["handler", "method", "status"])
+        self._http_time = histogram(
+            "http_request_duration_seconds", "HTTP requests", ["handler"], buckets=_SECONDS
         )
-        self._http = Counter(
-            "http_requests", "HTTP requests", ["handler", "method", "status"], registry=registry
+        self._auth = counter("assist_auth", "Authentication outcomes", ["outcome"])
+        self._auth_failures = counter("assist_auth_provider_failures", "Provider did not respond", ["why"])
+        self._auth_time = histogram(
+            "assist_auth_provider_seconds", "Response time of the provider", buckets=_SECONDS
         )
-        self._http_time = Histogram(
-            "http_request_duration_seconds", "HTTP requests", ["handler"], buckets=_SECONDS, registry=registry
-        )
-        self._auth = Counter("assist_auth", "Authentication outcomes", ["outcome"], registry=registry)
-        self._auth_failures = Counter(
-            "assist_auth_provider_failures", "Provider did not respond", ["why"], registry=registry
-        )
-        self._auth_time = Histogram(
-            "assist_auth_provider_seconds",
-            "Response time of the provider",
-            buckets=_SECONDS,
-            registry=registry,
-        )
-        self._redis_failures = Counter("assist_redis_failures", "Redis calls that failed", registry=registry)
-        self._draining = Gauge("assist_draining", "1 while the process is stopping", registry=registry)
-        self._key_requests = Counter(
-            "assist_key_requests", "Admitted requests per key", ["key"], registry=registry
-        )
-        self._key_tokens = Counter("assist_key_tokens", "Tokens charged per key", ["key"], registry=registry)
+        self._redis_failures = counter("assist_redis_failures", "Redis calls that failed")
+        self._draining = gauge("assist_draining", "1 while the process is stopping")
+        self._key_requests = counter("assist_key_requests", "Admitted requests per key", ["key"])
+        self._key_tokens = counter("assist_key_tokens", "Tokens charged per key", ["key"])
 
     def completion(self, done: CompletionStats) -> None:
         """Count one completed request."""
@@ -222,9 +190,9 @@ class Metrics:
         """Count a Redis call that failed."""
         self._redis_failures.inc()
 
-    def draining(self) -> None:
-        """Record that the process is stopping."""
-        self._draining.set(1)
+    def watch_draining(self, stopping: Callable[[], bool]) -> None:
+        """Report what ``stopping`` returns, whether the process is stopping, at each scrape."""
+        self._draining.set_function(lambda: float(stopping()))
 
     def key(self, key_id: str, *, requests: int = 0, tokens: int = 0) -> None:
         """Add to one key's counters; keys beyond the first ``MAX_KEY_LABELS`` are counted together."""

@@ -17,7 +17,7 @@ class WorkerMetrics:
             "assist_jobs_seconds", "Time of a job at a worker", buckets=_SECONDS, registry=registry
         )
         self._items = Counter("assist_jobs_items", "Items worked on", ["outcome"], registry=registry)
-        self._tokens = Counter("assist_jobs_tokens", "Tokens scored, read and made", registry=registry)
+        self._tokens = Counter("assist_jobs_tokens", "Tokens scored, read and generated", registry=registry)
         self._recovered = Counter(
             "assist_jobs_recovered",
             "Jobs whose worker or message was lost, delivered again",

@@ -1,6 +1,7 @@
 """What every cluster can do, whatever its nodes are."""
 
 import json
+import os
 import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
@@ -88,8 +89,16 @@ class Cluster(ABC):
         """
         text = given if given is None or isinstance(given, str) else json.dumps(given)
         command = [program("kubectl"), "--kubeconfig", self.kubeconfig, *arguments]
+        # Else what it remembers of the API goes into the user's home.
+        environment = os.environ | {"KUBECACHEDIR": str(self.state / "kubectl")}
         done = subprocess.run(
-            command, input=text, capture_output=True, text=True, timeout=timeout_s, check=False
+            command,
+            input=text,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
         )
         if done.returncode:
             raise ClusterError(f"kubectl {' '.join(map(str, arguments))}: {done.stderr.strip()}")

@@ -11,6 +11,8 @@ from testing.cluster.errors import ClusterError
 
 CGROUPS = Path("/sys/fs/cgroup")
 HERE = Path(__file__).resolve().parent
+# Of the CPU, beside one process of the machine's: all of a cluster is in this cgroup, not one program.
+SHARE = 10
 _HIERARCHIES = ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "systemd")
 _NAMESPACES = ("-m", "-n", "-p", "-u", "-i", "-C")
 
@@ -66,6 +68,8 @@ class Cgroups:
                 # One that another cgroup holds stays where it is.
                 with suppress(OSError):
                     (CGROUPS / "cgroup.subtree_control").write_text(f"+{controller}")
+            with suppress(OSError):
+                (self.folders[0] / "cpu.weight").write_text(str(100 * SHARE))
             return
         (self._state / "hierarchies").write_text("".join(f"{name}\n" for name in self._hierarchies))
         for folder in self.folders:
@@ -73,6 +77,8 @@ class Cgroups:
                 for name in ("cpuset.cpus", "cpuset.mems"):
                     (folder / name).write_text((folder.parent / name).read_text())
                 (folder / "cgroup.clone_children").write_text("1")
+            if folder.parent.name == "cpu":
+                (folder / "cpu.shares").write_text(str(1024 * SHARE))
             if folder.parent.name == "memory":
                 with suppress(OSError):
                     (folder / "memory.use_hierarchy").write_text("1")

@@ -8,7 +8,7 @@ _TOKEN = 64
 
 
 class InstantEngine:
-    """Makes as many tokens as it is asked for, all of them ``a``-like text; never fails."""
+    """Generates as many tokens as requested, all the same one; never fails."""
 
     async def stream(self, request: GenerateRequest) -> AsyncGenerator[TokenChunk, None]:
         for row in range(request.n):
@@ -16,8 +16,8 @@ class InstantEngine:
                 yield TokenChunk(row, [_TOKEN], [-0.5], final=step == request.max_tokens - 1)
 
     async def complete(self, request: GenerateRequest) -> list[TokenChunk]:
-        made = [_TOKEN] * request.max_tokens
-        return [TokenChunk(row, made, [-0.5] * request.max_tokens, final=True) for row in range(request.n)]
+        ids = [_TOKEN] * request.max_tokens
+        return [TokenChunk(row, ids, [-0.5] * request.max_tokens, final=True) for row in range(request.n)]
 
     async def score(self, request: ScoreRequest) -> list[float]:
         return [-0.5] * (len(request.ids) - request.start)

@@ -15,6 +15,7 @@ from testing.lab import machines, network
 from testing.lab.processes import LabError
 from testing.lab.record import LabFolder
 from testing.lab.settings import LabSettings
+from testing.tools.find import REMEDY
 
 ROOT = Path(__file__).resolve().parents[2]
 # Not where labs made by hand are: what killed tests left there is swept away.
@@ -26,7 +27,6 @@ TOOLS = {
     "zstd": "zstd",
     "ip": "iproute2",
     "ssh": "openssh-client",
-    "unshare": "util-linux",
 }
 INVENTORY = ROOT / "ansible/inventories/lab"
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -38,7 +38,7 @@ def missing() -> str | None:
         return "hosts are booted by root alone"
     absent = [package for tool, package in TOOLS.items() if shutil.which(tool) is None]
     if absent:
-        return f"not installed: {', '.join(absent)}; `make test-tools` installs these Debian packages"
+        return f"not found: {', '.join(absent)}; {REMEDY}"
     return None
 
 

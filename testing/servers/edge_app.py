@@ -1,4 +1,4 @@
-"""A small app behind the real edge: what the edge promises must hold for any route."""
+"""A small application behind the real ``Edge``, whose guarantees must hold for any route."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -18,18 +18,19 @@ from gateway.settings import Settings
 
 
 class Switch:
-    """Whether the pretended engine is ready, and how often it was asked."""
+    """The double of an engine: whether it is ready, and how often that was checked."""
 
     def __init__(self) -> None:
-        self.ready, self.asked = True, 0
+        self.ready, self.checks = True, 0
+        self.working, self.finish = asyncio.Event(), asyncio.Event()
 
     async def check(self) -> bool:
-        self.asked += 1
+        self.checks += 1
         return self.ready
 
 
 def make_app(**settings: Any) -> tuple[FastAPI, Edge, Switch]:
-    """Return an app with one completion route that takes ``sleep`` seconds."""
+    """Return an application with a completion route that takes ``sleep`` seconds."""
     edge = Edge(Settings(**{"auth": "none", "metrics_port": None, **settings}))
     switch = Switch()
     app = FastAPI()
@@ -42,10 +43,16 @@ def make_app(**settings: Any) -> tuple[FastAPI, Edge, Switch]:
         return JSONResponse(content, error.status, headers=error_responses.headers(error))
 
     async def complete(
-        request: Request, caller: Annotated[Caller, Depends(authenticate)], sleep: float = 0
+        request: Request,
+        caller: Annotated[Caller, Depends(authenticate)],
+        sleep: float = 0,
+        until_finish: bool = False,
     ) -> dict[str, Any]:
         size = len(await request.body())
         async with edge.admission.slot(caller, request.state.request_id) as waited:
+            if until_finish:
+                switch.working.set()
+                await switch.finish.wait()
             await asyncio.sleep(sleep)
         await edge.admission.charge(caller, size)
         return {"size": size, "caller": caller.id, "user": caller.user, "waited": waited}
@@ -58,7 +65,7 @@ def make_app(**settings: Any) -> tuple[FastAPI, Edge, Switch]:
 
 @asynccontextmanager
 async def client_of(app: FastAPI, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
-    """Give a client that calls the app in this process, with its edge running."""
+    """Yield a client that calls the application in this process, with its ``Edge`` running."""
     edge: Edge = app.state.edge
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False, **options)
     async with edge.running(), httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:

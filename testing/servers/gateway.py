@@ -31,14 +31,14 @@ class RunningGateway:
 @contextlib.contextmanager
 def gateway(model_dir: Path, grpc: str, **changes: Any) -> Iterator[RunningGateway]:
     """Run a gateway in front of a Triton at ``grpc``; no metrics port, no authentication unless asked for."""
-    given: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "auth": "none",
         "metrics_port": None,
         "model_dir": model_dir,
         "engine_url": grpc,
         "grace_s": 1.0,
     }
-    settings = Settings(**{**given, **changes})
+    settings = Settings(**{**defaults, **changes})
     running = server(create_app(settings), settings, host="127.0.0.1", port=0)
     thread = threading.Thread(target=running.run, daemon=True)
     thread.start()
@@ -47,8 +47,8 @@ def gateway(model_dir: Path, grpc: str, **changes: Any) -> Iterator[RunningGatew
         if not thread.is_alive() or time.monotonic() > deadline:
             raise RuntimeError("The gateway did not start.")
         time.sleep(0.01)
-    found = RunningGateway(running, thread)
+    running_gateway = RunningGateway(running, thread)
     try:
-        yield found
+        yield running_gateway
     finally:
-        found.stop()
+        running_gateway.stop()

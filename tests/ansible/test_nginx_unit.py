@@ -15,7 +15,7 @@ NEW, OLD = nginx_unit.UNIT, nginx_unit.FORMER
 REVISION = "1111.2222"
 
 
-class Failed(BaseException):
+class FailedError(Exception):
     """What fail_json raises."""
 
 
@@ -75,7 +75,7 @@ class Host:
 
     def converge(self, **params: Any) -> list[str]:
         def fail_json(**result: Any) -> None:
-            raise Failed(result["msg"])
+            raise FailedError(result["msg"])
 
         given = {"port": 443, "revision": None, "restart": False, "grace_s": 1} | params
         module = SimpleNamespace(
@@ -164,7 +164,7 @@ def test_connections_are_released_where_the_new_unit_does_not_start(host):
     host.write(OLD, started="5555.6666")
     host.write(NEW)
     host.refuses = "start"
-    with pytest.raises(Failed, match="bind"):
+    with pytest.raises(FailedError, match="bind"):
         host.converge()
     assert host.done[-1] == "release"
     assert not host.held

@@ -162,3 +162,11 @@ def test_a_missing_package_is_a_skip_and_a_broken_one_an_error(tmp_path, monkeyp
 def test_every_level_is_explained():
     assert list(LEVELS) == ["unit", "contract", "engine", "scenario"]
     assert all(LEVELS.values())
+
+
+@pytest.mark.parametrize("processes", PROCESSES, ids=["one", "several"])
+def test_one_level_runs_alone_where_it_is_chosen(run, processes):
+    done = run(WRITTEN, *processes, "--level=unit")
+    assert done.returncode == 0, done.stdout
+    assert "unit           4        0" in done.stdout
+    assert not re.search(r"^(engine|scenario) ", done.stdout, re.MULTILINE)

@@ -57,13 +57,14 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleLookupError
+from ansible.utils.display import Display
 
 from ansible.plugins.lookup import LookupBase
 from assist import deployment
 from assist.hosts import role_vars
 from assist.hosts.inventory import Inventory
 from assist.paths import Paths
-from stackfile import StackFileError
+from stackfile import StackFileError, renamed_keys
 
 
 class LookupModule(LookupBase):
@@ -72,6 +73,8 @@ class LookupModule(LookupBase):
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: object) -> list[Any]:
         """Return one resolved document for each term. Raises AnsibleLookupError with every problem found."""
         self.set_options(var_options=variables, direct=kwargs)
+        # Ansible shows a warning once, although each worker process resolves the stack anew.
+        renamed_keys.send_warnings(Display().warning)
         resolve = self._for_host if self.get_option("inventory_host") else self._for_this_machine
         try:
             return [resolve(str(term)) for term in terms]

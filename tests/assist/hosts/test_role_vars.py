@@ -1,4 +1,4 @@
-"""What the roles of target hosts are told, for one host and for three."""
+"""The variables of the roles with target hosts, for one host and for three."""
 
 import json
 import re

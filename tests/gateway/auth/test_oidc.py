@@ -1,4 +1,4 @@
-"""GitLab's signed tokens: what is taken, what is refused, and what an outage or a new key does (rows G8, G9, G17)."""
+"""GitLab's signed tokens: accepted and refused tokens, outages and new keys (rows G8, G9, G17)."""
 
 import asyncio
 import time

@@ -97,7 +97,7 @@ async def post(folder: Path, body: dict, content: bytes = b"", **changes: object
     app = create_app(settings(model_dir=folder, **changes), engine(content, seen=seen))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://g") as client:
         answer = await client.post("/v1/chat/completions", json=body)
-    answer.extensions["asked"] = seen
+    answer.extensions["requests"] = seen
     return answer
 
 
@@ -136,8 +136,8 @@ async def test_a_chat_is_never_cut_and_its_answer_takes_what_is_left(tmp_path):
     long = {"messages": [{"role": "user", "content": "x " * 40}]}
     fits = await post(folder, long, said, context_length=128)
     assert fits.json()["choices"][0]["message"] == {"role": "assistant", "content": "Yes", "refusal": None}
-    (asked,) = fits.extensions["asked"]
-    assert len(asked["prompt"]) + asked["max_tokens"] == 128
+    (request,) = fits.extensions["requests"]
+    assert len(request["prompt"]) + request["max_tokens"] == 128
     error = (await post(folder, long, said, context_length=40)).json()["error"]
     assert error["code"] == "context_length_exceeded"
 
@@ -199,18 +199,18 @@ async def test_the_prompt_is_llama_cpps_own(server, chat_file):
     made = ChatTemplate(files.chat_template or "", files.chat_tokens, Tokenizer(files))
     talk = [Message(turn["role"], turn["content"]) for turn in TALK[:2]]
     theirs = ask(server, "/apply-template", {"messages": TALK[:2]})["prompt"]
-    asked = {"content": theirs, "add_special": False, "parse_special": True}
-    assert await made.encode(talk) == ask(server, "/tokenize", asked)["tokens"]
+    request = {"content": theirs, "add_special": False, "parse_special": True}
+    assert await made.encode(talk) == ask(server, "/tokenize", request)["tokens"]
 
 
 def test_openais_client_chats_with_a_gguf_model_whole_and_streamed(server, chat_file, tmp_path):
     options = {"engine": "openai", "engine_url": f"{server}/v1", "model": "tiny", "model_dir": chat_file}
     with running_gateway("", tmp_path, "/ready", **options) as running:
         client = openai.OpenAI(base_url=f"{running.url}/v1", api_key="none")
-        asked = {"model": "tiny", "messages": TALK, "max_tokens": 12, "temperature": 0}
-        whole = client.chat.completions.create(**asked)
+        request = {"model": "tiny", "messages": TALK, "max_tokens": 12, "temperature": 0}
+        whole = client.chat.completions.create(**request)
         chunks = list(
-            client.chat.completions.create(**asked, stream=True, stream_options={"include_usage": True})
+            client.chat.completions.create(**request, stream=True, stream_options={"include_usage": True})
         )
     (only,) = whole.choices
     assert (only.message.role, whole.object) == ("assistant", "chat.completion")

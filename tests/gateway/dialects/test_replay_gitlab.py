@@ -1,4 +1,4 @@
-"""GitLab's requests of 2023 and of today, with their limits, and who may send them."""
+"""GitLab's requests of 2023 and of today, with their limits and their authentication."""
 
 import httpx
 import pytest
@@ -22,7 +22,7 @@ def http(triton):
 
 @pytest.fixture(scope="module")
 def asking_gitlab(triton):
-    """Run a gateway whose GitLab is a closed port: whoever gets 401 here was refused before it was asked."""
+    """Run a gateway whose GitLab is a closed port: a request that gets 401 here was refused before the check."""
     changes = {"auth": "gitlab", "gitlab_api_url": "http://127.0.0.1:9/api/v4/"}
     with gateway(triton.model_dir, triton.grpc, **changes) as running:
         yield running.url

@@ -168,11 +168,11 @@ def test_the_openai_client_lists_models_and_sees_errors_as_its_own(running):
 )
 @pytest.mark.parametrize("prompt", ["def add(a, b):\n", ["class A:\n", "import "]])
 def test_a_stream_adds_up_to_the_whole_answer(http, body, prompt):
-    asked = {"prompt": prompt, "max_tokens": 40, "n": 2, **body}
-    whole = http.post("/v1/completions", json=asked).json()
+    request = {"prompt": prompt, "max_tokens": 40, "n": 2, **body}
+    whole = http.post("/v1/completions", json=request).json()
     found = events(
         http.post(
-            "/v1/completions", json={**asked, "stream": True, "stream_options": {"include_usage": True}}
+            "/v1/completions", json={**request, "stream": True, "stream_options": {"include_usage": True}}
         )
     )
     assert texts(found) == {choice["index"]: choice["text"] for choice in whole["choices"]}

@@ -1,4 +1,4 @@
-"""Bad requests are refused in words that help; odd ones from editors are served."""
+"""Bad requests get errors with a remedy; odd requests of editors are served."""
 
 import httpx
 import pytest

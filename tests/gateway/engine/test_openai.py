@@ -12,7 +12,7 @@ from gateway.errors import ApiError
 from tests.gateway.conftest import settings
 
 
-def job(**changes) -> GenerateRequest:
+def generate(**changes) -> GenerateRequest:
     return GenerateRequest(
         **{"prompt_ids": [1, 2], "max_tokens": 8, "sampling": Sampling(), "seeds": [3], **changes}
     )
@@ -44,7 +44,7 @@ async def test_a_whole_answer_is_collected_from_the_stream():
     made = engine(
         sse(choice("a"), choice("b", index=1), choice("c", "length"), choice("", "stop", 1)), seen=seen
     )
-    rows = await made.complete(job(n=2, seeds=[3, 4], stops=("\n",), seeded=True))
+    rows = await made.complete(generate(n=2, seeds=[3, 4], stops=("\n",), seeded=True))
     assert [(row.text, row.finish_reason, row.final) for row in rows] == [
         ("ac", "length", True),
         ("b", "stop", True),
@@ -69,13 +69,13 @@ async def test_a_whole_answer_is_collected_from_the_stream():
 )
 async def test_a_failing_server_is_our_error(made, status):
     with pytest.raises(ApiError) as caught:
-        await made.complete(job())
+        await made.complete(generate())
     assert caught.value.status == status
 
 
 async def test_log_probabilities_are_refused_because_there_are_none():
     with pytest.raises(ApiError, match="log probabilities"):
-        await engine(sse(choice("a", "stop"))).complete(job(logprobs=True))
+        await engine(sse(choice("a", "stop"))).complete(generate(logprobs=True))
 
 
 @pytest.mark.parametrize("stream", [False, True])

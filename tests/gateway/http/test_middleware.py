@@ -1,4 +1,4 @@
-"""What passes before a route: sizes, times, ids, browsers, and a stop."""
+"""The middlewares: sizes, times, ids, browsers, and a stop."""
 
 import asyncio
 import json
@@ -140,9 +140,9 @@ async def test_a_preflight_is_answered_on_every_path(path: str) -> None:
 async def test_only_allowed_origins_are_named(settings: dict[str, str], allowed: str | None) -> None:
     app, _, _ = make_app(**settings)
     async with client_of(app) as client:
-        asked = await client.options(URL, headers=PREFLIGHT)
+        preflight = await client.options(URL, headers=PREFLIGHT)
         used = await client.post(URL, headers={"Origin": "web.mydomain.fr"})
-    assert asked.headers.get("access-control-allow-origin") == allowed
+    assert preflight.headers.get("access-control-allow-origin") == allowed
     assert used.headers.get("access-control-allow-origin") == allowed
 
 
@@ -176,10 +176,10 @@ async def test_liveness_never_asks_the_engine_and_readiness_does_at_most_once_a_
     async with client_of(app) as client:
         for path in ("/health", "/monitoring/healthz", "/health/liveliness"):
             assert (await client.get(path)).status_code == 200
-        assert switch.asked == 0
+        assert switch.checks == 0
         answers = await asyncio.gather(*(client.get("/ready") for _ in range(20)))
         assert {answer.status_code for answer in answers} == {200}
-        assert switch.asked == 1
+        assert switch.checks == 1
 
 
 @pytest.mark.parametrize("path", ["/ready", "/monitoring/ready", "/health/readiness", "/monitoring/tritonz"])
@@ -194,11 +194,13 @@ async def test_readiness_is_503_while_the_engine_is_not_ready(path: str) -> None
 
 
 async def test_a_stopping_gateway_is_alive_not_ready_and_refuses_new_work() -> None:
-    app, edge, _ = make_app()
+    app, edge, switch = make_app()
     async with client_of(app) as client:
-        running = asyncio.create_task(client.post(f"{URL}?sleep=0.2"))
-        await asyncio.sleep(0.05)
+        running = asyncio.create_task(client.post(f"{URL}?until_finish=1"))
+        await switch.working.wait()
+        assert edge.metrics.registry.get_sample_value("assist_draining") == 0
         edge.drain.begin()
+        assert edge.metrics.registry.get_sample_value("assist_draining") == 1
         ready, served = await client.get("/ready"), await client.post(URL)
         assert (ready.status_code, served.status_code) == (503, 200)
         assert served.headers["connection"] == "close"
@@ -209,6 +211,7 @@ async def test_a_stopping_gateway_is_alive_not_ready_and_refuses_new_work() -> N
         assert refused.headers["connection"] == "close"
         assert (await client.get("/health")).status_code == 200
         assert not await edge.drain.wait_until_idle(0.01)
+        switch.finish.set()
         assert (await running).status_code == 200
         assert await edge.drain.wait_until_idle(1)
 

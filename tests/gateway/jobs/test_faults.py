@@ -1,4 +1,4 @@
-"""What breaks, and that no accepted job is lost by it: killed workers, a rebooted Redis, a full disk."""
+"""Failures that lose no accepted job: killed workers, a rebooted Redis, a full disk."""
 
 import resource
 import threading
@@ -20,7 +20,7 @@ def under_way(client, job_id):
 
 
 def complete(found):
-    """Say whether every item of a finished job has its result, once; a sampled text may be empty."""
+    """Return whether every item of a finished job has its result, once; a sampled text may be empty."""
     return found["status"] == "succeeded" and [
         result["index"] for result in found["results"] if result["choices"][0]["finish_reason"]
     ] == list(range(found["items"]["total"]))
@@ -63,7 +63,7 @@ def test_jobs_survive_a_reboot_of_redis(queue):
 
 
 def limit_files(queue, size: int) -> None:
-    """Let Redis write no file past ``size`` bytes: its appends then fail as on a full disk."""
+    """Limit Redis's files to ``size`` bytes: appends then fail as on a full disk."""
     pid = queue.redis._process.pid
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 

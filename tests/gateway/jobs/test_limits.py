@@ -1,4 +1,4 @@
-"""What the gateway takes in, refuses and forgets, without any worker: a real Redis and a gateway."""
+"""What the gateway accepts, refuses and deletes, without a worker: a real Redis and a gateway."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""A GGUF file's own tokenizer, judged by llama.cpp: the gateway must send the ids that it would have made."""
+"""A GGUF file's own tokenizer: the gateway must send the ids that llama.cpp makes of the text."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Decoding, stop strings and rows give the same result however the text is cut into pieces."""
+"""Decoding, stop strings and sequences give the same result however the text is chunked."""
 
 import json
 from itertools import pairwise
@@ -52,7 +52,7 @@ def test_no_character_of_a_stop_is_let_out_before_it_is_certain(text, stops):
 
 
 def deltas(ids: list[int], cuts: list[int], stops: list[str], limit: int) -> dict:
-    """Push ids in pieces cut as asked and return everything a client would see."""
+    """Push ids in the given chunks and return all that a client would see."""
     row, text, entries, reasons, count = OutputSequence(0, TOKENIZER, stops, limit, 7), "", [], [], 0
     bounds = [0, *sorted(cut % (len(ids) + 1) for cut in cuts), len(ids)]
     for start, end in pairwise(bounds):

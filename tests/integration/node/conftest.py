@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from stackfile.version import VERSION
 from testing import tools
 from testing.cluster.engine import missing as no_engine
 from testing.cluster.node_programs import PASSWORD, REGISTRY, USER
@@ -38,10 +39,12 @@ def references(node: Node) -> dict[str, str]:
     """Build our images, push them, and return by which digest each is pulled."""
     with images.store() as store:
         store.build(*images.PARTS)
-        store.without_gpu(f"{images.REGISTRY}/triton:0.1.0", f"{images.REGISTRY}/{GPULESS}:0.1.0")
+        store.without_gpu(f"{images.REGISTRY}/triton:{VERSION}", f"{images.REGISTRY}/{GPULESS}:{VERSION}")
         address = f"127.0.0.1:{node.registry_port}/ai-assist"
         names = ["gateway", "loader", "triton", GPULESS]
-        tags = {name: (f"{images.REGISTRY}/{name}:0.1.0", f"{address}/{name}:0.1.0") for name in names}
+        tags = {
+            name: (f"{images.REGISTRY}/{name}:{VERSION}", f"{address}/{name}:{VERSION}") for name in names
+        }
         digests = {name: store.push(*tag, f"{USER}:{PASSWORD}") for name, tag in tags.items()}
     return {name: f"{REGISTRY}/ai-assist/{name}@{digest}" for name, digest in digests.items()}
 

@@ -10,6 +10,7 @@ import yaml
 
 from serving.convert.checkpoint import Checkpoint
 from stackfile.catalogue import ROOT
+from stackfile.version import VERSION
 from testing import gguf_files
 from testing.cluster.node_programs import PASSWORD, REGISTRY, USER
 from tests.integration.node import images
@@ -59,9 +60,9 @@ class Hub:
         files = {self.catalogue: f"/opt/app/{CATALOGUE}", self.authority: "/opt/hub.pem"}
         variables = {"HF_ENDPOINT": f"https://{_HOST}", "SSL_CERT_FILE": "/opt/hub.pem"}
         with images.store() as store:
-            image = f"{images.REGISTRY}/{name}:0.1.0"
-            store.add(f"{images.REGISTRY}/loader:0.1.0", image, files, **variables)
-            to = f"127.0.0.1:{self.node.registry_port}/ai-assist/{name}:0.1.0"
+            image = f"{images.REGISTRY}/{name}:{VERSION}"
+            store.add(f"{images.REGISTRY}/loader:{VERSION}", image, files, **variables)
+            to = f"127.0.0.1:{self.node.registry_port}/ai-assist/{name}:{VERSION}"
             digest = store.push(image, to, f"{USER}:{PASSWORD}")
             # Its authority is another at each run.
             store.buildah("rmi", image)

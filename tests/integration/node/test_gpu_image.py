@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from stackfile.catalogue import ROOT
+from stackfile.version import VERSION
 from tests.integration.node import images
 
 pytestmark = pytest.mark.slow
@@ -24,7 +25,7 @@ def image() -> str:
     with images.store() as store:
         store.with_pip(NVIDIAS)
         store.build("triton", BASE_TRITON=NVIDIAS)
-    return f"{images.REGISTRY}/triton:0.1.0-gpu"
+    return f"{images.REGISTRY}/triton:{VERSION}-gpu"
 
 
 def test_it_runs_our_backends_command_as_its_own_user(image):
