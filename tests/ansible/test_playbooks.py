@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from stackfile.catalogue import ROOT
+from stackfile.version import VERSION
 
 ANSIBLE = ROOT / "ansible"
 PLAYBOOKS = [path for path in ANSIBLE.glob("*.yml") if path.name != "galaxy.yml"]
@@ -122,7 +123,10 @@ def test_an_inventory_overrides_the_defaults_of_the_playbooks(tmp_path):
 
 def test_the_readmes_of_roles_are_what_their_argument_specs_say():
     check = subprocess.run(
-        [sys.executable, ROOT / "scripts/role-docs", "--check"], capture_output=True, text=True, check=False
+        [sys.executable, ROOT / "scripts/role_docs.py", "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert check.returncode == 0, check.stdout + check.stderr
 
@@ -130,8 +134,8 @@ def test_the_readmes_of_roles_are_what_their_argument_specs_say():
 def test_a_readme_that_is_not_current_is_found(tmp_path):
     (tmp_path / "scripts").mkdir()
     (tmp_path / "ansible/roles/r/meta").mkdir(parents=True)
-    script = tmp_path / "scripts/role-docs"
-    script.write_bytes((ROOT / "scripts/role-docs").read_bytes())
+    script = tmp_path / "scripts/role_docs.py"
+    script.write_bytes((ROOT / "scripts/role_docs.py").read_bytes())
     meta = tmp_path / "ansible/roles/r/meta"
     (meta / "main.yml").write_text("galaxy_info: {description: A role.}")
     option = "{description: Its C(x) (an int)., type: int, default: 3}"
@@ -155,7 +159,7 @@ def test_the_collections_metadata_agrees_with_the_project():
     (core,) = [
         need for need in project["optional-dependencies"]["control"] if need.startswith("ansible-core")
     ]
-    assert galaxy["version"] == project["version"]
+    assert galaxy["version"] == VERSION
     assert f"ansible-core{runtime['requires_ansible']}" == core
     for meta in ANSIBLE.glob("roles/*/meta/main.yml"):
         assert yaml.safe_load(meta.read_text())["galaxy_info"]["role_name"] == meta.parents[1].name
