@@ -115,7 +115,7 @@ def _installed(facts: dict[str, Any], offer: dict[str, Any]) -> Decision:
 def packages_to_hold(installed: list[str], driver: dict[str, Any], os_name: str) -> list[str]:
     """Return the packages to hold, so that no unattended upgrade changes the driver or its kernel.
 
-    Empty where the driver does not come from these packages; whoever installed it manages the kernel, too.
+    Empty where the driver does not come from these packages: the administrator manages both then.
     """
     offer = driver["systems"].get(os_name, {"packages": []})
     if not set(offer["packages"]) & set(installed):

@@ -67,7 +67,7 @@ from ansible.module_utils.snapshots import TO_PREVIOUS, TO_STACK, Snapshots
 
 
 def restore(module: AnsibleModule, snapshots: Snapshots, version: Path, missing: str) -> list[str]:
-    """Restore a version and return the paths that differed; fail with ``missing`` if there is none."""
+    """Restore a version and return the paths that differed; fail with ``missing`` if it does not exist."""
     if not version.exists():
         module.fail_json(msg=f"No version to restore: {missing}")
     files = snapshots.restore(version, not module.check_mode)

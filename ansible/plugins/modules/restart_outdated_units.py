@@ -7,8 +7,7 @@ author: The ai-assist contributors
 short_description: find units that were started from other content, and restart them
 description:
   - A unit that C(service_unit) wrote holds a digest of everything it is started from, and records the
-    digest at each start. A unit whose record differs is outdated, whoever changed the files and whether or
-    not a handler was notified.
+    digest at each start. A unit with another record is outdated, whether or not a handler was notified.
   - Restarts outdated units one after the other, and fails if one does not start. With O(restart=false) the
     module only reports them.
   - Supports check mode.

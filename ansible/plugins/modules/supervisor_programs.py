@@ -113,7 +113,7 @@ class Programs:
             return
         parameters = self.module.params
         command = [parameters["supervisord"], "--configuration", parameters["config"]]
-        # The daemon would keep a pipe open for as long as it runs, so its output goes to a file.
+        # The daemon would keep a pipe open for as long as it runs, so its output is written to a file.
         log = Path(parameters["config"]).with_suffix(".start.log")
         with log.open("w", encoding="utf-8") as output:
             started = subprocess.run(

@@ -206,5 +206,5 @@ def test_no_fact_of_a_host_holds_a_secret():
 
 def test_nginx_gets_ipv6_gateways_in_brackets():
     addresses = {"w": "2001:db8::1", "g1": "2001:db8::2", "g2": "2001:db8::3"}
-    upstreams = facts(Inventory(THREE.groups, addresses), "w")["front"]["upstreams"]
+    upstreams = facts(Inventory(THREE.groups, addresses), "w")["nginx"]["upstreams"]
     assert upstreams == ["[2001:db8::1]:5000", "[2001:db8::1]:5001"]

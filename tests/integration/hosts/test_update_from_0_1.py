@@ -40,6 +40,12 @@ class Updated(Site):
     def play(self, playbook: str, **settings: object) -> Played:
         return super().play(playbook, limits=LIMITS, **settings)
 
+    def check(self, playbook: str) -> Played:
+        """Let a playbook predict what it would change."""
+        stack = stack_file(self.folder, limits=LIMITS)
+        variables = {"service_stack": stack, "service_release": self.release}
+        return self.lab.play(playbook, "--check", variables=variables)
+
     def ask(self, path: str, body: object = None) -> dict[str, Any]:
         answer = ask(self.lab, path, body, host=HOST, key=client_key(self.lab.home))
         assert answer["status"] in {200, 202}, answer
@@ -140,7 +146,9 @@ def test_a_plain_deployment_over_the_earlier_version_ends_as_an_update_does(site
     new = versions(site.lab, [HOST])
     site.play("rollback.yml").succeed()
     assert versions(site.lab, [HOST]) == earlier_version
-    site.play("site.yml").succeed()
+    predicted = site.check("site.yml").succeed()
+    assert versions(site.lab, [HOST]) == earlier_version
+    assert site.play("site.yml").succeed().changed == predicted.changed
     assert site.units() == NEW
     assert versions(site.lab, [HOST]) == new
     assert site.play("site.yml").succeed().changes == 0
