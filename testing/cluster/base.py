@@ -1,10 +1,11 @@
 """What every cluster can do, whatever its nodes are."""
 
 import json
+import os
 import subprocess
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,7 +22,7 @@ from testing.cluster.control_plane import (
     start_etcd,
     start_kwok,
 )
-from testing.cluster.errors import ClusterError
+from testing.cluster.errors import ClusterError, PortTakenError
 from testing.cluster.processes import Processes
 
 STORAGE_CLASS = Path(__file__).resolve().parent / "addons/storage.yaml"
@@ -31,6 +32,7 @@ class Cluster(ABC):
     """A cluster whose whole state is in ``state``. As a context, it runs from beginning to end."""
 
     processes: Processes
+    _restart: Callable[[], None]
 
     def __init__(self, state: Path, cpu_nodes: int, gpu_nodes: int) -> None:
         self.state = state.resolve()
@@ -65,7 +67,8 @@ class Cluster(ABC):
         """End it and remove its state."""
 
     def __enter__(self) -> Self:
-        """Start it; where that fails, nothing of it stays."""
+        """Start it; it ends with this process at the latest. Where that fails, nothing of it stays."""
+        self.processes.tied = True
         try:
             self.start()
         except BaseException:
@@ -88,8 +91,16 @@ class Cluster(ABC):
         """
         text = given if given is None or isinstance(given, str) else json.dumps(given)
         command = [program("kubectl"), "--kubeconfig", self.kubeconfig, *arguments]
+        # Else what it remembers of the API goes into the user's home.
+        environment = os.environ | {"KUBECACHEDIR": str(self.state / "kubectl")}
         done = subprocess.run(
-            command, input=text, capture_output=True, text=True, timeout=timeout_s, check=False
+            command,
+            input=text,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
         )
         if done.returncode:
             raise ClusterError(f"kubectl {' '.join(map(str, arguments))}: {done.stderr.strip()}")
@@ -120,9 +131,12 @@ class Cluster(ABC):
         """
 
         def answered() -> object:
-            with suppress(ClusterError, subprocess.TimeoutExpired):
+            try:
                 return reached()
-            return False
+            except PortTakenError:
+                raise
+            except (ClusterError, subprocess.TimeoutExpired):
+                return False
 
         self.processes.wait_for(what, answered, needs, within_s)
 
@@ -137,7 +151,12 @@ class Cluster(ABC):
         start_api_server(self.processes, at, self.pki)
         needs = ("etcd", "kube-apiserver")
         self.processes.wait_for("the API server", lambda: is_ready(outside, self.pki), needs)
-        # They exit where no API server answers.
+        self._restart = partial(self._start_controllers, at, balancer)
+        self._restart()
+
+    def _start_controllers(self, at: Addresses, balancer: str) -> None:
+        """Start the controllers where they don't run: on a very busy machine, they give up and end at times."""
+        self.processes.require_port("kwok")
         start_controllers(self.processes, self.pki, self.configs)
         start_kwok(self.processes, at, self.pki, self.configs, balancer)
 
@@ -149,10 +168,15 @@ class Cluster(ABC):
 
     def _usable(self, nodes: int) -> None:
         """Wait until ``nodes`` nodes are ready and a pod can be made."""
-        needs = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kwok")
+        needs = ("etcd", "kube-apiserver")
         self.wait_for(f"{nodes} ready nodes", lambda: self._ready_nodes() >= nodes, needs)
-        self.wait_for("the default ServiceAccount", lambda: self.kubectl("get", "sa", "default"), needs)
+        self.wait_for("the default ServiceAccount", self._account, needs)
+
+    def _account(self) -> str:
+        self._restart()
+        return self.kubectl("get", "serviceaccount", "default")
 
     def _ready_nodes(self) -> int:
+        self._restart()
         conditions = [node["status"].get("conditions", []) for node in self.get("nodes")]
         return sum(any(c["type"] == "Ready" and c["status"] == "True" for c in found) for found in conditions)

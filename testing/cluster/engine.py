@@ -67,6 +67,7 @@ class Workspace:
     def environment(self) -> dict[str, str]:
         return tools.environment() | {
             "KUBECONFIG": str(self.kubeconfig),
+            "KUBECACHEDIR": str(self.folder / "kubectl"),
             "PULUMI_BACKEND_URL": f"file://{self.backend}",
             "PULUMI_HOME": str(self.folder / "home"),
             "PULUMI_CONFIG_PASSPHRASE": "test",
@@ -98,7 +99,7 @@ class Workspace:
             input=given,
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=1200,
             check=False,
         )
 
@@ -160,7 +161,7 @@ class Workspace:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=300,
             check=True,
         )
         return done.stdout

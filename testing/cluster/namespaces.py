@@ -11,6 +11,8 @@ from testing.cluster.errors import ClusterError
 
 CGROUPS = Path("/sys/fs/cgroup")
 HERE = Path(__file__).resolve().parent
+# Of the CPU, beside one process of the machine's: all of a cluster is in this cgroup, not one program.
+SHARE = 10
 _HIERARCHIES = ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "systemd")
 _NAMESPACES = ("-m", "-n", "-p", "-u", "-i", "-C")
 
@@ -66,6 +68,8 @@ class Cgroups:
                 # One that another cgroup holds stays where it is.
                 with suppress(OSError):
                     (CGROUPS / "cgroup.subtree_control").write_text(f"+{controller}")
+            with suppress(OSError):
+                (self.folders[0] / "cpu.weight").write_text(str(100 * SHARE))
             return
         (self._state / "hierarchies").write_text("".join(f"{name}\n" for name in self._hierarchies))
         for folder in self.folders:
@@ -73,9 +77,29 @@ class Cgroups:
                 for name in ("cpuset.cpus", "cpuset.mems"):
                     (folder / name).write_text((folder.parent / name).read_text())
                 (folder / "cgroup.clone_children").write_text("1")
+            if folder.parent.name == "cpu":
+                (folder / "cpu.shares").write_text(str(1024 * SHARE))
             if folder.parent.name == "memory":
                 with suppress(OSError):
                     (folder / "memory.use_hierarchy").write_text("1")
+
+    def hand_on(self, starter: int) -> None:
+        """Let the node's own cgroups have the controllers; ``starter`` is the process that holds the node.
+
+        A cgroup of version 2 hands controllers on only while no process is in itself.
+
+        Raises:
+            ClusterError: Where the kernel refuses.
+        """
+        if not self.unified:
+            return
+        (folder,) = self.folders
+        try:
+            (folder / "system/cgroup.procs").write_text(str(starter))
+            for controller in (folder / "cgroup.controllers").read_text().split():
+                (folder / "cgroup.subtree_control").write_text(f"+{controller}")
+        except OSError as error:
+            raise ClusterError(f"{folder} can't hand its controllers on: {error}") from error
 
     def remove(self, within_s: float = 30) -> None:
         """Remove them, once their last process has gone."""

@@ -9,13 +9,8 @@ mount --make-rprivate /
 mount -t sysfs sysfs /sys 2>/dev/null || true
 if [ -e "$state/unified" ]; then
     mount -t cgroup2 cgroup2 /sys/fs/cgroup
-    # A cgroup hands controllers on only while no process is in itself.
     mkdir -p /sys/fs/cgroup/system
     echo $$ >/sys/fs/cgroup/system/cgroup.procs
-    read -ra controllers </sys/fs/cgroup/cgroup.controllers
-    for controller in "${controllers[@]}"; do
-        echo "+$controller" >/sys/fs/cgroup/cgroup.subtree_control || true
-    done
 else
     mount -t tmpfs -o mode=755,size=1m cgroup /sys/fs/cgroup
     while read -r controller; do

@@ -14,10 +14,14 @@ _TAIL = 15
 
 
 class Processes:
-    """The processes of one cluster. ``wrap`` turns a command into one that runs where the cluster runs."""
+    """The processes of one cluster. ``wrap`` turns a command into one that runs where the cluster runs.
+
+    ``tied``: the kernel ends them when the process that starts them ends, however that happens.
+    """
 
     def __init__(self, folder: Path, wrap: Callable[[list[str]], list[str]] = list) -> None:
         self.pids, self.logs = folder / "pids", folder / "logs"
+        self.tied = False
         self._wrap = wrap
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -30,9 +34,12 @@ class Processes:
         self.pids.mkdir(parents=True, exist_ok=True)
         self.logs.mkdir(exist_ok=True)
         argv = [str(part) for part in command]
+        argv = argv if here else self._wrap(argv)
+        if self.tied:
+            argv = ["setpriv", "--pdeathsig", "KILL", *argv]
         with (self.logs / f"{name}.log").open("w") as log:
             child = subprocess.Popen(
-                argv if here else self._wrap(argv),
+                argv,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -92,10 +99,20 @@ class Processes:
                 if not self.is_running(name):
                     raise self._ended(name)
             if time.monotonic() > end:
-                raise ClusterError(
-                    f"gave up waiting for {what} after {within_s:.0f} s; logs are in {self.logs}"
-                )
+                ended = [str(self._ended(name)) for name in self.names() if not self.is_running(name)]
+                raise ClusterError("\n".join([f"gave up waiting for {what} after {within_s:.0f} s", *ended]))
             time.sleep(0.1)
+
+    def require_port(self, name: str) -> None:
+        """Raise where a process has ended as its port was taken.
+
+        Raises:
+            PortTakenError: With what the process says.
+        """
+        if (self.logs / f"{name}.log").exists() and not self.is_running(name):
+            error = self._ended(name)
+            if isinstance(error, PortTakenError):
+                raise error
 
     def _ended(self, name: str) -> ClusterError:
         lines = (self.logs / f"{name}.log").read_text(errors="replace").splitlines()[-_TAIL:]

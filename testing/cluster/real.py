@@ -66,7 +66,8 @@ class Real(Cluster):
         self._cgroups.make()
         command = unsharing(self.state, self._cgroups, f"{node.ADDRESS}/24")
         self.processes.start("node", *command, here=True)
-        self.processes.wait_for("the node's namespaces", ready.exists, ("node",), 60)
+        self.processes.wait_for("the node's namespaces", ready.exists, ("node",))
+        self._cgroups.hand_on(self.processes.pid("node") or 0)
 
     def _process(self) -> int:
         """Return the id, out here, of the node's first process.
@@ -104,7 +105,7 @@ class Real(Cluster):
             noted.unlink(missing_ok=True)
             arguments = (str(self._process()), node.ADDRESS, str(port), noted)
             self.processes.start(name, sys.executable, HERE / "forward.py", *arguments, here=True)
-            self.processes.wait_for(f"the way to port {port}", noted.exists, (name,), 60)
+            self.processes.wait_for(f"the way to port {port}", noted.exists, (name,))
         return int(noted.read_text())
 
     def _start_containerd(self) -> None:
@@ -126,11 +127,15 @@ class Real(Cluster):
 
     def ctr(self, *arguments: str | Path) -> str:
         """Run containerd's client in the node and return its output."""
-        return self.run(node.runtime("usr/bin/ctr"), "-a", node.SOCKET, "-n", "k8s.io", *arguments)
+        return self.run(*self._ctr, *arguments)
+
+    @property
+    def _ctr(self) -> tuple[str | Path, ...]:
+        return (node.runtime("usr/bin/ctr"), "-a", node.SOCKET, "-n", "k8s.io")
 
     def import_image(self, archive: Path) -> None:
         """Put an image on the node."""
-        self.ctr("images", "import", archive)
+        self.run(*self._ctr, "images", "import", archive, timeout_s=1800)
 
     def _start_kubelet(self) -> None:
         path = {"PATH": node.runtime_path()}

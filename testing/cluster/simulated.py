@@ -9,8 +9,8 @@ from testing import tools
 from testing.cluster.base import Cluster
 from testing.cluster.control_plane import HERE, Addresses
 from testing.cluster.errors import ClusterError, PortTakenError
-from testing.cluster.ports import Ports
 from testing.cluster.processes import Processes
+from testing.ports import free_ports
 
 TRIES = 5
 # What a Service of type LoadBalancer and an Ingress get: a documentation address, where nothing answers.
@@ -24,7 +24,6 @@ class Simulated(Cluster):
     def __init__(self, state: Path, cpu_nodes: int = 2, gpu_nodes: int = 0) -> None:
         super().__init__(state, cpu_nodes, gpu_nodes)
         self.processes = Processes(self.state)
-        self._ports = Ports()
 
     def start(self) -> None:
         """Start it, on other ports where another program takes ours first."""
@@ -48,7 +47,7 @@ class Simulated(Cluster):
         noted = self.state / "ports.json"
         if not noted.exists():
             self.state.mkdir(parents=True, exist_ok=True)
-            noted.write_text(json.dumps(self._ports.reserve(4)))
+            noted.write_text(json.dumps(free_ports(4)))
         api, etcd, peer, kwok = json.loads(noted.read_text())
         return Addresses("127.0.0.1", api, etcd, peer, kwok, everywhere=False)
 
@@ -59,7 +58,7 @@ class Simulated(Cluster):
         self.apply(HERE / "addons/karpenter.yaml")
         if self.processes.is_running("karpenter"):
             return
-        metrics, health = self._ports.reserve(2)
+        metrics, health = free_ports(2)
         ports = ("-metrics-port", str(metrics), "-health-probe-port", str(health))
         types = ("-instance-types-file-path", HERE / "instance_types.json")
         program = tools.file("gpu-nodes", "karpenter-kwok")
@@ -76,7 +75,6 @@ class Simulated(Cluster):
             with suppress(OSError):
                 folder.rmdir()
         shutil.rmtree(self.state, ignore_errors=True)
-        self._ports.release()
 
     def _volumes(self) -> list[Path]:
         if not self.processes.is_running("kube-apiserver"):

@@ -1,4 +1,4 @@
-"""The test cluster itself: ports that no other process gets, processes that are watched, and nothing left."""
+"""The test cluster itself: processes that are watched, ports that others take, and nothing left."""
 
 import socket
 import subprocess
@@ -10,15 +10,14 @@ from pathlib import Path
 import pytest
 
 from stackfile.catalogue import ROOT
-from testing.cluster import ports
+from testing.cluster import simulated
 from testing.cluster.engine import missing
 from testing.cluster.errors import ClusterError, PortTakenError
 from testing.cluster.images import Image
 from testing.cluster.processes import Processes
 from testing.cluster.simulated import Simulated
+from testing.ports import free_ports
 from testing.until import until
-
-NOTHING_ELSE = "import sys; from testing.cluster import ports; ports._RANGE = range({0}, {0} + 1); print(*ports.Ports().reserve(1))"
 
 
 @pytest.fixture
@@ -26,28 +25,6 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
     made = Processes(tmp_path)
     yield made
     made.kill(made.names())
-
-
-def reserve_elsewhere(port: int) -> subprocess.CompletedProcess[str]:
-    """Reserve that port, if any, in another process."""
-    run = [sys.executable, "-c", NOTHING_ELSE.format(port)]
-    return subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-
-
-def test_a_reserved_port_is_given_to_no_other_process_until_it_is_released():
-    held = ports.Ports()
-    (port,) = held.reserve(1)
-    assert "fewer than 1 free ports" in reserve_elsewhere(port).stderr
-    held.release()
-    assert reserve_elsewhere(port).stdout.split() == [str(port)]
-
-
-def test_a_port_on_which_somebody_listens_is_not_given(monkeypatch: pytest.MonkeyPatch):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-        monkeypatch.setattr(ports, "_RANGE", range(port, port + 1))
-        with pytest.raises(ClusterError, match="fewer than 1 free ports"):
-            ports.Ports().reserve(1)
 
 
 def test_a_process_that_ends_is_reported_at_once_with_its_last_words(processes: Processes):
@@ -70,6 +47,23 @@ def test_a_process_is_started_once_and_gone_when_killed(processes: Processes):
     processes.kill(["etcd"])
     assert not Path(f"/proc/{first}").exists()
     assert not processes.is_running("etcd")
+
+
+def test_a_cluster_of_a_test_ends_with_the_tests_process_however_that_ends(tmp_path: Path):
+    script = f"""
+import os, pathlib, signal
+from testing.cluster.processes import Processes
+made = Processes(pathlib.Path({str(tmp_path)!r}))
+made.tied = True
+made.start("etcd", "sleep", "600")
+print(made.pid("etcd"), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    run = [sys.executable, "-c", script]
+    killed = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    pid = int(killed.stdout)
+    until(lambda: Processes(tmp_path).pid("etcd") is None)
+    assert not Path(f"/proc/{pid}").exists() or "sleep" not in Path(f"/proc/{pid}/cmdline").read_text()
 
 
 def test_another_process_with_a_dead_ones_id_is_left_alone(processes: Processes):
@@ -111,15 +105,14 @@ def cluster(tmp_path: Path) -> Simulated:
 def test_a_cluster_whose_port_is_taken_in_the_meantime_starts_on_others_and_leaves_nothing(
     cluster: Simulated, monkeypatch: pytest.MonkeyPatch
 ):
-    reserve = ports.Ports.reserve
     with socket.create_server(("127.0.0.1", 0)) as taken:
         given = [taken.getsockname()[1]]
 
-        def snatched(self: ports.Ports, count: int) -> list[int]:
+        def snatched(count: int) -> list[int]:
             # The first answer has a port that was free when it was looked at.
-            return [given.pop(), *reserve(self, count - 1)] if given else reserve(self, count)
+            return [given.pop(), *free_ports(count - 1)] if given else free_ports(count)
 
-        monkeypatch.setattr(ports.Ports, "reserve", snatched)
+        monkeypatch.setattr(simulated, "free_ports", snatched)
         with cluster:
             assert not given
             assert [node["metadata"]["name"] for node in cluster.get("nodes")] == ["cpu-1"]

@@ -1,4 +1,4 @@
-"""The double takes what Google would refuse, so what we ask for is held against the provider's own schema."""
+"""What we ask for is held against the provider's own schema, without an update."""
 
 from pathlib import Path
 from typing import Any

@@ -85,7 +85,7 @@ class Deployed:
             cwd=self.workspace.project,
             env=self.workspace.environment,
             capture_output=True,
-            timeout=600,
+            timeout=1200,
             check=False,
         )
 
