@@ -16,7 +16,14 @@ from testing.until import until
 from tests.testing.gcp.world import VALID, changed, kind
 
 NETWORK, VERSION = kind("Network"), kind("SecretVersion")
-STARTER = "import subprocess, sys; print(subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE).pid, flush=True); input()"
+# Starts a provider as the engine does: it waits for the port, and ends only by a signal.
+STARTER = """
+import subprocess, sys
+provider = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE)
+provider.stdout.readline()
+print(provider.pid, flush=True)
+input()
+"""
 
 
 @pytest.fixture
