@@ -54,17 +54,17 @@ def _of_value(schema: dict[str, Any], wanted: dict[str, Any], given: Any, path: 
         yield from min(choices, key=len)
     elif wanted["type"] == "array":
         if not isinstance(given, list):
-            yield f"{path} is no list"
+            yield f"{path} is not a list"
         else:
             for index, item in enumerate(given):
                 yield from _of_value(schema, wanted["items"], item, f"{path}[{index}]")
     elif wanted["type"] == "object":
         if not isinstance(given, dict):
-            yield f"{path} is no object"
+            yield f"{path} is not an object"
     elif not isinstance(given, JSON_TYPES[wanted["type"]]) or (
         isinstance(given, bool) and wanted["type"] != "boolean"
     ):
-        yield f"{path} is no {wanted['type']}"
+        yield f"{path} is not a {wanted['type']}"
 
 
 def _of_reference(schema: dict[str, Any], reference: str, given: Any, path: str) -> Iterator[str]:
@@ -74,7 +74,7 @@ def _of_reference(schema: dict[str, Any], reference: str, given: Any, path: str)
         if given not in allowed:
             yield f"{path} is none of {allowed}"
     elif not isinstance(given, dict):
-        yield f"{path} is no object"
+        yield f"{path} is not an object"
     else:
         for name in sorted(set(kind.get("required", [])) - set(given)):
             yield f"{path}.{name} is missing"

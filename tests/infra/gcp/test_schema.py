@@ -49,12 +49,12 @@ def test_the_provider_knows_every_input_by_name_type_and_value(provider, name, c
     [
         ({"autoscalling": {}}, "container/nodePool.autoscalling is unknown"),
         ({"autoscaling": {"maxNodes": 5}}, "container/nodePool.autoscaling.maxNodes is unknown"),
-        ({"nodeConfig": {"spot": "yes"}}, "container/nodePool.nodeConfig.spot is no boolean"),
+        ({"nodeConfig": {"spot": "yes"}}, "container/nodePool.nodeConfig.spot is not a boolean"),
         (
             {"nodeConfig": {"taints": [{"key": "a"}]}},
             "container/nodePool.nodeConfig.taints[0].effect is missing",
         ),
-        ({"nodeLocations": "us-central1-a"}, "container/nodePool.nodeLocations is no list"),
+        ({"nodeLocations": "us-central1-a"}, "container/nodePool.nodeLocations is not a list"),
     ],
 )
 def test_a_wrong_input_is_found(provider, inputs, finding):
