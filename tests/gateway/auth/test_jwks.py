@@ -82,7 +82,7 @@ async def test_keys_are_asked_for_anew_halfway_without_making_anybody_wait(issue
         await keys.find("first")
         clock.now += DAY / 2 + 1
         assert await keys.find("first")
-        await until_async(lambda: keys._fetched == clock.now)
+        await until_async(lambda: keys._fetched_at == clock.now)
         assert len(issuer.calls) == 4
         clock.now += DAY / 2 + 1
         issuer.broken = {DISCOVERY: (500, b"")}
