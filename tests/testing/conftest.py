@@ -1,15 +1,22 @@
 """A cache and pins of the test's own."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from testing.tools import kits as pins
+from tests.testing.release_server import ReleaseServer, serving
 
 Pin = Callable[..., Path]
+
+
+@pytest.fixture
+def releases() -> Iterator[ReleaseServer]:
+    with serving() as running:
+        yield running
 
 
 def _toml(value: Any) -> str:
