@@ -15,8 +15,8 @@ from assist.deployment import Deployment, Overrides, current, resolve
 from assist.lazy import LazyGroup
 from assist.options import Json, Project, Recorded, Stack
 from assist.paths import Paths
-from assist.terminal import err, fail, out, renamed
-from stackfile import StackFileError
+from assist.terminal import err, fail, out, renamed, warn
+from stackfile import StackFileError, renamed_keys
 from stackfile.version import VERSION
 
 if TYPE_CHECKING:
@@ -219,6 +219,7 @@ def _current() -> Deployment:
 def main() -> None:
     """Run the command line."""
     os.umask(0o077)
+    renamed_keys.send_warnings(warn)
     try:
         app(prog_name="assist")
     except KeyboardInterrupt:

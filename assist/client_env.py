@@ -22,7 +22,7 @@ def client_env(layout: Paths) -> dict[str, str]:
 def ensure(layout: Paths, url: str, *, write: bool = True) -> bool:
     """Write ``.run/env`` for ``url``, with a new key only where the file's key is not valid.
 
-    Returns whether anything was changed, or without ``write`` would be changed. Raises KeyFileError.
+    Return whether anything was changed, or with ``write=False`` would be changed. Raises KeyFileError.
     """
     variables = client_env(layout)
     usable = _is_valid(layout.keys, variables.get("ASSIST_KEY", ""))

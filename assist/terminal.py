@@ -25,5 +25,5 @@ def warn(message: str) -> None:
 
 
 def renamed(old: str, new: str) -> None:
-    """Warn that a command was renamed. The next release removes the former name."""
+    """Warn that a command was renamed; the next release removes the former name."""
     warn(f"`{old}` was renamed to `{new}`; use the new name, because the next release removes the former one")

@@ -2,5 +2,5 @@
 
 import os
 
-# What is measured is started anew in every round, and a user's Python has compiled it once.
+# Every round starts its programs anew, and a user's Python has compiled them once.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -8,7 +8,7 @@ NAMES = ("bench_gateway", "bench_hosts", "bench_kubernetes", "bench_loader", "be
 
 
 def main() -> int:
-    """Run each benchmark in a process of its own; return 1 if one of them failed or missed its target."""
+    """Run each benchmark in its own process; return 1 if one of them failed or missed its target."""
     failed = []
     for name in NAMES:
         print(f"\n== {name} (load average {os.getloadavg()[0]:.1f})", flush=True)

@@ -1,20 +1,19 @@
 """The gateway against FauxPilot's proxy design, and against no gateway at all.
 
 Part 1: requests per second over the same engine at 1, 8 and 64 clients. The engine computes nothing and
-answers after 20 ms: that stands for a model on a GPU that serves many requests at once, which is what a proxy
-must not get in the way of. The row with 0 ms is printed too: there both designs only measure their own CPU
-time, so waiting together gains nothing, and a gateway that does more (admission, metrics, logs, limits) shows
-its price.
+responds after 20 ms, like a model on a GPU that serves many requests at once, which a proxy must not delay.
+With 0 ms, in a row of its own, both designs only show their own CPU time: concurrency gains nothing, and the
+gateway, which does more (admission, metrics, logs, limits), shows the cost of that.
 
-Part 2: what the gateway adds to a direct tritonclient call, one request at a time, in medians, over that
-engine at 0 ms and over the real Triton. Both sides ask for the same: the same prompt ids, greedy, the same
+Part 2: the latency that the gateway adds to a direct tritonclient call, one request at a time, in medians,
+over that engine at 0 ms and over the real Triton. Both sides send the same prompt ids, greedy, and the same
 sixteen tensors. The direct call has its tensors ready; the gateway parses, tokenises and writes JSON. Rounds
-of both alternate, so that other work on the machine hurts both; what the HTTP client itself costs, asked
-of a server that answers at once, is printed and not taken off. All rows depend on what else the machine
-does, so its load average is printed too.
+of both alternate, so that other work on the machine affects both. The HTTP client's own cost, measured with a
+server that responds at once, is printed, but not subtracted. All rows depend on the machine's other work, so
+the load average is printed too.
 
-Part 3: a polite caller's 99th percentile alone and beside a flooder with sixteen connections, each with a key
-of its own, over an engine of 20 ms with four places (security.md G23: at most 1.2x).
+Part 3: the 99th percentile of a well-behaved client, alone and next to a noisy neighbour with sixteen
+connections, each with its own key, over an engine of 20 ms with four slots (goal: at most 1.2 times).
 """
 
 import argparse
@@ -58,7 +57,7 @@ def throughput(latency_ms: float, seconds: float, folder: Path) -> float:
 
 
 def direct_call(engine: str) -> Callable[[], object]:
-    """Return a call that asks the engine without a gateway, with the tensors already made."""
+    """Return a call to the engine without a gateway, with prepared tensors."""
     client = InferenceServerClient(engine)
     tokenizer = Tokenizer.from_file(str(stage.MODEL_DIR / "tokenizer.json"))
     tensors = inputs(tokenizer.encode(PROMPT).ids, MAX_TOKENS)
@@ -66,14 +65,14 @@ def direct_call(engine: str) -> Callable[[], object]:
 
 
 def gateway_call(port: int) -> Callable[[], object]:
-    """Return a call that asks through the gateway on one kept connection."""
+    """Return a call through the gateway on one open connection."""
     connection = socket.create_connection(("127.0.0.1", port))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def call() -> None:
         connection.sendall(generator.REQUEST)
-        answer = connection.recv(65536)
-        head, _, body = answer.partition(b"\r\n\r\n")
+        response = connection.recv(65536)
+        head, _, body = response.partition(b"\r\n\r\n")
         missing = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]) - len(body)
         while missing > 0:
             missing -= len(connection.recv(missing))
@@ -107,7 +106,7 @@ def added_latency(name: str, engine: str, folder: Path, rounds: int) -> float:
 
 
 def client_cost_ms() -> float:
-    """Return the median time of the HTTP client against a server that answers at once."""
+    """Return the median time of the HTTP client with a server that responds at once."""
     with stage.null_server() as port:
         times: list[float] = []
         call = gateway_call(port)
@@ -117,16 +116,16 @@ def client_cost_ms() -> float:
 
 
 def neighbour(folder: Path, seconds: float) -> float:
-    """Print and return the ratio of the polite caller's p99 beside a flooder to its p99 alone."""
+    """Print and return the ratio of a client's p99 next to a noisy neighbour to its p99 alone."""
     keys = folder / "keys.json"
-    (_, loud), (_, polite) = (create_key(keys, user) for user in ("loud", "polite"))
+    (_, noisy), (_, quiet) = (create_key(keys, user) for user in ("noisy", "quiet"))
     chosen = {"auth": "keys", "keys_file": keys, "max_in_flight": 4, "max_queue": 16}
     with stage.instant_engine(20) as engine, stage.gateway(engine, folder, **chosen) as port:
-        stage.load(port, 1, 1, key=polite)
-        alone = stage.load(port, 1, seconds, key=polite)["p99_ms"]
-        with stage.flood(port, 16, seconds + 2, key=loud):
-            beside = stage.load(port, 1, seconds, key=polite)["p99_ms"]
-    print(f"{'polite caller':13} {alone:9.1f} {beside:15.1f} {beside / alone:6.2f}x   (p99, ms)")
+        stage.load(port, 1, 1, key=quiet)
+        alone = stage.load(port, 1, seconds, key=quiet)["p99_ms"]
+        with stage.flood(port, 16, seconds + 2, key=noisy):
+            beside = stage.load(port, 1, seconds, key=quiet)["p99_ms"]
+    print(f"{'quiet client':13} {alone:9.1f} {beside:15.1f} {beside / alone:6.2f}x   (p99, ms)")
     return beside / alone
 
 
@@ -156,7 +155,7 @@ def main() -> None:
                 added.append(added_latency("real Triton", engine, folder, options.rounds))
         print(f"goal: <= {GOAL_ADDED_MS} ms added, worst {max(added):.2f} ms")
         print(f"the HTTP client's own share: {client_cost_ms():.2f} ms\n")
-        print(f"{'':13} {'alone':>9} {'beside flooder':>15} {'ratio':>7}")
+        print(f"{'':13} {'alone':>9} {'noisy neighbour':>15} {'ratio':>7}")
         print(f"goal: <= {GOAL_NEIGHBOUR:g}x, reached {neighbour(folder, options.seconds):.2f}x")
         print(f"load average: {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
 

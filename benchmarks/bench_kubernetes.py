@@ -1,7 +1,7 @@
 """`pulumi up` of the workloads against `kubectl apply` of the rendered YAML, both until everything is ready.
 
 The API server, its controllers and the scheduler are real; nodes and pods are simulated and ready at once,
-so what differs is what the tools themselves take. Needs the programs of `make test-tools`.
+so the difference is the tools' own time. Needs the programs of `make test-tools`.
 """
 
 import statistics
@@ -27,7 +27,7 @@ READY = ("wait", "--for=condition=Available", "deployments", "--all", "--timeout
 
 
 def with_pulumi(workspace: Workspace) -> float:
-    """Return the seconds of `pulumi up`, which ends when everything is ready; then take it down."""
+    """Return the seconds of `pulumi up`, which ends when everything is ready; then destroy the stack."""
     begun = time.monotonic()
     done = workspace.pulumi("up", "--yes", "--skip-preview", "--stack", STACK)
     took = time.monotonic() - begun
@@ -38,7 +38,7 @@ def with_pulumi(workspace: Workspace) -> float:
 
 
 def with_kubectl(workspace: Workspace, manifests: Path) -> float:
-    """Return the seconds of `kubectl apply` and of waiting until everything is ready; then take it down."""
+    """Return the seconds of `kubectl apply` until everything is ready; then delete the objects."""
     begun = time.monotonic()
     workspace.kubectl("apply", "-f", str(manifests / f"0-namespace-{NAMESPACE}.yaml"))
     keys = ("create", "secret", "generic", "gateway-keys", "--from-literal=keys.json={}")

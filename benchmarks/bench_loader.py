@@ -1,7 +1,7 @@
 """Model loader against huggingface_hub: one loopback server, 2 GB in 4 files, paired runs.
 
-The loader also hashes, syncs and publishes; huggingface_hub does none of these. A third column therefore adds
-the hashing to it (`sha256sum`, 2 at once), the least a user must do for the same trust.
+The loader also hashes, syncs and publishes; huggingface_hub does not. A third row therefore adds hashing
+to huggingface_hub (`sha256sum`, 2 at once), the least that a user must do for the same trust.
 Usage: python benchmarks/bench_loader.py [--runs 3] [--mib 512] [--folder /dev/shm]
 """
 
@@ -32,7 +32,7 @@ snapshot_download("bench/model", revision="main", cache_dir=sys.argv[1])
 
 
 def hub_python() -> Path:
-    """Return a Python that has huggingface_hub, installed here by uv the first time."""
+    """Return a Python with huggingface_hub, which uv installs at the first run."""
     folder = WORK / f"hub-{HUB_VERSION}"
     python = folder / "bin" / "python"
     if not (folder / ".done").exists():

@@ -1,7 +1,7 @@
-"""`pulumi preview --stack gke-dev` of nothing made yet, cluster and workloads; goal: 5 s.
+"""`pulumi preview --stack gke-dev` of a new stack, cluster and workloads; goal: 5 s.
 
-The engine, the Kubernetes provider and the API server are real, Google is the double. One run comes first and
-is not counted: it compiles the SDKs' Python, as `pip install` does for a user. Needs what
+The engine, the Kubernetes provider and the API server are real; the project's provider plays Google. The
+first run does not count, because it compiles the SDKs' Python, as `pip install` does for a user. Needs what
 tests/integration/gcp needs.
 """
 

@@ -1,14 +1,15 @@
 """Measure our serving against transformers and torch, on a randomly initialised CodeGen-350M.
 
-Targets (issue 3): at one stream at least 3 times the tokens per second of transformers, and 8 clients at
-least 3 times one client. Same weights, prompt, machine and number of threads; transformers keeps its KV cache
-and runs in the weights' nearest wider type, float32 (and bfloat16, for the record). torch is installed into a
-virtual environment of its own, here alone; weights are random, because speed does not depend on their values.
+Goals: with one stream at least 3 times the tokens per second of transformers, and with 8 clients at least 3
+times those of one client. Weights, prompt, machine and number of threads are the same; transformers keeps
+its KV cache and runs in the weights' next wider type, float32 (and, for comparison, bfloat16). Only this
+benchmark installs torch, in a separate virtual environment. The weights are random, because speed does not
+depend on their values.
 
-All are loaded at once and take turns. Each one's figure is its best round, as other load only ever adds to
-times; tokens per second of processor time hardly depend on that load at all.
+All contenders are loaded at once and take turns. Each result is the contender's best round, because other
+load only ever adds time; tokens per second of processor time hardly depend on other load.
 
-The results are what ``runtime: auto`` goes by once they are written to catalogue/accelerators.yaml.
+The results, written to catalogue/accelerators.yaml, decide ``runtime: auto``.
 """
 
 import argparse
@@ -26,7 +27,7 @@ from stackfile.catalogue import accelerators
 WORK = Path(__file__).parent / ".work"
 PAIRS = [("ctranslate2", "int8"), ("llama_cpp", "Q8_0"), ("onnxruntime", "int8")]
 BASELINES = ["float32", "bfloat16"]
-# tiny-codegen's shape is small enough that a request is over in milliseconds: more of them make a round.
+# A request of tiny-codegen's shape takes milliseconds, so a round has more of them.
 SIZES = {
     "350m": (357_000_000, random_codegen.CODEGEN_350M, 1),
     "tiny": (2_600_000, random_codegen.TINY, 20),
@@ -36,7 +37,7 @@ Speeds = dict[tuple[str, int], Speed]
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the benchmark; return 0 if the targets are met, else 1."""
+    """Run the benchmark; return 0 if the goals are met, else 1."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3, help="Rounds, after one to warm up.")
     parser.add_argument("--size", choices=SIZES, default="350m")
@@ -44,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--without-torch", action="store_true", help="our runtimes only, and their ratio")
     options = parser.parse_args(arguments)
     parameters, shape, requests = SIZES[options.size]
-    # An end that is asked for is an end in order: servers have process groups of their own and would stay.
+    # End in order at SIGTERM: the servers have their own process groups and would keep running.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     WORK.mkdir(exist_ok=True)
     model = random_codegen.make(WORK / f"codegen-{options.size}", shape)
@@ -61,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     ]
     title = f"random CodeGen, {parameters / 1e6:.1f} M parameters, {options.threads} threads each"
     show(speeds, title, chosen.name)
-    return 0 if judge(speeds, chosen, theirs[0] if theirs else None) else 1
+    return 0 if print_ratios(speeds, chosen, theirs[0] if theirs else None) else 1
 
 
 def compete(all_of_them: list[Contender], rounds: int, requests: int) -> Speeds:
@@ -92,7 +93,7 @@ def show(speeds: Speeds, title: str, chosen: str) -> None:
         print(f"{name:34}{walls}{cpus}{'   <- chosen' if name == chosen else ''}")
 
 
-def judge(speeds: Speeds, chosen: Contender, baseline: Contender | None) -> bool:
+def print_ratios(speeds: Speeds, chosen: Contender, baseline: Contender | None) -> bool:
     """Print the ratios; return whether the targets are met."""
     one, many = speeds[chosen.name, 1], speeds[chosen.name, MOST_CLIENTS]
     ratios = [(f"{MOST_CLIENTS} clients vs one, {chosen.name}", many, one)]

@@ -1,4 +1,4 @@
-"""A hub on loopback that costs almost nothing: Hugging Face layout, ranges, sendfile. Prints its address.
+"""A hub on loopback with little overhead: Hugging Face's layout, ranges, sendfile. Prints its address.
 
 Usage: python benchmarks/range_server.py FOLDER
 """
@@ -15,22 +15,22 @@ COMMIT = "a" * 40
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers the API, HEAD and ranged GET."""
+    """Serves the API, HEAD and ranged GET."""
 
     protocol_version = "HTTP/1.1"
     folder: Path
     digests: dict[str, str]
 
     def log_message(self, *_arguments) -> None:
-        """Say nothing."""
+        """Log nothing."""
         return
 
     def do_HEAD(self) -> None:
-        """Answer headers."""
+        """Respond with headers."""
         self._answer(body=False)
 
     def do_GET(self) -> None:
-        """Answer the API or a file."""
+        """Respond with the API or a file."""
         if self.path.startswith("/api/"):
             self._listing()
         else:

@@ -21,7 +21,7 @@ def main() -> None:
     renamed_keys.send_warnings(pulumi.warn)
     config = pulumi.Config()
     stack = program.load(ROOT, pulumi.get_stack())
-    given = credentials.read(stack, config)
+    secrets = credentials.read(stack, config)
     if stack.target == "gke":
         from infra.gcp import driver_installer, platform
 
@@ -31,7 +31,7 @@ def main() -> None:
         program.export(google.outputs)
     else:
         provider = providers.for_kubeconfig(stack.name, config)
-    program.export(program.deploy(stack, given, provider))
+    program.export(program.deploy(stack, secrets, provider))
 
 
 try:

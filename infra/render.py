@@ -82,10 +82,10 @@ def _cleaned(item: dict[str, Any]) -> dict[str, Any]:
 
 def _file_name(item: dict[str, Any]) -> str:
     kind, labels = item["kind"], item["metadata"]["labels"]
-    place = next((place for place, kinds in enumerate(_ORDER) if kind in kinds), _LAST)
+    rank = next((rank for rank, kinds in enumerate(_ORDER) if kind in kinds), _LAST)
     # A Job's name contains a digest; renaming the file with it would hide the change.
     name = labels["app.kubernetes.io/name"] if kind == "Job" else item["metadata"]["name"]
-    return f"{place}-{kind.lower()}-{name}.yaml"
+    return f"{rank}-{kind.lower()}-{name}.yaml"
 
 
 def _kustomization(stack: ResolvedStack, files: dict[str, Any]) -> dict[str, Any]:

@@ -128,7 +128,7 @@ def _accelerator(stack: Stack, pool: GpuPool, device: AcceleratorFacts) -> Itera
 
 
 def _branch(device: AcceleratorFacts) -> str:
-    return device.driver.branch if device.driver else "(none known)"
+    return device.driver.branch if device.driver else "(unknown)"
 
 
 def _autopilot(gke: Gke) -> Iterator[Conflict]:

@@ -1,6 +1,6 @@
 """The former names of settings: accepted for one release, each with a warning that names the new key.
 
-Remove the entries of ``RENAMED`` with the release after 0.1.
+Version 0.2 renamed the settings. Remove the entries of ``RENAMED`` in 0.3.
 """
 
 import copy
@@ -43,7 +43,7 @@ class RenamedKey:
 
     def __str__(self) -> str:
         return (
-            f"{self.file}:{self.line}: warning: {self.old} was renamed to {self.new}; use the new name,"
+            f"{self.file}:{self.line}: {self.old} was renamed to {self.new}; use the new name,"
             " because the next release refuses the former one"
         )
 

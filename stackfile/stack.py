@@ -116,7 +116,7 @@ class LimitsSection(Strict):
 
 
 class AuthSection(Strict):
-    """Who may call the gateway: anybody, holders of our keys, or users of a GitLab instance."""
+    """Who may call the gateway: everybody, holders of our keys, or users of a GitLab instance."""
 
     mode: Literal["none", "keys", "gitlab"] = "keys"
     """Who may call: `keys` (holders of API keys), `gitlab` (users of a GitLab instance) or `none` (everybody;

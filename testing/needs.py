@@ -14,6 +14,7 @@ AS_ROOT = "sudo make test"
 PRIVILEGED = "make test as root of the machine, or in a container with --privileged"
 # Its first step is the environment with everything in requirements/.
 PACKAGES = "make test"
+ONLINE = "make test where package indexes can be reached"
 
 
 def skip(cause: str, command: str) -> NoReturn:

@@ -32,7 +32,7 @@ bundle = typer.Typer(
 )
 
 DEFAULT_KEY = Path.home() / ".config" / "ai-assist" / "bundle.key"
-# The default of earlier versions. Remove with the release after 0.1.
+# The default of version 0.1. Remove in 0.3.
 FORMER_KEY = Path.home() / ".config" / "assist-infra" / "bundle.key"
 Archive = Annotated[Path, typer.Argument(dir_okay=False, help="The bundle.")]
 PublicKey = Annotated[

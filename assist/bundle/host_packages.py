@@ -63,7 +63,7 @@ def _host_variables(stack: ResolvedStack, release: str) -> dict[str, Any]:
     packages = [*EVERYWHERE, EXPORTER, *(name for names in PACKAGES.values() for name in names)]
     return {
         "base_service": {"packages": packages},
-        "base_system": {"os": system, "version": version, "container": False},
+        "base_host": {"os": system, "version": version, "container": False},
         "nvidia_driver_decision": {"packages": list(offer.packages) if offer else []},
     }
 

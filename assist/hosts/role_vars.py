@@ -96,7 +96,7 @@ class RoleVars:
 
     def facts(self) -> dict[str, Any]:
         """Return the variables of each role, as plain data."""
-        front = self.hosts.front.model_dump() | {
+        nginx = self.hosts.front.model_dump() | {
             "max_body_bytes": self.service.limits.max_body_bytes,
             "deadline_s": self.service.limits.deadline_s,
             "upstreams": [
@@ -110,7 +110,7 @@ class RoleVars:
             "groups": self.groups,
             "needs_triton": self.needs_triton,
             "folders": self.folders,
-            "preflight_host": self._preflight(),
+            "preflight": self._preflight(),
             "markers": self.markers,
             "base": self._base(),
             "firewall": self._firewall(),
@@ -120,11 +120,11 @@ class RoleVars:
             "triton_server": self._triton(),
             "gateway_server": self.units.gateways(),
             "queue_worker": self.units.workers(workers(self.service)),
-            "front": front,
+            "nginx": nginx,
             "driver": driver_vars(self.service, self._gpus),
             "monitoring": self._monitoring(),
             "drained": DRAINED,
-            "verify": {"url": self._url(), "auth": self.service.auth.mode},
+            "verify": self._verify(),
         }
 
     @cached_property
@@ -198,6 +198,7 @@ class RoleVars:
         split = service.accelerator.count if service.accelerator.split == "tensor" else 1
         return settings | {
             "listen": self.inventory.listen(self.host),
+            "url_host": bracketed(self.inventory.listen(self.host)),
             "clients": [*self.inventory.of("gateway", "gpu"), *self.hosts.firewall.monitoring],
             "ports": service.triton.model_dump(exclude={"host"}),
             "runtime": service.runtime,
@@ -212,8 +213,15 @@ class RoleVars:
         settings, address = self.hosts.monitoring, bracketed(self.inventory.addresses[self.host])
         return {"enabled": settings.enabled, "listen": f"{address}:{settings.node_port}", "gpus": self._gpus}
 
-    def _url(self) -> str:
-        return f"https://{bracketed(self.inventory.of('gateway')[0])}:{self.hosts.front.https_port}"
+    def _verify(self) -> dict[str, Any]:
+        return {
+            "url": self._nginx_url(self.inventory.of("gateway")[0]),
+            "host_url": self._nginx_url(self.inventory.addresses[self.host]),
+            "auth": self.service.auth.mode,
+        }
+
+    def _nginx_url(self, address: str) -> str:
+        return f"https://{bracketed(address)}:{self.hosts.front.https_port}"
 
 
 def driver_vars(stack: ResolvedStack, gpus: int) -> dict[str, Any] | None:

@@ -59,6 +59,7 @@ class UnitVars:
             "auth": self.service.auth.mode,
             "keys_file": str(self.paths.keys_file),
             "grace_s": self.service.limits.grace_s,
+            "url_host": bracketed(self.inventory.listen(self.host)),
             "redis_cache": self._redis("gateway", "cache") if self.service.cache.kind == "redis" else "",
             "redis_jobs": self._redis("jobs", "queue") if self.service.jobs.enabled else "",
         }

@@ -1,1 +1,1 @@
-"""What the benchmarks share: engines, baselines and load."""
+"""Engines, baselines and load for the benchmarks."""

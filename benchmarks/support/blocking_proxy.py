@@ -1,4 +1,4 @@
-"""FauxPilot's proxy design, written as small as it can be: one blocking gRPC call in an async handler.
+"""FauxPilot's proxy design in its smallest form: one blocking gRPC call in an async handler.
 
 The handler awaits nothing while Triton works, so one process serves one request at a time, as FauxPilot's
 does. Same web framework and server, same tokenizer, same tensors and same engine as the gateway: only the
@@ -31,13 +31,13 @@ def inputs(ids: list[int], max_tokens: int) -> list[InferInput]:
         "is_return_log_probs": [[False]], "beam_width": [[1]], "start_id": [[0]], "end_id": [[0]],
         "bad_words_list": [[[0], [-1]]], "stop_words_list": [[[0], [-1]]],
     }  # fmt: skip
-    found = []
+    tensors = []
     for name, kind in INPUTS.items():
         array = np.array(values[name], NUMPY[kind])
         tensor = InferInput(name, array.shape, kind)
         tensor.set_data_from_numpy(array)
-        found.append(tensor)
-    return found
+        tensors.append(tensor)
+    return tensors
 
 
 def make_app(triton: str, tokenizer_file: Path) -> FastAPI:

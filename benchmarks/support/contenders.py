@@ -1,4 +1,4 @@
-"""What the serving benchmark compares: our tritonserver with a runtime, and transformers with torch."""
+"""The contenders of the serving benchmark: our tritonserver with a runtime, and transformers with torch."""
 
 import contextlib
 import json
@@ -30,26 +30,26 @@ TORCH = ["torch==2.15.0", "transformers==5.23.0"]
 
 @dataclass(frozen=True)
 class Speed:
-    """Tokens per second of the clock and of the processors' time."""
+    """Tokens per second of wall time and of processor time."""
 
     wall: float
     cpu: float
 
 
 class Contender(Protocol):
-    """A loaded model that can be asked for tokens."""
+    """A loaded model that generates tokens."""
 
     name: str
     pid: int
     most_clients: int
 
     def complete(self, client: int) -> int:
-        """Run one greedy request of ``PROMPT`` tokens; return how many tokens it made."""
+        """Run one greedy request of ``PROMPT`` tokens; return the number of generated tokens."""
         ...
 
 
 def measure(contender: Contender, clients: int, requests: int) -> Speed:
-    """Let every client make so many requests, one at a time."""
+    """Let every client make ``requests`` requests, one at a time; return the speed."""
     cpu, begin = _cpu_s(contender.pid), time.perf_counter()
     with ThreadPoolExecutor(clients) as pool:
         made = sum(
@@ -67,7 +67,7 @@ def _cpu_s(pid: int) -> float:
 
 
 class _Served:
-    """A real tritonserver, asked through gRPC."""
+    """A real tritonserver, called by gRPC."""
 
     most_clients = MOST_CLIENTS
 
@@ -95,20 +95,20 @@ class _Served:
 
 @contextlib.contextmanager
 def served(model: Path, runtime: str, precision: str, threads: int) -> Iterator[Contender]:
-    """Start a tritonserver with the model, which is converted on first use."""
+    """Start a tritonserver with the model, which is converted at the first use."""
     work = model.parent
     converted = work / f"{model.name}.{runtime}-{precision}"
     if not converted.exists():
         fresh = Path(tempfile.mkdtemp(dir=work))
         convert(model, fresh, runtime, precision)
         fresh.rename(converted)
-    with tempfile.TemporaryDirectory(dir=work) as place:
+    with tempfile.TemporaryDirectory(dir=work) as folder:
         described = Repository(
             model_dir=converted, runtime=runtime, precision=precision, context_length=2048,
             intra_threads=threads, max_batch_size=MOST_CLIENTS,
         )  # fmt: skip
-        generate(Path(place) / "repository", described)
-        server = Triton(Path(place) / "repository", converted, Path(place) / "triton.log")
+        generate(Path(folder) / "repository", described)
+        server = Triton(Path(folder) / "repository", converted, Path(folder) / "triton.log")
         server.start()
         try:
             yield _Served(f"tritonserver, {runtime} {precision}", server)
@@ -117,7 +117,7 @@ def served(model: Path, runtime: str, precision: str, threads: int) -> Iterator[
 
 
 class _Torch:
-    """transformers in a process of its own, one request at a time."""
+    """transformers in its own process, one request at a time."""
 
     most_clients = 1
 
@@ -132,10 +132,10 @@ class _Torch:
         line = self._process.stdout.readline()
         if not line:
             raise RuntimeError(f"{self.name} ended with status {self._process.wait()}")
-        found: dict[str, object] = json.loads(line)
-        return found
+        answer: dict[str, object] = json.loads(line)
+        return answer
 
-    def complete(self, client: int) -> int:  # noqa: ARG002 -- there is one
+    def complete(self, client: int) -> int:  # noqa: ARG002 -- there is only one client
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
@@ -144,7 +144,7 @@ class _Torch:
 
 @contextlib.contextmanager
 def transformers(model: Path, dtype: str, threads: int) -> Iterator[Contender]:
-    """Start transformers with the same weights and as many threads; installs it on first use."""
+    """Start transformers, installed at the first use, with the same weights and number of threads."""
     environment = model.parent / "torch"
     python = environment / "bin" / "python"
     if not python.exists():

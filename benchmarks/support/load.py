@@ -1,7 +1,7 @@
-"""A load generator that costs little: raw HTTP/1.1 over kept connections, in a process of its own.
+"""A load generator with little overhead: raw HTTP/1.1 over open connections, in its own process.
 
 ``python -m benchmarks.support.load PORT CLIENTS SECONDS [KEY]`` prints one JSON object; every client
-sends its next request when its last was answered (closed loop).
+sends its next request after the response to its last (closed loop).
 """
 
 import asyncio
@@ -22,7 +22,7 @@ _REFUSED_PAUSE_S = 0.02
 
 
 async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes) -> int:
-    """Send one request, read the whole answer and return its status."""
+    """Send one request, read the whole response and return its status."""
     writer.write(request)
     head = await reader.readuntil(b"\r\n\r\n")
     length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
@@ -31,7 +31,7 @@ async def exchange(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, r
 
 
 async def client(port: int, end: float, times: list[float], errors: list[int], key: str) -> None:
-    """Ask again and again until ``end``, a moment after each refusal."""
+    """Send requests until ``end``, with a short pause after each refusal."""
     request = (
         REQUEST.replace(b"Host:", f"Authorization: Bearer {key}\r\nHost:".encode(), 1) if key else REQUEST
     )

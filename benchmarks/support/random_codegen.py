@@ -1,4 +1,4 @@
-"""A randomly initialised CodeGen checkpoint: quick to make, and as slow to run as a trained one."""
+"""A randomly initialised CodeGen checkpoint, which runs at the speed of a trained one."""
 
 import json
 import shutil
@@ -13,7 +13,7 @@ TINY = {"n_layer": 4, "n_head": 4, "n_embd": 192, "rotary_dim": 32, "vocab_size"
 
 
 def make(directory: Path, sizes: dict[str, int] = CODEGEN_350M) -> Path:
-    """Write a float16 checkpoint with a tokenizer to ``directory`` unless it is there; return it."""
+    """Write a float16 checkpoint with a tokenizer to ``directory``, unless it exists; return the folder."""
     if (directory / "config.json").exists():
         return directory
     directory.mkdir(parents=True, exist_ok=True)
@@ -43,8 +43,7 @@ def _tensors(sizes: dict[str, int]) -> dict[str, np.ndarray]:
 
     tensors = {"transformer.wte.weight": normal(vocabulary, width), **norm("transformer.ln_f")}
     tensors |= linear("lm_head", vocabulary, width)
-    # An end-of-text token that is never the likeliest, so that every run generates as much as it was asked
-    # to.
+    # The end-of-text token is never the likeliest, so that every run generates as many tokens as requested.
     tensors["lm_head.bias"][0] = -100
     for layer in range(sizes["n_layer"]):
         p = f"transformer.h.{layer}."

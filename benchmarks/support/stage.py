@@ -1,4 +1,4 @@
-"""The processes of a benchmark: engine, gateway, baseline and load, each of its own, all ended at the end."""
+"""The processes of a benchmark: engine, gateway, baseline and load; each ends with its block."""
 
 import json
 import subprocess
@@ -30,7 +30,7 @@ def process(*argv: str, **options: object) -> Iterator[subprocess.Popen[str]]:
 
 @contextmanager
 def instant_engine(latency_ms: float) -> Iterator[str]:
-    """Run a Triton that computes nothing and answers after ``latency_ms``; give host:port."""
+    """Run a Triton that computes nothing and responds after ``latency_ms``; yield host:port."""
     argv = (PYTHON, "-m", "testing.doubles.fake_triton", "--latency-ms", str(latency_ms))
     with process(*argv, stdout=subprocess.PIPE) as running:
         assert running.stdout is not None
@@ -39,7 +39,7 @@ def instant_engine(latency_ms: float) -> Iterator[str]:
 
 @contextmanager
 def real_engine(folder: Path) -> Iterator[str]:
-    """Run the real Triton with tiny-codegen on CTranslate2; give host:port."""
+    """Run the real Triton with tiny-codegen on CTranslate2; yield host:port."""
     from serving.convert import convert
     from serving.model_repository import Repository, generate
 
@@ -59,7 +59,7 @@ def real_engine(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def gateway(engine: str, folder: Path, **settings: object) -> Iterator[int]:
-    """Run the gateway in front of an engine; give its port."""
+    """Run the gateway in front of an engine; yield its port."""
     chosen: dict[str, object] = {"max_in_flight": 64, **settings}
     running = Gateway(engine, folder / "gateway.log", (), **chosen)
     running.start("/ready")
@@ -71,7 +71,7 @@ def gateway(engine: str, folder: Path, **settings: object) -> Iterator[int]:
 
 @contextmanager
 def blocking_proxy(engine: str) -> Iterator[int]:
-    """Run the baseline in front of an engine; give its port."""
+    """Run the baseline in front of an engine; yield its port."""
     (port,) = free_ports(1)
     argv = (
         PYTHON,
@@ -93,7 +93,7 @@ def blocking_proxy(engine: str) -> Iterator[int]:
 
 @contextmanager
 def null_server() -> Iterator[int]:
-    """Run a server that answers every request at once; give its port."""
+    """Run a server that responds to every request at once; yield its port."""
     with process(PYTHON, "-m", "benchmarks.support.null_server", stdout=subprocess.PIPE) as running:
         assert running.stdout is not None
         yield int(running.stdout.readline())
@@ -101,7 +101,7 @@ def null_server() -> Iterator[int]:
 
 @contextmanager
 def flood(port: int, clients: int, seconds: float, key: str) -> Iterator[None]:
-    """Load a server beside something else, whatever it answers; ends with the block."""
+    """Load a server while the block runs, whatever the responses."""
     argv = (PYTHON, "-m", "benchmarks.support.load", str(port), str(clients), str(seconds), key)
     with process(*argv, stdout=subprocess.DEVNULL):
         time.sleep(1)
@@ -109,9 +109,9 @@ def flood(port: int, clients: int, seconds: float, key: str) -> Iterator[None]:
 
 
 def load(port: int, clients: int, seconds: float, key: str = "") -> dict[str, float]:
-    """Load a server from another process; fail when any answer was an error."""
+    """Load a server from another process; fail when any response was an error."""
     argv = (PYTHON, "-m", "benchmarks.support.load", str(port), str(clients), str(seconds), key)
     done = subprocess.run(argv, cwd=ROOT, check=True, capture_output=True, text=True)
-    found: dict[str, float] = json.loads(done.stdout)
-    assert not found["errors"], f"{found['errors']} requests failed"
-    return found
+    result: dict[str, float] = json.loads(done.stdout)
+    assert not result["errors"], f"{result['errors']} requests failed"
+    return result

@@ -1,7 +1,7 @@
-"""Greedy generation with transformers and torch, run by the benchmark in a virtual environment of its own.
+"""Greedy generation with transformers and torch, run by the benchmark in a separate virtual environment.
 
-Reads lines from standard input; for each it generates once and answers with a line ``{"tokens": ...}``. The
-first line out says that the model is loaded.
+For each line of standard input, generates once and prints a line ``{"tokens": ...}``. The first line of
+output means that the model is loaded.
 """
 
 import argparse

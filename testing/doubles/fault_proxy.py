@@ -26,6 +26,8 @@ class FaultProxy:
         self._holding = False
         self._limit: int | None = None
         self._hold_after: int | None = None
+        self._pause_after: int | None = None
+        self._going_on = asyncio.Event()
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
         self._loop = asyncio.new_event_loop()
@@ -53,8 +55,16 @@ class FaultProxy:
         self._run(self._reset())
 
     def hold(self, after: int | None = None) -> None:
-        """Swallow every byte from now on, or after so many more towards the client: a black hole."""
+        """Swallow every byte from now on, or after exactly so many more towards the client: a black hole."""
         self._holding, self._hold_after = after is None, after
+
+    def pause(self, after: int) -> None:
+        """Keep back what comes after exactly so many more bytes towards the client, until ``resume``."""
+        self._run(self._set_pause(after))
+
+    def resume(self) -> None:
+        """Forward what was kept back, and what comes."""
+        self._run(self._set_pause(None))
 
     def limit(self, size: int | None) -> None:
         """Reset every connection after ``size`` more bytes towards the client."""
@@ -64,10 +74,12 @@ class FaultProxy:
         """Forward again; connections that lost bytes are reset."""
         held, self._holding, self._limit, self.latency_s = self._holding, False, None, 0.0
         self._hold_after = None
+        self.resume()
         if held:
             self.reset()
 
     def close(self) -> None:
+        self.resume()
         self.down()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(60)
@@ -75,6 +87,13 @@ class FaultProxy:
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
+
+    async def _set_pause(self, after: int | None) -> None:
+        self._pause_after = after
+        if after is None:
+            self._going_on.set()
+        else:
+            self._going_on.clear()
 
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
@@ -104,15 +123,37 @@ class FaultProxy:
             _abort(writer)
             _abort(upstream)
 
+    async def _paused(self, data: bytes, writer: asyncio.StreamWriter) -> bytes:
+        """Forward what goes before the pause; return the rest, once the pause is over if it comes in ``data``."""
+        assert self._pause_after is not None
+        if len(data) <= self._pause_after:
+            self._pause_after -= len(data)
+            return data
+        writer.write(data[: self._pause_after])
+        await writer.drain()
+        rest, self._pause_after = data[self._pause_after :], 0
+        await self._going_on.wait()
+        return rest
+
+    def _until_hold(self, data: bytes) -> bytes:
+        """Return what of ``data`` still goes through, and hold from there on."""
+        assert self._hold_after is not None
+        through = data[: self._hold_after]
+        self._hold_after -= len(through)
+        if len(through) < len(data):
+            self._holding, self._hold_after = True, None
+        return through
+
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, back: bool) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
                 await asyncio.sleep(self.latency_s)
-                if back and self._hold_after is not None:
-                    self._hold_after -= len(data)
-                    self._holding = self._holding or self._hold_after < 0
+                if back and self._pause_after is not None:
+                    data = await self._paused(data, writer)
                 if self._holding:
                     continue
+                if back and self._hold_after is not None:
+                    data = self._until_hold(data)
                 if back and self._limit is not None:
                     self._limit -= len(data)
                     if self._limit < 0:

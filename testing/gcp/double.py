@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from testing import tools
 from testing.gcp.cloud import VARIABLE, Body, Cloud, GoogleError, State
 from testing.gcp.kinds import KINDS
 from testing.gcp.kinds.cluster import POOL
@@ -20,7 +21,6 @@ TOKEN = "canary-oauth-token-7c1f"
 BIN = Path(__file__).parent / "bin"
 # The provider's name on PATH is what the engine looks for.
 PLUGIN = "pulumi-resource-gcp"
-TOOLS = ("pulumi", "pulumi-language-python")
 # How long GKE may take where it is the real one.
 _REAL_LIMIT_S = 3 * 3600
 
@@ -62,24 +62,25 @@ def limit_s(seconds: int) -> int:
 
 
 def missing() -> str | None:
-    """Return which tools are not on PATH, and how they get there; None where all are."""
-    wanted = (*TOOLS, PLUGIN) if is_real() else TOOLS
-    absent = [tool for tool in wanted if shutil.which(tool) is None]
-    return f"not on PATH: {', '.join(absent)}; make test-tools" if absent else None
+    """Return what the tests lack, and how it gets there; None where all is there."""
+    wanted = ("pulumi", PLUGIN) if is_real() else ("pulumi",)
+    return tools.missing(*wanted)
 
 
 def plugin() -> Path:
     """Return the provider that the tests use. Raises FileNotFoundError where the real one is wanted and absent."""
     if not is_real():
         return BIN / PLUGIN
-    found = shutil.which(PLUGIN)
+    found = shutil.which(PLUGIN, path=tools.search_path())
     if found is None:
         raise FileNotFoundError(f"{PLUGIN} is not on PATH; install it: pulumi plugin install resource gcp")
     return Path(found)
 
 
 def on_path(environment: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """Return the variables by which Pulumi finds the double, with its cloud in ``folder``."""
+    """Return the variables by which Pulumi finds the double, with its cloud in ``folder``; none for Google itself."""
+    if is_real():
+        return {}
     return {
         "PATH": os.pathsep.join([str(BIN), environment.get("PATH", os.defpath)]),
         "ASSIST_GCP_PYTHON": sys.executable,
@@ -103,7 +104,8 @@ class Double:
     @property
     def environment(self) -> dict[str, str]:
         """Return the environment in which Pulumi reaches the double."""
-        return dict(os.environ) | on_path(os.environ, self.cloud.folder)
+        theirs = tools.environment()
+        return theirs | on_path(theirs, self.cloud.folder)
 
     @property
     def calls(self) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ _QUOTA = {
     "message": "Quota 'CPUS' exceeded. Limit: 0.0 in region us-central1",
     "reason": "quotaExceeded",
 }
-_STEP_S = 0.02
+_STEP_S = 0.01
 
 
 class HeldTooLongError(Exception):

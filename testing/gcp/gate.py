@@ -42,8 +42,7 @@ class Gate:
         self._write({"refuse": {"code": 403, "message": message, "reason": "quotaExceeded"}})
 
     def open(self) -> None:
-        """Let everything pass from now on, and let go what is held."""
-        faults.write(self.double.cloud)
+        """Let go what is held; what comes later meets an open gate."""
         open_gate(self.double.cloud.folder, self._name)
 
     @property

@@ -8,6 +8,8 @@ from typing import Any
 
 import httpx
 
+from testing import tools
+
 _IAM = "https://iam.googleapis.com/v1/projects"
 _RESOURCES = "https://cloudresourcemanager.googleapis.com/v1/projects"
 _CONTAINER = "https://container.googleapis.com/v1/projects"
@@ -21,11 +23,12 @@ class UnusableError(Exception):
 
 @dataclass
 class RealGoogle:
-    """One project. ``client`` is what the calls go through."""
+    """One project. ``client``: what the calls go through; ``rest_s``: seconds between two looks."""
 
     project: str
     token: str
     client: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=60))
+    rest_s: float = _REST_S
 
     @classmethod
     def of_environment(cls) -> "RealGoogle":
@@ -39,7 +42,7 @@ class RealGoogle:
     @property
     def environment(self) -> dict[str, str]:
         """Return the environment in which Pulumi reaches the project."""
-        return dict(os.environ) | {"GOOGLE_OAUTH_ACCESS_TOKEN": self.token}
+        return tools.environment(GOOGLE_OAUTH_ACCESS_TOKEN=self.token)
 
     def exists(self, link: str) -> bool:
         """Return whether there is something at Google's address."""
@@ -63,7 +66,7 @@ class RealGoogle:
         while self.exists(address):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{name} is still there")
-            time.sleep(_REST_S)
+            time.sleep(self.rest_s)
 
     def has_account(self, name: str) -> bool:
         """Return whether the project has a service account."""

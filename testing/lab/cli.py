@@ -19,7 +19,7 @@ _ABOUT = "Throw-away Debian hosts, booted with systemd on a closed network of th
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; return the exit status. What fails is told on standard error."""
+    """Run one command; return the exit status. Errors go to standard error."""
     given = _parser().parse_args(argv)
     try:
         if os.geteuid():

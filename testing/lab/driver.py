@@ -11,10 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from testing import needs
 from testing.lab import machines, network
 from testing.lab.processes import LabError
 from testing.lab.record import LabFolder
 from testing.lab.settings import LabSettings
+from testing.tools.find import REMEDY
 
 ROOT = Path(__file__).resolve().parents[2]
 # Not where labs made by hand are: what killed tests left there is swept away.
@@ -26,7 +28,6 @@ TOOLS = {
     "zstd": "zstd",
     "ip": "iproute2",
     "ssh": "openssh-client",
-    "unshare": "util-linux",
 }
 INVENTORY = ROOT / "ansible/inventories/lab"
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -35,10 +36,10 @@ _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 def missing() -> str | None:
     """Return why no host can be booted here, with the remedy, or ``None``."""
     if os.geteuid():
-        return "hosts are booted by root alone"
+        return needs.reason("root alone can boot hosts", needs.AS_ROOT)
     absent = [package for tool, package in TOOLS.items() if shutil.which(tool) is None]
     if absent:
-        return f"not installed: {', '.join(absent)}; `make test-tools` installs these Debian packages"
+        return f"not found: {', '.join(absent)}; {REMEDY}"
     return None
 
 
@@ -158,7 +159,7 @@ class Lab:
 
     @property
     def home(self) -> Path:
-        """Where the playbooks keep this lab's keys and its client's address, on the machine that drives."""
+        """Where the playbooks keep this lab's keys and its client's address, on the control node."""
         return self.folder / "assist"
 
     def play(
@@ -184,7 +185,7 @@ class Lab:
             capture_output=True, text=True, timeout=timeout, check=False,
         )  # fmt: skip
         output = done.stdout + done.stderr
-        return Played(done.returncode, output, _recap(output), _changed(output))
+        return Played(done.returncode, output, recap(output), _changed(output))
 
 
 def sweep() -> None:
@@ -204,7 +205,7 @@ def _short(number: int) -> str:
     return text
 
 
-def _recap(output: str) -> dict[str, dict[str, int]]:
+def recap(output: str) -> dict[str, dict[str, int]]:
     """Read the counts of PLAY RECAP, by host."""
     rows = re.findall(r"^(\S+)\s+: (ok=\d+.*)$", output, re.MULTILINE)
     return {

@@ -22,6 +22,7 @@ class Switch:
 
     def __init__(self) -> None:
         self.ready, self.checks = True, 0
+        self.working, self.finish = asyncio.Event(), asyncio.Event()
 
     async def check(self) -> bool:
         self.checks += 1
@@ -42,10 +43,16 @@ def make_app(**settings: Any) -> tuple[FastAPI, Edge, Switch]:
         return JSONResponse(content, error.status, headers=error_responses.headers(error))
 
     async def complete(
-        request: Request, caller: Annotated[Caller, Depends(authenticate)], sleep: float = 0
+        request: Request,
+        caller: Annotated[Caller, Depends(authenticate)],
+        sleep: float = 0,
+        until_finish: bool = False,
     ) -> dict[str, Any]:
         size = len(await request.body())
         async with edge.admission.slot(caller, request.state.request_id) as waited:
+            if until_finish:
+                switch.working.set()
+                await switch.finish.wait()
             await asyncio.sleep(sleep)
         await edge.admission.charge(caller, size)
         return {"size": size, "caller": caller.id, "user": caller.user, "waited": waited}

@@ -10,7 +10,7 @@ from stackfile.catalogue import accelerators, drivers
 from tests.ansible.host_stacks import service
 from tests.ansible.plugins import plugin
 
-rules = plugin("module_utils/gpu_driver")
+rules = plugin("module_utils/driver_decision")
 smoke = plugin("modules/cuda_smoke")
 OFFER = drivers()["580"].systems["debian-12"].packages
 FRESH = {
@@ -43,7 +43,7 @@ def test_a_driver_that_serves_is_kept_whoever_installed_it(version):
 @pytest.mark.parametrize("version", ["470.256.02", "525.60.11"])
 def test_a_driver_that_is_too_old_is_replaced(version):
     decision = decided(loaded=version, smi=(0, "0"), installed=["nvidia-tesla-470-smi"])
-    assert (decision.action, version in decision.why) == ("install", True)
+    assert (decision.action, version in decision.reason) == ("install", True)
 
 
 def test_a_k80_gets_branch_470_and_no_later_one_counts():
@@ -63,7 +63,7 @@ def test_a_library_that_is_newer_than_the_module_takes_a_reboot():
         loaded="535.100.01", smi=(18, "Failed to initialize NVML: Driver/library version mismatch"),
         installed=list(OFFER), built=True,
     )  # fmt: skip
-    assert (decision.action, "mismatch" in decision.why) == ("reboot", True)
+    assert (decision.action, "mismatch" in decision.reason) == ("reboot", True)
 
 
 def test_packages_without_a_module_for_this_kernel_are_refused_and_not_rebooted_for_ever():
@@ -98,9 +98,9 @@ def test_skip_leaves_the_driver_alone_and_force_replaces_one_that_works():
 
 def test_the_kernel_is_held_with_the_driver_that_was_built_for_it_and_only_then():
     installed = ["linux-image-amd64", "linux-headers-amd64", "linux-image-6.1.0-40-amd64", *OFFER]
-    held = rules.held(installed, wanted(), "debian-12")
+    held = rules.packages_to_hold(installed, wanted(), "debian-12")
     assert held == sorted({"linux-image-amd64", "linux-headers-amd64", *OFFER})
-    assert rules.held(["linux-image-amd64"], wanted(), "debian-12") == []
+    assert rules.packages_to_hold(["linux-image-amd64"], wanted(), "debian-12") == []
 
 
 def test_every_branch_that_an_accelerator_names_has_packages_somewhere():
@@ -109,8 +109,8 @@ def test_every_branch_that_an_accelerator_names_has_packages_somewhere():
             systems = drivers()[facts.driver.branch].systems
             assert systems, name
             for offer in systems.values():
-                told = {"branch": facts.driver.branch, "minimum": facts.driver.minimum}
-                assert rules.suits(f"{offer.branch}.999", told), (name, offer)
+                driver = {"branch": facts.driver.branch, "minimum": facts.driver.minimum}
+                assert rules.suits(f"{offer.branch}.999", driver), (name, offer)
 
 
 class FakeDriver:
@@ -196,9 +196,9 @@ def test_the_smoke_test_uses_every_device_and_leaves_nothing_on_it(monkeypatch):
     ("driver", "message"),
     [
         (FakeDriver(broken="cuCtxCreate_v2"), "cuCtxCreate_v2: CUDA_ERROR_DEVICE_UNAVAILABLE"),
-        (FakeDriver(broken="memory"), "not what was sent"),
-        (FakeDriver(devices=1), "1 devices are visible but 2 are wanted"),
-        (FakeDriver(version=11040), "CUDA 11.4 but 12.0 is wanted"),
+        (FakeDriver(broken="memory"), "other bytes than were written"),
+        (FakeDriver(devices=1), "1 devices are visible, but 2 are required"),
+        (FakeDriver(version=11040), "CUDA 11.4, but 12.0 is required"),
     ],
     ids=["no context", "bad memory", "a device is missing", "too old for the wheels"],
 )

@@ -7,8 +7,8 @@ import pytest
 
 from tests.ansible.plugins import plugin
 
-versions_of = plugin("module_utils/host_versions")
-front = plugin("modules/front_upstreams")
+snapshots = plugin("module_utils/snapshots")
+nginx_drain = plugin("modules/nginx_drain")
 
 
 class Service:
@@ -17,7 +17,7 @@ class Service:
     def __init__(self, folder: Path) -> None:
         self.etc, self.state = folder / "etc", folder / "state"
         self.etc.mkdir()
-        self.versions = versions_of.Versions(
+        self.versions = snapshots.Snapshots(
             self.state, "triton", (f"{self.etc}/*.env", f"{self.etc}/*.service")
         )
 
@@ -27,9 +27,9 @@ class Service:
             (self.etc / name).chmod(0o640 if version == "v2" else 0o644)
 
     def update(self, version: str, *more: str) -> None:
-        self.versions.keep("stack", write=True)
+        self.versions.save("stack", write=True)
         self.deploy(version, *more)
-        self.versions.done(self.versions.changed())
+        self.versions.commit(self.versions.changed())
 
     def now(self) -> dict[str, tuple[bytes, int]]:
         return {path.name: (path.read_bytes(), path.stat().st_mode & 0o777) for path in self.etc.iterdir()}
@@ -44,7 +44,7 @@ def service(tmp_path: Path) -> Service:
 
 def test_a_failed_change_is_undone_to_the_byte_and_its_new_files_are_gone(service):
     before = service.now()
-    service.versions.keep("stack", write=True)
+    service.versions.save("stack", write=True)
     service.deploy("v2", "new.env")
     service.versions.restore(service.versions.pending, write=True)
     assert service.now() == before
@@ -55,18 +55,18 @@ def test_a_rollback_swaps_the_two_versions_and_a_second_one_swaps_them_back(serv
     service.update("v2", "new.env")
     second = service.now()
     for expected in (first, second, first):
-        there = service.versions.before()
-        service.versions.keep("previous", write=True)
+        there = service.versions.rollback_target()
+        service.versions.save("previous", write=True)
         service.versions.restore(there, write=True)
-        service.versions.done(shift=True)
+        service.versions.commit(shift=True)
         assert service.now() == expected
 
 
 def test_a_run_that_is_cut_off_and_repeated_still_goes_back_to_what_served(service):
     before = service.now()
-    service.versions.keep("stack", write=True)
+    service.versions.save("stack", write=True)
     service.deploy("v2")
-    assert service.versions.keep("stack", write=True) is False
+    assert service.versions.save("stack", write=True) is False
     service.versions.restore(service.versions.pending, write=True)
     assert service.now() == before
 
@@ -74,19 +74,19 @@ def test_a_run_that_is_cut_off_and_repeated_still_goes_back_to_what_served(servi
 def test_a_rollback_after_an_update_that_stopped_returns_to_what_was_before_it(service):
     service.update("v2")
     second = service.now()
-    service.versions.keep("stack", write=True)
+    service.versions.save("stack", write=True)
     service.deploy("v3")
-    service.versions.restore(service.versions.before(), write=True)
+    service.versions.restore(service.versions.rollback_target(), write=True)
     assert service.now() == second
 
 
 def test_a_rollback_that_is_cut_off_is_finished_and_not_reversed(service):
     first = service.now()
     service.update("v2")
-    service.versions.keep("previous", write=True)
-    service.versions.restore(service.versions.before(), write=True)
-    service.versions.keep("previous", write=True)
-    service.versions.restore(service.versions.before(), write=True)
+    service.versions.save("previous", write=True)
+    service.versions.restore(service.versions.rollback_target(), write=True)
+    service.versions.save("previous", write=True)
+    service.versions.restore(service.versions.rollback_target(), write=True)
     assert service.now() == first
 
 
@@ -99,16 +99,16 @@ def test_a_change_that_changed_nothing_leaves_the_version_before_as_it_was(servi
 
 
 def test_a_host_on_which_nothing_changed_has_the_same_version_before_as_the_others(service):
-    service.versions.keep("stack", write=True)
+    service.versions.save("stack", write=True)
     assert not service.versions.changed()
-    service.versions.done(shift=True)
-    assert service.versions.before() == service.versions.previous
+    service.versions.commit(shift=True)
+    assert service.versions.rollback_target() == service.versions.previous
     assert service.versions.restore(service.versions.previous, write=True) == []
 
 
 def test_looking_changes_nothing(service):
     before = service.now()
-    service.versions.keep("stack", write=False)
+    service.versions.save("stack", write=False)
     assert not service.state.exists()
     service.update("v2")
     after = service.now()
@@ -120,12 +120,12 @@ def test_a_kept_version_is_whole_or_not_there_and_for_root_alone(service, monkey
     def cut_off(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(versions_of.os, "fchmod", cut_off)
+    monkeypatch.setattr(snapshots.os, "fchmod", cut_off)
     with pytest.raises(KeyboardInterrupt):
-        service.versions.keep("stack", write=True)
+        service.versions.save("stack", write=True)
     monkeypatch.undo()
     assert list(service.state.iterdir()) == []
-    service.versions.keep("stack", write=True)
+    service.versions.save("stack", write=True)
     assert service.versions.pending.stat().st_mode & 0o777 == 0o600
     assert json.loads(service.versions.pending.read_text())["goal"] == "stack"
 
@@ -140,21 +140,21 @@ server { server_name x; }
 
 
 def test_draining_marks_exactly_the_named_gateways_and_touches_no_other_line():
-    text = front.edited(NGINX, ["10.0.0.2:5000", "[fd00::1]:5000"])
+    text = nginx_drain.edited(NGINX, ["10.0.0.2:5000", "[fd00::1]:5000"])
     assert [line.split()[1] for line in text.splitlines() if line.endswith("down;")] == [
         "10.0.0.2:5000",
         "[fd00::1]:5000",
     ]
-    assert front.edited(text, ["10.0.0.2:5001"]) == NGINX
-    assert "down" not in front.edited(NGINX, [])
+    assert nginx_drain.edited(text, ["10.0.0.2:5001"]) == NGINX
+    assert "down" not in nginx_drain.edited(NGINX, [])
 
 
 def test_a_rollback_of_an_update_that_never_came_to_this_host_changes_nothing_here(service):
     service.update("v2")
     second = service.now()
     # What an update does on every host before it changes the first.
-    service.versions.keep("stack", write=True)
-    service.versions.keep("previous", write=True)
-    assert service.versions.restore(service.versions.before(), write=True) == []
-    service.versions.done(shift=False)
+    service.versions.save("stack", write=True)
+    service.versions.save("previous", write=True)
+    assert service.versions.restore(service.versions.rollback_target(), write=True) == []
+    service.versions.commit(shift=False)
     assert service.now() == second

@@ -43,8 +43,8 @@ def test_a_secret_of_the_environment_reaches_the_gateway_alone(layout, monkeypat
 def test_the_deployment_is_read_back_from_what_the_gateway_was_told(layout):
     layout.config.mkdir(parents=True)
     assert current(layout) is None
-    told = resolve("local", layout, Overrides(port=5100)).gateway_environment()
-    layout.gateway_env.write_text("".join(f"{name}='{value}'\n" for name, value in told.items()))
+    environment = resolve("local", layout, Overrides(port=5100)).gateway_environment()
+    layout.gateway_env.write_text("".join(f"{name}='{value}'\n" for name, value in environment.items()))
     found = current(layout)
     assert found is not None
     assert found.url == "http://127.0.0.1:5100"
@@ -55,8 +55,8 @@ def test_the_secrets_of_the_start_count_and_not_those_of_whoever_asks(layout, mo
     monkeypatch.setenv("ASSIST_REDIS_URL", "redis://127.0.0.1/0")
     started = resolve("local", layout)
     layout.config.mkdir(parents=True)
-    told = started.gateway_environment()
-    layout.gateway_env.write_text("".join(f"{name}='{value}'\n" for name, value in told.items()))
+    environment = started.gateway_environment()
+    layout.gateway_env.write_text("".join(f"{name}='{value}'\n" for name, value in environment.items()))
     monkeypatch.delenv("ASSIST_REDIS_URL")
     found = current(layout)
     assert found is not None

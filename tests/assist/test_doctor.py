@@ -19,12 +19,12 @@ def layout(tmp_path: Path) -> Paths:
     return layout
 
 
-def _told(layout: Paths) -> None:
+def _started(layout: Paths) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    told = resolve("local", layout, Overrides(port=port)).gateway_environment()
-    layout.gateway_env.write_text("".join(f"{name}='{value}'\n" for name, value in told.items()))
+    environment = resolve("local", layout, Overrides(port=port)).gateway_environment()
+    layout.gateway_env.write_text("".join(f"{name}='{value}'\n" for name, value in environment.items()))
 
 
 def test_a_fresh_clone_is_down_and_make_up_is_the_remedy(layout):
@@ -33,7 +33,7 @@ def test_a_fresh_clone_is_down_and_make_up_is_the_remedy(layout):
 
 
 def test_a_service_that_is_down_is_called_down_and_asked_nothing(layout):
-    _told(layout)
+    _started(layout)
     ensure(layout, "http://127.0.0.1:1")
     findings = doctor.examine(layout)
     service = next(finding for finding in findings if finding.id == "service")
@@ -43,7 +43,7 @@ def test_a_service_that_is_down_is_called_down_and_asked_nothing(layout):
 
 
 def test_a_stack_that_went_bad_is_neither_up_nor_down(layout, tmp_path):
-    _told(layout)
+    _started(layout)
     layout.gateway_env.write_text(
         layout.gateway_env.read_text().replace("stacks/local.yaml", "stacks/gone.yaml")
     )
@@ -53,7 +53,7 @@ def test_a_stack_that_went_bad_is_neither_up_nor_down(layout, tmp_path):
 
 
 def test_a_model_file_cut_short_is_found(layout):
-    _told(layout)
+    _started(layout)
     deployment = resolve("local", layout)
     folder = layout.store / "tiny-codegen" / "1.ctranslate2-int8"
     folder.mkdir(parents=True)

@@ -1,5 +1,6 @@
 """Before anything is touched: every reason at once, each with its remedy."""
 
+import contextlib
 import os
 import socket
 import sys
@@ -92,19 +93,21 @@ def test_too_little_memory_names_what_is_needed(deployment, monkeypatch):
     assert "0.2 GiB" in finding.cause
 
 
-@pytest.fixture
-def _no_root() -> Iterator[None]:
-    """Be somebody else than root, who may write everywhere, while the test runs."""
+@contextlib.contextmanager
+def not_root() -> Iterator[None]:
+    """Be a user who may not write everywhere."""
     user = os.getuid()
     os.setresuid(user or NOBODY, user or NOBODY, user)
-    yield
-    os.setresuid(user, user, user)
+    try:
+        yield
+    finally:
+        os.setresuid(user, user, user)
 
 
-@pytest.mark.usefixtures("_no_root")
 def test_a_folder_of_somebody_else_is_refused(deployment):
     elsewhere = replace(deployment, layout=Paths(SOURCE, Path("/usr/share/assist/.run")))
-    assert preflight._folder(elsewhere).status == "problem"
+    with not_root():
+        assert preflight._folder(elsewhere).status == "problem"
 
 
 def test_a_model_without_checksums_is_refused_with_both_ways_to_go_on(deployment):
@@ -122,11 +125,11 @@ def test_a_model_without_checksums_is_refused_with_both_ways_to_go_on(deployment
 
 def test_jobs_without_a_redis_are_refused_with_both_ways_to_go_on(deployment):
     jobs = deployment.stack.jobs.model_copy(update={"enabled": True})
-    asked = replace(deployment, stack=deployment.stack.model_copy(update={"jobs": jobs}))
-    found = _finding(preflight.run(asked), "queue")
+    with_jobs = replace(deployment, stack=deployment.stack.model_copy(update={"jobs": jobs}))
+    found = _finding(preflight.run(with_jobs), "queue")
     assert found.status == "problem"
     assert "ASSIST_JOBS_REDIS_URL=redis://" in found.remedy
-    named = replace(asked, passed={"ASSIST_JOBS_REDIS_URL": "redis://127.0.0.1/0"})
+    named = replace(with_jobs, passed={"ASSIST_JOBS_REDIS_URL": "redis://127.0.0.1/0"})
     found = _finding(preflight.run(named), "queue")
     assert found.status == "ok"
-    assert asked.programs == ("triton", "gateway", "worker")
+    assert with_jobs.programs == ("triton", "gateway", "worker")

@@ -16,10 +16,10 @@ def test_usage_is_what_the_gateway_counted_since_it_started(tmp_path, monkeypatc
     usage = Usage()
     usage.add("k1", "alice", requests=3, tokens=70)
     server = serve(Metrics(), usage, "127.0.0.1", 0)
-    told = deployment.resolve("local", Paths(SOURCE, tmp_path))
-    gateway = told.stack.gateway.model_copy(update={"metrics_port": server.port})
+    deployed = deployment.resolve("local", Paths(SOURCE, tmp_path))
+    gateway = deployed.stack.gateway.model_copy(update={"metrics_port": server.port})
     here = deployment.Deployment(
-        told.stack_file, told.stack.model_copy(update={"gateway": gateway}), told.layout
+        deployed.stack_file, deployed.stack.model_copy(update={"gateway": gateway}), deployed.layout
     )
     monkeypatch.setattr(deployment, "current", lambda _layout: here)
     try:

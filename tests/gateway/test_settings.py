@@ -1,6 +1,10 @@
 """The settings' variables: former names for one release, and a description of every setting."""
 
+import json
 import logging
+import os
+import subprocess
+import sys
 
 import pytest
 from pydantic import AliasChoices
@@ -79,3 +83,15 @@ def test_an_empty_check_path_and_key_have_their_meaning_and_other_empty_variable
     settings = Settings.from_environment()
     assert (settings.gitlab_check_path, settings.gitlab_check_json) == ("", "")
     assert (settings.model, settings.port) == ("tiny-codegen", 5000)
+
+
+@pytest.mark.parametrize("program", ["gateway", "gateway.worker"])
+def test_both_programs_log_a_former_name_at_start(program: str) -> None:
+    """The settings lack the model and the queue, so that the programs end by themselves."""
+    environment = {"PATH": os.environ["PATH"], "ASSIST_HOLD_S": "3"}
+    command = [sys.executable, "-W", "ignore", "-m", program]
+    ended = subprocess.run(command, env=environment, capture_output=True, check=False, text=True, timeout=120)
+    assert ended.returncode == 2, ended.stderr
+    assert "is not set" in ended.stderr
+    events = [json.loads(line)["event"] for line in ended.stdout.splitlines()]
+    assert [event for event in events if "ASSIST_HOLD_S is now called ASSIST_ENGINE_WAIT_S" in event]

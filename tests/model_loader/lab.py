@@ -68,7 +68,7 @@ class Lab:
     others: list[Hub] = field(default_factory=list)
     heard: Heard = field(default_factory=Heard)
 
-    def run(self, *, deadline_s: float = 20.0, tries: int = 4, cap_s: float = 0.1, **options) -> fetch.Run:
+    def run(self, *, deadline_s: float = 100.0, tries: int = 4, cap_s: float = 0.1, **options) -> fetch.Run:
         retry = RetryPolicy(tries, 0.01, cap_s, time.monotonic() + deadline_s)
         retry.on_retry = lambda message, delay: self.heard.event("retry", reason=message, delay=delay)
         options.setdefault("limits", Limits(4, SEGMENT, 1000.0, 0.3))
@@ -76,13 +76,13 @@ class Lab:
         return fetch.Run(Store(self.root), fetch.Options(**options), retry, self.heard)
 
     def source(self, revision: str = "v2", **options) -> Source:
-        options.setdefault("stall_s", 1.0)
+        options.setdefault("stall_s", 10.0)
         transport = Transport(self.hub.url, TOKEN, HttpOptions(**options))
         return HubSource(self.hub.url, REPOSITORY, revision, transport)
 
     def plain_source(self) -> Source:
         base = f"{self.hub.url}/{REPOSITORY}/resolve/v2"
-        return HttpSource(base, Transport(base, TOKEN, HttpOptions(stall_s=1.0)))
+        return HttpSource(base, Transport(base, TOKEN, HttpOptions(stall_s=10.0)))
 
     def heard_refusal(self) -> int:
         return sum(1 for kind, _ in self.heard.events if kind == "refused")

@@ -1,7 +1,6 @@
 """Fault matrix rows L10-L14, L22, L23, L27 (README.md): servers, networks and redirects."""
 
 import socket
-import time
 from email.utils import formatdate
 
 import pytest
@@ -82,9 +81,7 @@ def test_L12_a_token_revoked_midway_fails_and_a_new_one_continues(lab: Lab) -> N
 )
 def test_L13_a_stall_and_a_drip_are_cut_at_the_minimum_rate_and_resumed(lab: Lab, fault: Answer) -> None:
     lab.hub.script = lambda s: fault if s.path.endswith(BIG) and s.number == 0 else None
-    began = time.monotonic()
     lab.fetch(source=lab.source(stall_s=0.5), limits=Limits(1, SEGMENT, 10_000, 0.3))
-    assert time.monotonic() - began < 8
     assert any(kind == "retry" for kind, _ in lab.heard.events)
     lab.verdict("v2", staging=False)
 

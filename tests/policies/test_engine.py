@@ -1,7 +1,6 @@
 """The pack through the real engine: `pulumi preview --policy-pack`."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -12,18 +11,23 @@ import pytest
 
 from policies.rules import RULES, STACK_RULES
 from stackfile.catalogue import ROOT
+from testing import needs
+from testing.gcp.double import Double
 from tests.policies.examples import FAILING, PASSING, Example
 
 PACK_PYTHON = ROOT / ".run/venvs/policies/bin/python"
-MISSING = [t for t in ("pulumi", "pulumi-resource-kubernetes", "pulumi-resource-gcp") if not shutil.which(t)]
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(bool(MISSING), reason=f"not on PATH: {', '.join(MISSING)}; install Pulumi"),
+    pytest.mark.gcp,
     pytest.mark.skipif(
-        not PACK_PYTHON.exists(),
-        reason="the pack's environment is missing; scripts/bootstrap .run/venvs/policies requirements/policies.txt",
+        not PACK_PYTHON.exists(), reason=needs.reason("the pack's environment is missing", needs.PACKAGES)
     ),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _tools() -> None:
+    needs.program("pulumi", "pulumi-resource-kubernetes", "pulumi-language-python")
 
 
 def preview(
@@ -36,13 +40,12 @@ def preview(
     unique = {f"{token}::{name}": (token, name, props) for token, name, props in examples}
     (program / "examples.json").write_text(json.dumps(list(unique.values())))
     state.mkdir()
-    environment = os.environ | {
+    # A preview of new resources: Google's part is the project's own provider.
+    environment = Double(folder).environment | {
         "PULUMI_BACKEND_URL": f"file://{state}",
         "PULUMI_HOME": str(folder / "home"),
         "PULUMI_CONFIG_PASSPHRASE": "test",
         "PULUMI_SKIP_UPDATE_CHECK": "true",
-        # The provider wants a credential to start; a preview of new resources asks Google nothing.
-        "GOOGLE_OAUTH_ACCESS_TOKEN": "none",
     }
 
     def pulumi(*words: str) -> subprocess.CompletedProcess[str]:

@@ -64,12 +64,12 @@ class WatchedRow(OutputRow):
         self.pushed += 1
         if self.on_push is not None:
             self.on_push(self)
-        return self.finished or self.job.stopped
+        return self.finished or self.request.stopped
 
 
 def until_stopped(row: OutputRow) -> None:
-    """Hold the engine for as long as nobody stops the row's request."""
-    until(lambda: row.job.stopped, pause_s=0.002)
+    """Hold the engine until the row's request is stopped."""
+    until(lambda: row.request.stopped, pause_s=0.002)
 
 
 class Bench:
@@ -102,7 +102,7 @@ class Bench:
 
     @staticmethod
     def wait(request: Request) -> list[list[int]]:
-        assert request.reply.finished.wait(60), "no answer within a minute"
+        assert request.reply.finished.wait(200), "no answer"
         if request.reply.error:
             raise request.reply.error
         return [row.ids for row in request.rows]

@@ -76,7 +76,7 @@ def test_a_former_name_sets_what_the_new_one_sets_and_is_reported(tmp_path, capl
     assert {name: str(range_) for name, range_ in found.items()} == value if "gke" in old else found == value
     (message,) = caplog.messages
     assert message.startswith(
-        f"{file}:{line_of(file, str(old[-1]))}: warning: {dotted(old)} was renamed to {dotted(new)}"
+        f"{file}:{line_of(file, str(old[-1]))}: {dotted(old)} was renamed to {dotted(new)}"
     )
     assert caplog.records[0].levelno == logging.WARNING
 

@@ -1,4 +1,15 @@
-"""Time each phase of a run: the word before ``|`` in a task's name is its phase."""
+"""Ansible callback: time each phase of a run. The word before ``|`` in a task's name is its phase."""
+
+DOCUMENTATION = r"""
+name: phases
+type: aggregate
+author: The ai-assist contributors
+short_description: seconds per phase, as JSON
+description:
+  - Writes C(phases.json) into the folder C(ASSIST_HOME) when a run ends, with the seconds of each phase and
+    the counts of the recap.
+  - Appends a JSON line to the file C(ASSIST_EVENTS) when a task starts, changes something or fails.
+"""
 
 import json
 import os
@@ -9,23 +20,13 @@ from ansible.executor.stats import AggregateStats
 from ansible.executor.task_result import TaskResult
 from ansible.playbook.task import Task
 
-# Ansible forks a worker for each task: what is imported here, the lookup `service` finds imported.
+# Ansible forks a worker for each task: the lookup `stack` finds in it what is imported here.
 import assist.deployment  # noqa: F401  -- see above
 from ansible.plugins.callback import CallbackBase
 
-DOCUMENTATION = """
-name: phases
-type: aggregate
-author: The ai-assist contributors
-short_description: seconds per phase, as JSON
-description:
-  - Writes C(phases.json) into C(ASSIST_HOME) when a run ends, with seconds per phase and the recap's counts.
-  - Appends a JSON line to the file C(ASSIST_EVENTS) as each task starts, changes something or fails.
-"""
-
 
 class CallbackModule(CallbackBase):  # type: ignore[misc]  -- ansible-core ships no types
-    """Adds up wall time by phase; a skipped task costs what it took to skip."""
+    """Adds up wall-clock time by phase, including that of skipped tasks."""
 
     CALLBACK_VERSION = 2.0
     CALLBACK_TYPE = "aggregate"
@@ -40,20 +41,20 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  -- ansible-core ships
         self._events = os.environ.get("ASSIST_EVENTS")
 
     def v2_playbook_on_task_start(self, task: Task, is_conditional: bool) -> None:  # noqa: ARG002  -- Ansible's signature
-        """Close the phase before and open the task's own."""
+        """End the previous phase and begin the task's own."""
         self._switch(self._phase_of(task))
         self._emit({"event": "task", "phase": self._phase, "task": task.get_name().strip()})
 
     def v2_runner_on_ok(self, result: TaskResult) -> None:
-        """Report a change as it happens."""
+        """Report a change at once."""
         if result._result.get("changed"):
             self._emit({"event": "changed", "phase": self._phase, "task": result.task_name})
 
     def v2_runner_on_failed(self, result: TaskResult, ignore_errors: bool = False) -> None:
-        """Keep the message of a failure, for the caller to show without Ansible's wrapping."""
+        """Record the message of a failure, which the caller shows without Ansible's wrapping."""
         if not ignore_errors:
             facts = result._result
-            # A secret's task says no_log; its result is censored before it gets here.
+            # Tasks with secrets set no_log; their result is censored before this method is called.
             message = str(
                 facts.get("stderr")
                 or _reason(facts.get("stdout") or "")
@@ -65,7 +66,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  -- ansible-core ships
             self._emit({"event": "failed", **self.failures[-1]})
 
     def v2_playbook_on_stats(self, stats: AggregateStats) -> None:
-        """Write the file, in one step."""
+        """Replace the file phases.json."""
         self._switch("end")
         totals = {
             name: sum(getattr(stats, name).values()) for name in ("ok", "changed", "failures", "skipped")
@@ -94,7 +95,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  -- ansible-core ships
 
 
 def _reason(output: str) -> str | None:
-    """Return why a command failed that speaks in JSON lines, as the model loader does."""
+    """Return the reason from the output of a command that prints JSON lines, as the model loader does."""
     for line in reversed(output.splitlines()):
         try:
             event = json.loads(line)

@@ -1,8 +1,8 @@
-"""The user's pip settings in uv's words, so that a mirror or a private CA set once for pip counts here too.
+"""Translate the user's pip settings for uv, so that a mirror or a private CA set for pip applies here, too.
 
-uv reads no pip.conf (docs.astral.sh/uv, "Compatibility with pip"). What the user has set for uv itself wins.
-Run as a program it prints ``export`` lines for a shell. Needs the standard library alone: it runs before
-anything is installed, and on every host that Ansible drives.
+uv does not read pip.conf (docs.astral.sh/uv, "Compatibility with pip"). The user's own settings for uv take
+precedence. Run as a program, this module prints ``export`` lines for a shell. Standard library only: it runs
+before anything is installed, and on every managed host.
 """
 
 import configparser
@@ -23,15 +23,17 @@ OPTIONS = {
 
 
 def uv_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables to add to ``environ`` for uv; empty when pip has no settings of its own."""
+    """Return the variables to add to ``environ`` for uv; none for what uv is already configured for."""
     files = _config_files(environ)
     pip = {option: _value(option, environ, files) for option in OPTIONS}
-    wanted = {OPTIONS[option]: value for option, value in pip.items() if value}
-    if "UV_FIND_LINKS" in wanted:  # uv stops at a folder that does not exist; pip looks past it
-        wanted["UV_FIND_LINKS"] = " ".join(filter(_reachable, wanted["UV_FIND_LINKS"].split()))
-    if "SSL_CERT_FILE" not in wanted:  # pip trusts what the system trusts; uv's own list lacks a company's CA
-        wanted["UV_SYSTEM_CERTS"] = "true"
-    return {name: value for name, value in wanted.items() if value and name not in environ}
+    settings = {OPTIONS[option]: value for option, value in pip.items() if value}
+    if "UV_FIND_LINKS" in settings:  # uv stops at a folder that does not exist; pip ignores it
+        settings["UV_FIND_LINKS"] = " ".join(filter(_reachable, settings["UV_FIND_LINKS"].split()))
+    if (
+        "SSL_CERT_FILE" not in settings
+    ):  # pip trusts what the system trusts; uv's own list lacks a company's CA
+        settings["UV_SYSTEM_CERTS"] = "true"
+    return {name: value for name, value in settings.items() if value and name not in environ}
 
 
 def _reachable(link: str) -> bool:

@@ -1,5 +1,70 @@
 #!/usr/bin/python
-"""Ansible module: what a host's NVIDIA driver is, and what is to be done about it."""
+"""Ansible module: inspect a host's NVIDIA driver and decide what to do."""
+
+DOCUMENTATION = r"""
+module: gpu_driver
+author: The ai-assist contributors
+short_description: inspect a host's NVIDIA driver and decide what to do
+description:
+  - Changes nothing, in check mode or outside it. Fails, with the remedy, where a person has to decide.
+  - Reads /proc/driver/nvidia and not lsmod, because a kernel may have the module built in.
+options:
+  driver:
+    description: The driver's part of the resolved stack.
+    type: dict
+    required: true
+  record:
+    description: JSON file that lists the packages which the role holds.
+    type: path
+    required: true
+  require_working:
+    description: Whether to fail unless the driver works now.
+    type: bool
+    default: false
+"""
+
+EXAMPLES = r"""
+- name: Driver | Decide what the host needs
+  gpu_driver:
+    driver: "{{ nvidia_driver_service }}"
+    record: /var/lib/ai-assist/held.json
+  register: nvidia_driver_decision
+"""
+
+RETURN = r"""
+action:
+  description: One of C(keep), C(install) and C(reboot).
+  type: str
+  returned: success
+reason:
+  description: The reason for the action.
+  type: str
+  returned: success
+packages:
+  description: Packages to install.
+  type: list
+  elements: str
+  returned: success
+components:
+  description: Components of the archive that have the packages.
+  type: list
+  elements: str
+  returned: success
+hold:
+  description: Packages to hold that are not on hold yet.
+  type: list
+  elements: str
+  returned: success
+held:
+  description: Every package that the role holds.
+  type: list
+  elements: str
+  returned: success
+facts:
+  description: What the decision is based on.
+  type: dict
+  returned: always
+"""
 
 import json
 import platform
@@ -8,30 +73,10 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.gpu_driver import Refusal, decide, held, suits
+from ansible.module_utils.driver_decision import Refusal, decide, packages_to_hold, suits
 
-DOCUMENTATION = """
-module: gpu_driver
-author: The ai-assist contributors
-short_description: look at a host's NVIDIA driver and decide
-description:
-  - Changes nothing, in check mode or out of it. Fails, with the remedy, where a person has to decide.
-  - Looks at /proc/driver/nvidia and not at lsmod, as a kernel may have the module built in.
-options:
-  wanted: {description: The driver part of the resolved Service., type: dict, required: true}
-  record: {description: The file of packages that this role has held., type: path, required: true}
-  serving: {description: Fail unless the driver serves now., type: bool, default: false}
-"""
-
-RETURN = """
-action: {description: "keep, install or reboot.", type: str, returned: always}
-why: {description: The reason., type: str, returned: always}
-packages: {description: What to install., type: list, elements: str, returned: always}
-components: {description: The archive's components with them., type: list, elements: str, returned: always}
-hold: {description: Packages to hold that are not held yet., type: list, elements: str, returned: always}
-held: {description: Every package that this role holds., type: list, elements: str, returned: always}
-"""
-_NVIDIA, _DISPLAYS = "0x10de", ("0x0300", "0x0302")
+_NVIDIA = "0x10de"
+_DISPLAYS = ("0x0300", "0x0302")
 _EFI_SECURE_BOOT = "SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 
 
@@ -56,7 +101,7 @@ def _gpus() -> int:
 
 
 def _secure_boot() -> bool:
-    """Return the firmware's own word: four bytes of attributes, then the value."""
+    """Return the state of Secure Boot; the variable holds four bytes of attributes, then the value."""
     variable = Path("/sys/firmware/efi/efivars") / _EFI_SECURE_BOOT
     try:
         return variable.read_bytes()[4:5] == b"\1"
@@ -65,7 +110,7 @@ def _secure_boot() -> bool:
 
 
 def _smi(module: AnsibleModule) -> tuple[int, str]:
-    """Return nvidia-smi's exit status and first line; 127 where there is none, as a shell has it."""
+    """Return nvidia-smi's exit status and first line; 127, as in a shell, if it is not installed."""
     program = module.get_bin_path("nvidia-smi")
     if program is None:
         return 127, "nvidia-smi is not installed"
@@ -73,8 +118,8 @@ def _smi(module: AnsibleModule) -> tuple[int, str]:
     return code, (output or errors).strip().partition("\n")[0]
 
 
-def look(module: AnsibleModule) -> dict[str, Any]:
-    """Return what the decision is made from."""
+def gather(module: AnsibleModule) -> dict[str, Any]:
+    """Return the facts that the decision is based on."""
     version = re.search(r"Module(?: for \S+)?\s+([\d.]+)", _read("/proc/driver/nvidia/version"))
     query = ["dpkg-query", "--show", "--showformat=${db:Status-Status} ${db:Status-Want} ${Package}\n"]
     rows = [line.split() for line in module.run_command(query, check_rc=True)[1].splitlines()]
@@ -96,33 +141,34 @@ def look(module: AnsibleModule) -> dict[str, Any]:
 def main() -> None:
     """Run the module."""
     options: dict[str, Any] = {
-        "wanted": {"type": "dict", "required": True},
+        "driver": {"type": "dict", "required": True},
         "record": {"type": "path", "required": True},
-        "serving": {"type": "bool", "default": False},
+        "require_working": {"type": "bool", "default": False},
     }
     module = AnsibleModule(argument_spec=options, supports_check_mode=True)
-    wanted, seen = module.params["wanted"], look(module)
-    if module.params["serving"] and not (seen["smi"][0] == 0 and suits(seen["loaded"], wanted)):
+    driver, facts = module.params["driver"], gather(module)
+    if module.params["require_working"] and not (facts["smi"][0] == 0 and suits(facts["loaded"], driver)):
         module.fail_json(
-            msg=f"The driver does not serve: {seen['smi'][1] or 'nvidia-smi says nothing'}"
-            f" (loaded: {seen['loaded'] or 'none'}). `dmesg | grep -i nvrm` on the host says why."
+            msg=f"The driver does not work: {facts['smi'][1] or 'nvidia-smi printed nothing'}"
+            f" (loaded: {facts['loaded'] or 'none'}). Find the cause on the host: dmesg | grep -i nvrm",
+            facts=facts,
         )
     try:
-        decision = decide(seen, wanted)
+        decision = decide(facts, driver)
     except Refusal as refusal:
-        module.fail_json(msg=f"NVIDIA driver: {refusal}.", seen=seen)
-    offer = wanted["systems"].get(seen["os"], {"components": []})
-    to_hold = held(seen["installed"] + list(decision.packages), wanted, seen["os"])
-    new = [name for name in to_hold if name not in seen["on_hold"]]
+        module.fail_json(msg=f"NVIDIA driver: {refusal}.", facts=facts)
+    offer = driver["systems"].get(facts["os"], {"components": []})
+    to_hold = packages_to_hold(facts["installed"] + list(decision.packages), driver, facts["os"])
+    new = [name for name in to_hold if name not in facts["on_hold"]]
     module.exit_json(
         changed=False,
         action=decision.action,
-        why=decision.why,
+        reason=decision.reason,
         packages=list(decision.packages),
         components=offer["components"],
         hold=new,
         held=sorted({*json.loads(_read(module.params["record"]) or "[]"), *new}),
-        seen=seen,
+        facts=facts,
     )
 
 

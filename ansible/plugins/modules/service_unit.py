@@ -1,5 +1,77 @@
 #!/usr/bin/python
-"""Ansible module: a systemd unit with the files it reads, running what they say."""
+"""Ansible module: a systemd unit and the files it reads, with running instances that match them."""
+
+DOCUMENTATION = r"""
+module: service_unit
+author: The ai-assist contributors
+short_description: keep a systemd unit, its files and its running instances in step
+description:
+  - Writes the files and the unit, enables the unit, and starts it if it does not run.
+  - Restarts or reloads the unit if it was started from other content. The unit itself records at each start
+    what it was started from (C(@REVISION@)), so that a run which was interrupted between writing and
+    restarting is completed by the next one. Nothing depends on whether a handler was notified.
+  - Instances of a template unit are brought up one after the other.
+  - Supports check mode, also on a host where nothing exists yet.
+options:
+  name:
+    description: A unit, such as a.service, or a template unit, such as a@.service.
+    type: str
+    required: true
+  content:
+    description: Text of the unit, in which C(@REVISION@) is replaced by the digest of unit and files.
+    type: str
+    required: true
+  instances:
+    description: Instances of a template unit; other running instances are stopped.
+    type: list
+    elements: str
+  files:
+    description: Files that the unit reads, with the suboptions of C(managed_files).
+    type: list
+    elements: dict
+    default: []
+  extra_revision:
+    description: Digest of anything else that a restart would pick up.
+    type: str
+    default: ""
+  reload:
+    description: Whether a reload is enough if only the files changed.
+    type: bool
+    default: false
+  activate:
+    description: Whether to start and restart instances. A rolling update only writes the files and restarts
+      them itself.
+    type: bool
+    default: true
+"""
+
+EXAMPLES = r"""
+- name: Triton | Serve the model
+  service_unit:
+    name: ai-assist-triton.service
+    content: "{{ lookup('ansible.builtin.template', 'ai-assist-triton.service.j2') }}"
+
+- name: Worker | Run one worker for each GPU
+  service_unit:
+    name: ai-assist-worker@.service
+    instances: ["0", "1"]
+    content: "{{ lookup('ansible.builtin.template', 'ai-assist-worker.service.j2') }}"
+    files:
+      - path: /etc/ai-assist/worker.env
+        content: "{{ lookup('ansible.builtin.template', 'worker.env.j2') }}"
+"""
+
+RETURN = r"""
+changes:
+  description: What was done, or would be done in check mode.
+  type: list
+  elements: str
+  returned: always
+revision:
+  description: The digest of unit and files.
+  type: str
+  returned: always
+"""
 
 import hashlib
 import json
@@ -7,39 +79,10 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.host_files import OPTIONS, FileError, Files, content
-
-DOCUMENTATION = """
-module: service_unit
-author: The ai-assist contributors
-short_description: keep a systemd unit, its files and what runs in step
-description:
-  - Writes the files and the unit, enables it, and starts it where it does not run.
-  - Restarts (or reloads) it where what runs was started from other content. The unit itself records at each
-    start what it was started from (C(@REVISION@)), so a run that was cut off between writing and restarting
-    is made good by the next; nothing depends on a handler that was or was not notified.
-  - Instances of a template unit are taken one after the other. Supports check mode, before anything
-    exists too.
-options:
-  name: {description: "A unit, such as a.service, or a template, a@.service.", type: str, required: true}
-  content: {description: "It; C(@REVISION@) becomes the digest of all of this.", type: str, required: true}
-  instances: {description: Instances of a template unit; others are stopped., type: list, elements: str}
-  files: {description: What the unit reads; see C(host_files)., type: list, elements: dict, default: []}
-  also: {description: What else a restart would pick up, as a digest., type: str, default: ""}
-  reload: {description: Whether a change of C(files) alone takes a reload., type: bool, default: false}
-  run: {description: Whether to restart; a rolling update does so itself., type: bool, default: true}
-"""
-
-RETURN = """
-changes:
-  description: What was (or in check mode would be) done.
-  type: list
-  elements: str
-  returned: always
-"""
+from ansible.module_utils.managed_files import OPTIONS, FileError, Files, content, entry
 
 UNITS = Path("/etc/systemd/system")
-# Where each unit writes what it was started from; empty after a reboot, as no unit runs then.
+# Each unit writes here what it was started from; empty after a boot, when no unit runs.
 STAMPS = Path("/run/ai-assist")
 _ACTIVE = {"active", "reloading"}
 
@@ -50,35 +93,33 @@ def digest(*parts: object) -> str:
 
 
 class Unit:
-    """One unit file and its instances."""
+    """One unit file and its instances; ``changes`` collects what was done or would be done."""
 
     def __init__(self, module: AnsibleModule) -> None:
-        self.module, self.told = module, module.params
+        self.module, self.params = module, module.params
         self.files = Files(not module.check_mode, module.run_command)
         read = [
-            (entry["path"], content(entry), entry["mode"])
-            for entry in self.told["files"]
-            if not entry["live"]
+            (item["path"], content(item), item["mode"])
+            for item in self.params["files"]
+            if item["triggers_restart"]
         ]
-        self.shape = digest(self.told["content"], self.told["also"])
-        self.revision = f"{self.shape}.{digest(read)}"
+        self.unit_digest = digest(self.params["content"], self.params["extra_revision"])
+        self.revision = f"{self.unit_digest}.{digest(read)}"
         self.changes: list[str] = []
 
     def write(self) -> None:
-        """Write the files, then the unit, so that a unit never names files that are older than itself."""
-        for entry in self.told["files"]:
-            self.files.ensure(entry)
-        text = self.told["content"].replace("@REVISION@", self.revision)
-        defaults = {name: option.get("default") for name, option in OPTIONS.items()}
-        path = UNITS / self.told["name"]
-        written = self.files.ensure(defaults | {"path": str(path), "content": text})
+        """Write the files first and the unit last, so that a unit never refers to files older than itself."""
+        for item in self.params["files"]:
+            self.files.ensure(item)
+        text = self.params["content"].replace("@REVISION@", self.revision)
+        written = self.files.ensure(entry(path=str(UNITS / self.params["name"]), content=text))
         self.changes += [f"write {path}" for path in self.files.changes]
         if written:
             self.systemctl("daemon-reload")
 
-    def run(self) -> None:
+    def activate(self) -> None:
         """Bring each instance up to date, one after the other."""
-        name, instances = self.told["name"], self.told["instances"]
+        name, instances = self.params["name"], self.params["instances"]
         units = [name] if instances is None else [name.replace("@.", f"@{one}.") for one in instances]
         for unit in units:
             self.bring_up(unit)
@@ -86,53 +127,53 @@ class Unit:
             self.stop_others(set(units))
 
     def bring_up(self, unit: str) -> None:
-        """Enable and start ``unit``; restart or reload it where it was started from something else."""
+        """Enable and start ``unit``; restart or reload it if it was started from other content."""
         state = self.show(unit)
         if state["UnitFileState"] != "enabled":
             self.do(f"enable {unit}", "enable", unit)
         stamp = STAMPS / unit
         started = stamp.read_text().strip() if stamp.is_file() else ""
         if state["ActiveState"] not in _ACTIVE:
-            self.do(f"start {unit}", "restart", unit)  # restart: also out of a failed or half-started state
+            self.do(f"start {unit}", "restart", unit)  # `restart` also starts a failed or half-started unit
         elif started != self.revision:
-            gentle = self.told["reload"] and started.split(".")[0] == self.shape
-            verb = "reload" if gentle else "restart"
+            reload = self.params["reload"] and started.split(".")[0] == self.unit_digest
+            verb = "reload" if reload else "restart"
             self.do(f"{verb} {unit}", verb, unit)
 
-    def stop_others(self, wanted: set[str]) -> None:
-        """Stop the instances that are not wanted any more."""
-        pattern = self.told["name"].replace("@.", "@*.")
-        listing = self.ask("list-units", "--all", "--plain", "--no-legend", pattern)
-        for unit in sorted({line.split()[0] for line in listing.splitlines() if line.strip()} - wanted):
+    def stop_others(self, listed: set[str]) -> None:
+        """Stop running instances that are not listed."""
+        pattern = self.params["name"].replace("@.", "@*.")
+        listing = self.query("list-units", "--all", "--plain", "--no-legend", pattern)
+        for unit in sorted({line.split()[0] for line in listing.splitlines() if line.strip()} - listed):
             if self.show(unit)["ActiveState"] in _ACTIVE:
                 self.do(f"stop {unit}", "disable", "--now", unit)
 
     def show(self, unit: str) -> dict[str, str]:
         """Return the unit's states."""
-        lines = self.ask("show", unit, "--property=ActiveState,UnitFileState").splitlines()
+        lines = self.query("show", unit, "--property=ActiveState,UnitFileState").splitlines()
         return {"ActiveState": "", "UnitFileState": ""} | dict(
             line.split("=", 1) for line in lines if "=" in line
         )
 
-    def ask(self, *arguments: str) -> str:
-        """Run systemctl to look."""
+    def query(self, *arguments: str) -> str:
+        """Run systemctl to read a state."""
         return str(self.module.run_command(["systemctl", *arguments])[1])
 
     def do(self, change: str, *arguments: str) -> None:
-        """Note a change and make it, unless only asked what would change."""
+        """Record a change and make it, unless in check mode."""
         self.changes.append(change)
         self.systemctl(*arguments)
 
     def systemctl(self, *arguments: str) -> None:
-        """Run systemctl to act; fail with what the unit itself said last."""
+        """Run systemctl to change a state; fail with the last lines of the unit's journal."""
         if self.module.check_mode:
             return
         code, output, errors = self.module.run_command(["systemctl", *arguments])
         if code:
             last = ["journalctl", "--no-pager", "--output=cat", "--lines=15", f"--unit={arguments[-1]}"]
-            said = self.module.run_command(last)[1]
+            journal = self.module.run_command(last)[1].strip()
             self.module.fail_json(
-                msg=f"systemctl {' '.join(arguments)} failed: {(errors or output).strip()}\n{said.strip()}",
+                msg=f"systemctl {' '.join(arguments)} failed: {(errors or output).strip()}\n{journal}",
                 changes=self.changes,
             )
 
@@ -144,9 +185,9 @@ def main() -> None:
         "content": {"type": "str", "required": True},
         "instances": {"type": "list", "elements": "str"},
         "files": {"type": "list", "elements": "dict", "options": OPTIONS, "default": []},
-        "also": {"type": "str", "default": ""},
+        "extra_revision": {"type": "str", "default": ""},
         "reload": {"type": "bool", "default": False},
-        "run": {"type": "bool", "default": True},
+        "activate": {"type": "bool", "default": True},
     }
     module = AnsibleModule(argument_spec=options, supports_check_mode=True)
     unit = Unit(module)
@@ -154,9 +195,11 @@ def main() -> None:
         unit.write()
     except FileError as error:
         module.fail_json(msg=str(error))
-    if module.params["run"]:
-        unit.run()
-    module.exit_json(changed=bool(unit.changes), changes=unit.changes, diff=unit.files.diff)
+    if module.params["activate"]:
+        unit.activate()
+    module.exit_json(
+        changed=bool(unit.changes), changes=unit.changes, revision=unit.revision, diff=unit.files.diff
+    )
 
 
 if __name__ == "__main__":

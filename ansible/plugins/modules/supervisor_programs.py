@@ -1,5 +1,61 @@
 #!/usr/bin/python
-"""Ansible module: supervisord runs, and its programs are those of its configuration."""
+"""Ansible module: run supervisord with the programs of its configuration."""
+
+DOCUMENTATION = r"""
+module: supervisor_programs
+author: The ai-assist contributors
+short_description: run the programs of supervisord's configuration
+description:
+  - Writes the configuration and creates its folders, each readable by the owner alone.
+  - Starts supervisord if it does not run. Otherwise restarts the programs whose configuration differs from
+    the one they were started with, and starts stopped programs. Other programs keep running.
+  - Compares what supervisord itself reports, so that the next run completes an interrupted one.
+  - Supports check mode.
+options:
+  supervisord:
+    description: Path of supervisord.
+    type: path
+    required: true
+  config:
+    description: Path of the configuration.
+    type: path
+    required: true
+  content:
+    description: Text of the configuration, such as from the C(template) lookup.
+    type: str
+    required: true
+  log:
+    description: The folder of the logs.
+    type: path
+    required: true
+  socket:
+    description: Path of supervisord's socket.
+    type: path
+    required: true
+  environment:
+    description: The complete environment of supervisord.
+    type: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Supervisor | Run the programs
+  supervisor_programs:
+    supervisord: /srv/ai-assist/.run/venvs/control/bin/supervisord
+    config: /srv/ai-assist/.run/etc/supervisord.conf
+    content: "{{ lookup('ansible.builtin.template', 'supervisord.conf.j2') }}"
+    socket: /srv/ai-assist/.run/etc/supervisor.sock
+    log: /srv/ai-assist/.run/log
+    environment: {PATH: "/usr/bin:/bin"}
+"""
+
+RETURN = r"""
+changes:
+  description: What was done, or would be done in check mode.
+  type: list
+  elements: str
+  returned: always
+"""
 
 import http.client
 import subprocess
@@ -10,36 +66,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ansible.module_utils import private_files
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.managed_files import FileError, Files, entry
 from supervisor.xmlrpc import SupervisorTransport
-
-DOCUMENTATION = """
-module: supervisor_programs
-author: The ai-assist contributors
-short_description: run what supervisord's configuration says
-description:
-  - Writes the configuration and makes the folders first, each for the owner alone.
-  - Starts supervisord where it does not run. Else restarts the programs whose configuration differs from what
-    they were started with, and starts those that stopped. What is as it should be is left alone.
-  - What supervisord itself reports is compared, so a run that was cut off is made good by the next.
-  - Supports check mode.
-options:
-  supervisord: {description: Path of supervisord., type: path, required: true}
-  config: {description: Where its configuration goes., type: path, required: true}
-  content: {description: "Its configuration, such as from the C(template) lookup.", type: str, required: true}
-  log: {description: Folder of the logs., type: path, required: true}
-  socket: {description: Where it listens., type: path, required: true}
-  environment: {description: All of the environment that it starts with., type: dict, required: true}
-"""
-
-RETURN = """
-changes:
-  description: What was (or in check mode would be) done.
-  type: list
-  elements: str
-  returned: always
-"""
 
 _UP = {"RUNNING", "STARTING"}
 _START_S = 15.0
@@ -47,7 +76,7 @@ FAILURES = (OSError, xmlrpc.client.Error, http.client.HTTPException)
 
 
 class Programs:
-    """The programs of one supervisord; ``changes`` collects what was done or would be."""
+    """The programs of one supervisord; ``changes`` collects what was done or would be done."""
 
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
@@ -55,7 +84,7 @@ class Programs:
 
     @property
     def rpc(self) -> Any:  # noqa: ANN401  -- a proxy has whatever methods the server has
-        """Supervisord's remote procedures, over a new connection: one that failed can't be used again."""
+        """Supervisord's remote procedures, over a new connection: a failed one cannot be used again."""
         transport = SupervisorTransport(None, None, f"unix://{self.module.params['socket']}")
         return xmlrpc.client.ServerProxy("http://supervisor", transport).supervisor
 
@@ -69,13 +98,12 @@ class Programs:
         return True
 
     def configure(self) -> None:
-        """Write the configuration. Programs are compared with it later, so a cut in between is harmless."""
-        config, write = Path(self.module.params["config"]), not self.module.check_mode
-        made = [
-            private_files.folder(path, write=write)
-            for path in (config.parent, Path(self.module.params["log"]))
-        ]
-        if private_files.file(config, self.module.params["content"], write=write) or any(made):
+        """Write the configuration. Programs are compared with it later, so an interruption is harmless."""
+        params, files = self.module.params, Files(not self.module.check_mode, self.module.run_command)
+        for folder in (str(Path(params["config"]).parent), params["log"]):
+            files.ensure(entry(path=folder, state="directory", mode="0700"))
+        files.ensure(entry(path=params["config"], secret=params["content"], mode="0600"))
+        if files.changes:
             self.changes.append("write the configuration")
 
     def start(self) -> None:
@@ -85,7 +113,7 @@ class Programs:
             return
         parameters = self.module.params
         command = [parameters["supervisord"], "--configuration", parameters["config"]]
-        # It becomes a daemon; a pipe to it would stay open for as long as it lives.
+        # The daemon would keep a pipe open for as long as it runs, so its output is written to a file.
         log = Path(parameters["config"]).with_suffix(".start.log")
         with log.open("w", encoding="utf-8") as output:
             started = subprocess.run(
@@ -100,7 +128,7 @@ class Programs:
             time.sleep(0.05)
 
     def update(self) -> None:
-        """Bring the programs to what the configuration says now."""
+        """Bring the programs to what the configuration declares now."""
         added, changed, removed = self.rpc.reloadConfig()[0]
         for name in [*changed, *removed]:
             self.do(f"stop {name}", partial(self.replace, name))
@@ -113,12 +141,12 @@ class Programs:
                 self.do(f"start {name}", partial(self.rpc.startProcess, name, wait))
 
     def replace(self, name: str) -> None:
-        """Stop a program and forget its old configuration."""
+        """Stop a program and remove its old configuration from supervisord."""
         self.rpc.stopProcessGroup(name)
         self.rpc.removeProcessGroup(name)
 
     def do(self, change: str, action: Callable[[], object]) -> None:
-        """Note a change and make it, unless only asked what would change."""
+        """Record a change and make it, unless in check mode."""
         self.changes.append(change)
         if not self.module.check_mode:
             action()
@@ -136,8 +164,10 @@ def main() -> None:
     try:
         programs.configure()
         programs.update() if programs.alive else programs.start()
+    except FileError as error:
+        module.fail_json(msg=str(error))
     except FAILURES as error:
-        module.fail_json(msg=f"supervisord refused after {programs.changes}: {error}")
+        module.fail_json(msg=f"supervisord failed after {programs.changes}: {error}")
     module.exit_json(changed=bool(programs.changes), changes=programs.changes)
 
 

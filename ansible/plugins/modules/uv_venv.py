@@ -1,5 +1,55 @@
 #!/usr/bin/python
-"""Ansible module: a virtual environment that holds exactly the versions of its lock files."""
+"""Ansible module: keep virtual environments equal to their lock files."""
+
+DOCUMENTATION = r"""
+module: uv_venv
+author: The ai-assist contributors
+short_description: keep virtual environments equal to their lock files
+description:
+  - Compares the installed packages with hash-locked requirements and installs what differs, with uv.
+  - Reads the environment itself, so that a package that was changed by hand is found. The comparison needs
+    no network.
+  - Supports check mode.
+options:
+  uv:
+    description: Path of uv.
+    type: path
+    required: true
+  python:
+    description: Interpreter of new environments; by default the one that runs the module.
+    type: path
+  source:
+    description: The project's folder, which is added to each environment's sys.path.
+    type: path
+    required: true
+  root:
+    description: The folder of the environments.
+    type: path
+    required: true
+  environments:
+    description: Lock files (in source/requirements) by environment.
+    type: dict
+    required: true
+  wheelhouse:
+    description: Folder with every wheel. No index and no network are used then.
+    type: path
+"""
+
+EXAMPLES = r"""
+- name: Environments | Install the locked packages
+  uv_venv:
+    uv: /opt/ai-assist/tools/bin/uv
+    source: /opt/ai-assist/releases/0123456789ab
+    root: /opt/ai-assist/releases/0123456789ab/venvs
+    environments: {gateway: [gateway.txt]}
+"""
+
+RETURN = r"""
+changes:
+  description: What was changed, or would be changed in check mode, by environment.
+  type: dict
+  returned: always
+"""
 
 import fcntl
 import os
@@ -11,33 +61,9 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.pip_settings import uv_environment
 
-DOCUMENTATION = """
-module: uv_venv
-author: The ai-assist contributors
-short_description: keep virtual environments equal to their lock files
-description:
-  - Compares what is installed with hash-locked requirements and installs what differs, with uv.
-  - Asks the environment itself, so a package changed by hand is found; that question needs no network.
-  - Supports check mode.
-options:
-  uv: {description: Path of uv., type: path, required: true}
-  python: {description: Interpreter to make environments from; by default the module's own., type: path}
-  source: {description: The project; put on each environment's sys.path., type: path, required: true}
-  root: {description: Folder of the environments., type: path, required: true}
-  environments: {description: Lock files (in source/requirements) by environment., type: dict, required: true}
-  wheelhouse: {description: Folder with every wheel; then no index and no network is asked., type: path}
-"""
-
-RETURN = """
-changes:
-  description: What was (or in check mode would be) changed, by environment.
-  type: dict
-  returned: always
-"""
-
 
 class Venv:
-    """One environment; ``changes`` says what it takes to bring it up to date."""
+    """One environment and the packages that it must hold."""
 
     def __init__(self, module: AnsibleModule, name: str, locks: list[str]) -> None:
         self.module = module
@@ -56,23 +82,29 @@ class Venv:
 
     @property
     def link(self) -> Path | None:
-        """The file that puts the project on sys.path; Python itself reads it at start."""
+        """The file that adds the project to sys.path; Python itself reads it at start."""
         sites = sorted(self.path.glob("lib/python3*/site-packages"))
         return sites[0] / "ai_assist.pth" if sites else None
 
+    @property
+    def former_link(self) -> Path | None:
+        """The same file under its name until release 0.1, if the environment still has one."""
+        former = self.link.with_name("assist_infra.pth") if self.link else None
+        return former if former and former.exists() else None
+
     def changes(self) -> list[str]:
-        """Return what differs from the lock files, as uv reports it."""
+        """Return the differences from the lock files, as uv reports them."""
         if not self.usable:
-            return ["create it and install every package"]
+            return ["create the environment and install every package"]
         report = self.uv([*self.install, "--dry-run"])
         packages = [
             line.strip() for line in report.splitlines() if line.lstrip().startswith(("+ ", "- ", "~ "))
         ]
         linked = self.link is not None and self.link.exists() and self.link.read_text() == self.link_text
-        return packages + ([] if linked else ["put the project on sys.path"])
+        return packages + ([] if linked and not self.former_link else ["add the project to sys.path"])
 
     def apply(self) -> None:
-        """Bring it up to date; what is right already is left alone."""
+        """Bring the environment up to date; correct packages are not installed again."""
         if not self.usable:
             self.uv(
                 [
@@ -85,9 +117,11 @@ class Venv:
         self.uv(self.install)
         if self.link is not None:
             self.link.write_text(self.link_text)
+        if self.former_link:
+            self.former_link.unlink()
 
     def uv(self, arguments: list[str]) -> str:
-        """Run uv and return what it reports; fail with its message and the remedy."""
+        """Run uv and return its output; fail with its message and the remedy."""
         wheelhouse = self.module.params["wheelhouse"]
         if wheelhouse and arguments[0] == "pip":
             arguments = [*arguments, "--offline", "--no-index", f"--find-links={wheelhouse}"]
@@ -95,7 +129,7 @@ class Venv:
         environment = uv_environment(os.environ)
         code, output, errors = self.module.run_command(command, environ_update=environment)
         if code:
-            remedy = "Without a network, set PIP_INDEX_URL or UV_DEFAULT_INDEX to a mirror and run again."
+            remedy = "Without a network, set PIP_INDEX_URL or UV_DEFAULT_INDEX to a mirror."
             self.module.fail_json(
                 msg=f"uv could not bring {self.path} up to date. {remedy}\n{errors or output}"
             )
@@ -103,7 +137,7 @@ class Venv:
 
 
 def wait_for_others(root: Path) -> None:
-    """Take the turn until this process ends. The module of a run that was killed may still be at work."""
+    """Lock ``root`` until this process ends: the module of an interrupted run may still be working."""
     if root.is_dir():
         fcntl.flock(os.open(root, os.O_RDONLY), fcntl.LOCK_EX)
 
@@ -118,10 +152,10 @@ def main() -> None:
     wait_for_others(Path(module.params["root"]))
     for name, locks in module.params["environments"].items():
         venv = Venv(module, name, locks)
-        wanted = venv.changes()
-        if wanted and not module.check_mode:
+        differences = venv.changes()
+        if differences and not module.check_mode:
             venv.apply()
-        changes[name] = wanted
+        changes[name] = differences
     module.exit_json(changed=any(changes.values()), changes=changes)
 
 

@@ -91,18 +91,18 @@ class Kind:
         return self.token.rpartition(":")[2]
 
     @property
-    def _file(self) -> str:
+    def file(self) -> str:
         folder = self.token.split(":")[1].partition("/")[0]
         snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", self.title).lower()
         return f"{folder}/{snake}"
 
     def inputs(self) -> sdk.Shape:
         """Return the SDK's input type."""
-        return sdk.shape(self._file, f"{self.title}Args")
+        return sdk.shape(self.file, f"{self.title}Args")
 
     def outputs(self) -> sdk.Shape:
         """Return the SDK's type of all that a resource has, inputs included."""
-        return sdk.shape(self._file, f"_{self.title}State")
+        return sdk.shape(self.file, f"_{self.title}State")
 
     def check(self, inputs: Inputs) -> Iterator[Finding]:
         """Yield what Google's provider refuses before it makes a call. Unknown values are absent."""

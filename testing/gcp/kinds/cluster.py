@@ -33,7 +33,7 @@ _NOT_ON_AUTOPILOT = (
 
 
 class Cluster(Kind):
-    token, api, autoname, labels, seconds = CLUSTER, "container.googleapis.com", 40, "resourceLabels", 0.05
+    token, api, autoname, labels, seconds = CLUSTER, "container.googleapis.com", 40, "resourceLabels", 0.02
     links = frozenset({"network", "subnetwork"})
     replaces = frozenset(
         {

@@ -200,7 +200,7 @@ class Subnetwork(Regional):
 
 
 def ranges(inputs: Inputs) -> dict[str, IPv4Network]:
-    """Return the address ranges of a subnetwork by name. Raises GoogleError for what is no range."""
+    """Return the address ranges of a subnetwork by name. Raises GoogleError for anything but a range."""
     given = {"nodes": inputs["ipCidrRange"]}
     given |= {one["rangeName"]: one["ipCidrRange"] for one in inputs.get("secondaryIpRanges", ())}
     try:

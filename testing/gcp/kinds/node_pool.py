@@ -17,7 +17,7 @@ _MOST = 1000
 
 
 class NodePool(Kind):
-    token, api, autoname, seconds = POOL, "container.googleapis.com", 40, 0.05
+    token, api, autoname, seconds = POOL, "container.googleapis.com", 40, 0.02
     replaces = frozenset(
         {"name", "namePrefix", "cluster", "location", "project", "initialNodeCount", "maxPodsPerNode"}
         | {"placementPolicy", "queuedProvisioning", "networkConfig.podRange", "networkConfig.createPodRange"}

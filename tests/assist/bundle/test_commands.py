@@ -26,8 +26,8 @@ def public(small):
 def test_verify_says_what_the_bundle_is_for_and_holds(small, public):
     done = run.invoke(bundle, ["verify", str(small.archive), "--key", str(public), "--json"])
     assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
-    assert (told["status"], told["stack"], told["files"]) == ("verified", "small", 4)
+    result = json.loads(done.stdout)
+    assert (result["status"], result["stack"], result["files"]) == ("verified", "small", 4)
 
 
 @pytest.mark.parametrize("command", ["verify", "install"])
@@ -44,8 +44,8 @@ def test_the_list_of_a_stack_names_every_wheel_and_writes_nothing(tmp_path, monk
     for arguments in (["list"], ["build", "--dry-run"]):
         done = run.invoke(bundle, [*arguments, "--stack", "local", "--json"])
         assert done.exit_code == 0, done.output
-        told = json.loads(done.stdout)
-        assert {"pip", "uv", "ctranslate2"} <= {name.partition("==")[0] for name in told["wheels"]}
+        result = json.loads(done.stdout)
+        assert {"pip", "uv", "ctranslate2"} <= {name.partition("==")[0] for name in result["wheels"]}
     assert not list(tmp_path.iterdir())
 
 

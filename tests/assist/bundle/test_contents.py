@@ -26,15 +26,15 @@ def deployment(stack: str):
 
 def test_the_local_target_gets_the_locks_of_every_environment_that_up_makes():
     local = deployment("local")
-    wanted = contents.of(local)
-    assert set(wanted.locks) == {
+    bundled = contents.of(local)
+    assert set(bundled.locks) == {
         "bootstrap.txt",
         "control.txt",
         *(lock for each in local.locks.values() for lock in each),
     }
-    assert wanted.model == "tiny-codegen"
-    assert wanted.packages == ("libpython3.11",)
-    assert not wanted.images
+    assert bundled.model == "tiny-codegen"
+    assert bundled.packages == ("libpython3.11",)
+    assert not bundled.images
 
 
 def test_a_gguf_model_brings_the_lock_of_its_runtime(tmp_path):
@@ -48,9 +48,9 @@ def test_an_engine_elsewhere_needs_neither_a_model_nor_triton(tmp_path):
     stack = tmp_path / "remote.yaml"
     text = (SOURCE / "stacks/local.yaml").read_text().replace("name: local", "name: remote")
     stack.write_text(text.replace("{kind: triton}", "{kind: openai, url: 'http://127.0.0.1:8080/v1'}"))
-    wanted = contents.of(deployment(str(stack)))
-    assert (wanted.model, wanted.packages) == ("", ())
-    assert "serving.txt" not in wanted.locks
+    bundled = contents.of(deployment(str(stack)))
+    assert (bundled.model, bundled.packages) == ("", ())
+    assert "serving.txt" not in bundled.locks
 
 
 @pytest.mark.parametrize("folder", RENDERED, ids=str)
@@ -81,10 +81,10 @@ def test_redis_is_among_the_images_where_the_cache_is_redis(tmp_path):
 
 
 def test_a_cluster_gets_the_environments_that_its_programs_name():
-    wanted = contents.of(deployment("kube-local"))
-    assert {"control.txt", "infra.txt", "policies.txt"} <= set(wanted.locks)
-    assert wanted.plugins
-    assert not wanted.packages
+    bundled = contents.of(deployment("kube-local"))
+    assert {"control.txt", "infra.txt", "policies.txt"} <= set(bundled.locks)
+    assert bundled.plugins
+    assert not bundled.packages
 
 
 def test_hosts_get_every_package_that_a_task_of_a_role_installs():

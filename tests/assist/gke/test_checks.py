@@ -14,13 +14,13 @@ FIXED = {"gpu_pool__spot": False}
 SIZES = {"n1-standard-2": Size(2, 7.5), "n1-standard-4": Size(4, 15.0)}
 
 
-def found(known, tmp_path, **changes) -> dict[str, Finding]:
+def findings_of(responses, tmp_path, **changes) -> dict[str, Finding]:
     service = plain(**FIXED | changes)
-    return {one.id: one for one in checks(service, google.client(known, tmp_path))}
+    return {one.id: one for one in checks(service, google.client(responses, tmp_path))}
 
 
 def test_a_healthy_project_passes_every_check_and_learns_the_price(tmp_path):
-    findings = found(google.answers(), tmp_path)
+    findings = findings_of(google.responses(), tmp_path)
     assert exit_status(findings.values()) == 0, findings
     assert "USD an hour" in findings["price"].cause
     assert "2025-06-01" in findings["price"].cause
@@ -45,28 +45,28 @@ def test_without_a_network_nothing_is_concluded_and_nothing_passes_but_what_need
 def test_a_refusal_is_one_finding_with_its_remedy_and_the_other_checks_go_on(
     tmp_path, part, status, check, remedy
 ):
-    known = google.answers()
-    google.refuse(known, part, status, "the message of Google")
-    findings = found(known, tmp_path)
+    responses = google.responses()
+    google.refuse(responses, part, status, "the message of Google")
+    findings = findings_of(responses, tmp_path)
     assert "the message of Google" in findings[check].cause
     assert remedy in findings[check].remedy
     assert findings["zone us-central1-a"].status == "ok"
 
 
 def test_an_api_that_is_off_is_named_with_the_command_that_turns_it_on(tmp_path):
-    known = google.answers()
-    google.body(known, "state:ENABLED")["services"].pop()
-    finding = found(known, tmp_path)["apis"]
+    responses = google.responses()
+    google.body(responses, "state:ENABLED")["services"].pop()
+    finding = findings_of(responses, tmp_path)["apis"]
     assert finding.remedy == "gcloud services enable container.googleapis.com --project demo-project"
 
 
 def test_services_are_read_to_the_last_page(tmp_path):
-    known = google.answers()
-    (first,) = [url for url in known if url.endswith("state:ENABLED")]
-    services = known[first]["body"]["services"]
-    known[f"{first}&pageToken=2"] = {"body": {"services": services[1:]}}
-    known[first]["body"] = {"services": services[:1], "nextPageToken": "2"}
-    assert found(known, tmp_path)["apis"].status == "ok"
+    responses = google.responses()
+    (first,) = [url for url in responses if url.endswith("state:ENABLED")]
+    services = responses[first]["body"]["services"]
+    responses[f"{first}&pageToken=2"] = {"body": {"services": services[1:]}}
+    responses[first]["body"] = {"services": services[:1], "nextPageToken": "2"}
+    assert findings_of(responses, tmp_path)["apis"].status == "ok"
 
 
 @pytest.mark.parametrize(
@@ -81,30 +81,30 @@ def test_services_are_read_to_the_last_page(tmp_path):
     ],
 )
 def test_too_small_a_quota_is_a_problem_that_says_how_much_to_ask_for(tmp_path, changes, metric):
-    finding = found(google.answers(**{metric: 1}), tmp_path, **changes)[f"quota {metric}"]
+    finding = findings_of(google.responses(**{metric: 1}), tmp_path, **changes)[f"quota {metric}"]
     assert finding.status == "problem"
     assert "raise the quota to" in finding.remedy
     assert "max_nodes" in finding.remedy
 
 
 def test_quota_in_use_does_not_count_as_free(tmp_path):
-    known = google.answers()
-    for quota in google.body(known, "regions/us-central1")["quotas"]:
+    responses = google.responses()
+    for quota in google.body(responses, "regions/us-central1")["quotas"]:
         quota["usage"] = quota["limit"] - 1
-    assert found(known, tmp_path)["quota NVIDIA_T4_GPUS"].status == "problem"
+    assert findings_of(responses, tmp_path)["quota NVIDIA_T4_GPUS"].status == "problem"
 
 
 def test_a_quota_for_the_pool_but_not_for_its_upgrade_is_said_and_passes(tmp_path):
-    finding = found(google.answers(NVIDIA_T4_GPUS=5), tmp_path)["quota NVIDIA_T4_GPUS"]
+    finding = findings_of(google.responses(NVIDIA_T4_GPUS=5), tmp_path)["quota NVIDIA_T4_GPUS"]
     assert finding.status == "ok"
     assert "raise the quota to 6" in finding.cause
 
 
 def test_a_quota_that_google_does_not_list_stays_unknown(tmp_path):
-    known = google.answers()
-    region = google.body(known, "regions/us-central1")
+    responses = google.responses()
+    region = google.body(responses, "regions/us-central1")
     region["quotas"] = [quota for quota in region["quotas"] if quota["metric"] != "NVIDIA_T4_GPUS"]
-    assert found(known, tmp_path)["quota NVIDIA_T4_GPUS"].status == "unknown"
+    assert findings_of(responses, tmp_path)["quota NVIDIA_T4_GPUS"].status == "unknown"
 
 
 def test_both_pools_draw_on_the_general_cpu_quota():
@@ -119,13 +119,13 @@ def test_both_pools_draw_on_the_general_cpu_quota():
     [("us-central1-c/machineTypes/n1-standard-4", "n1-standard-4"), ("us-central1-c/acceleratorTypes", "T4")],
 )
 def test_a_zone_that_lacks_something_is_named_with_what_it_lacks(tmp_path, part, lacks):
-    known = google.answers()
+    responses = google.responses()
     if lacks == "T4":
-        google.body(known, part)["items"] = []
+        google.body(responses, part)["items"] = []
         lacks = "1 x nvidia-tesla-t4"
     else:
-        google.refuse(known, part, 404, "not found")
-    findings = found(known, tmp_path)
+        google.refuse(responses, part, 404, "not found")
+    findings = findings_of(responses, tmp_path)
     assert lacks in findings["zone us-central1-c"].cause
     assert "remove us-central1-c from gke.zones" in findings["zone us-central1-c"].remedy
     assert findings["zone us-central1-a"].status == "ok"
@@ -141,7 +141,7 @@ def test_a_zone_that_lacks_something_is_named_with_what_it_lacks(tmp_path, part,
     ],
 )
 def test_the_driver_mode_is_judged(tmp_path, changes, status, says):
-    finding = found(google.answers(), tmp_path, **changes)["driver"]
+    finding = findings_of(google.responses(), tmp_path, **changes)["driver"]
     assert finding.status == status
     assert says in finding.cause + finding.remedy
 
@@ -172,8 +172,8 @@ def test_a_line_without_a_price_is_named_beside_the_sum_and_adds_nothing(changes
 
 
 def test_a_filestore_of_unknown_price_and_its_api_are_not_forgotten(tmp_path):
-    known = google.answers()
-    client = google.client(known, tmp_path)
+    responses = google.responses()
+    client = google.client(responses, tmp_path)
     findings = {one.id: one for one in checks(stack(**FIXED), client)}
     assert findings["price model store"].status == "unknown"
     assert "unknown price of: model store" in findings["price"].cause
@@ -181,9 +181,9 @@ def test_a_filestore_of_unknown_price_and_its_api_are_not_forgotten(tmp_path):
 
 
 def test_every_finding_that_is_not_ok_has_a_remedy(tmp_path):
-    known = google.answers(CPUS=1, NVIDIA_T4_GPUS=0, SSD_TOTAL_GB=0)
-    google.refuse(known, "cloudresourcemanager", 401, "no")
-    google.refuse(known, "us-central1-f/acceleratorTypes", 404, "no")
-    bad = [one for one in found(known, tmp_path).values() if one.status != "ok"]
+    responses = google.responses(CPUS=1, NVIDIA_T4_GPUS=0, SSD_TOTAL_GB=0)
+    google.refuse(responses, "cloudresourcemanager", 401, "no")
+    google.refuse(responses, "us-central1-f/acceleratorTypes", 404, "no")
+    bad = [one for one in findings_of(responses, tmp_path).values() if one.status != "ok"]
     assert len(bad) >= 4
     assert all(one.remedy for one in bad)

@@ -36,8 +36,8 @@ def test_recorded_answers_are_refused_for_a_stack_that_google_does_not_run(tmp_p
 
 
 def recorded(tmp_path, **quotas):
-    file = tmp_path / "answers.json"
-    file.write_text(json.dumps(google.answers(**quotas)))
+    file = tmp_path / "responses.json"
+    file.write_text(json.dumps(google.responses(**quotas)))
     return str(file)
 
 
@@ -55,8 +55,8 @@ def test_a_plan_replays_recorded_answers_and_says_go(tmp_path, file):
 
 
 def test_a_plan_that_would_fail_exits_1_with_the_remedy(tmp_path, file):
-    answers = recorded(tmp_path, NVIDIA_T4_GPUS=0)
-    done = run("plan", "--stack", file, "--project", "demo-project", "--recorded", answers, "--json")
+    responses = recorded(tmp_path, NVIDIA_T4_GPUS=0)
+    done = run("plan", "--stack", file, "--project", "demo-project", "--recorded", responses, "--json")
     assert done.exit_code == 1
     (bad,) = [one for one in json.loads(done.output)["findings"] if one["status"] != "ok"]
     assert "raise the quota to 6" in bad["remedy"]

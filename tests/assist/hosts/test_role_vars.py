@@ -1,4 +1,4 @@
-"""What the roles of target hosts are told, for one host and for three."""
+"""The variables of the roles with target hosts, for one host and for three."""
 
 import json
 import re
@@ -20,7 +20,7 @@ THREE = Inventory(
 )
 # Each role, its entry point, the variable with the Service's part, and where that part is in the document.
 PARTS = [
-    ("preflight_host", "main", "preflight_host_service", "preflight_host"),
+    ("preflight", "host", "preflight_service", "preflight"),
     ("base", "main", "base_service", "base"),
     ("firewall", "main", "firewall_service", "firewall"),
     ("release", "main", "release_service", "release"),
@@ -29,7 +29,7 @@ PARTS = [
     ("triton", "host", "triton_service", "triton_server"),
     ("gateway", "host", "gateway_service", "gateway_server"),
     ("queue_worker", "main", "queue_worker_service", "queue_worker"),
-    ("front", "main", "front_service", "front"),
+    ("nginx", "main", "nginx_service", "nginx"),
     ("verify", "host", "verify_service", "verify"),
 ]
 TYPES = {"str": str, "path": str, "int": int, "float": (int, float), "bool": bool, "list": list, "dict": dict}
@@ -69,7 +69,7 @@ def test_a_roles_argument_specs_are_what_the_document_gives_it(role, entry, vari
 @pytest.mark.parametrize(
     ("role", "entry", "variable", "option", "field"),
     [
-        ("front", "main", "front_service", "certificate", "hosts.front.certificate"),
+        ("nginx", "main", "nginx_service", "certificate", "hosts.front.certificate"),
         ("gateway", "host", "gateway_service", "auth", "auth.mode"),
         ("verify", "host", "verify_service", "auth", "auth.mode"),
     ],
@@ -156,8 +156,8 @@ def test_settings_of_the_stack_reach_the_role_that_they_are_for(tmp_path):
         "firewall": {"clients": ["10.1.0.0/16"], "monitoring": ["10.2.0.0/16"]},
     }
     told = facts(THREE, "w", changed(tmp_path, hosts=hosts, limits={"max_body_bytes": 2_000_000}))
-    assert told["front"]["max_body_bytes"] == 2_000_000
-    assert told["front"]["upstreams"] == ["10.0.0.1:5000", "10.0.0.1:5001", "10.0.0.1:5002"]
+    assert told["nginx"]["max_body_bytes"] == 2_000_000
+    assert told["nginx"]["upstreams"] == ["10.0.0.1:5000", "10.0.0.1:5001", "10.0.0.1:5002"]
     assert told["model_store"]["dir"].startswith("/srv/fast/models/tiny-codegen/")
     assert ":7001/" in told["gateway_server"]["redis_cache"]
     assert ":7002/" in told["gateway_server"]["redis_jobs"]
@@ -206,5 +206,5 @@ def test_no_fact_of_a_host_holds_a_secret():
 
 def test_nginx_gets_ipv6_gateways_in_brackets():
     addresses = {"w": "2001:db8::1", "g1": "2001:db8::2", "g2": "2001:db8::3"}
-    upstreams = facts(Inventory(THREE.groups, addresses), "w")["front"]["upstreams"]
+    upstreams = facts(Inventory(THREE.groups, addresses), "w")["nginx"]["upstreams"]
     assert upstreams == ["[2001:db8::1]:5000", "[2001:db8::1]:5001"]

@@ -208,7 +208,7 @@ async def test_a_place_granted_to_one_that_leaves_goes_to_the_next(order: str) -
     actions: list[Callable[[], object]] = [release.set, leaver.cancel]
     for act in actions if order == "release first" else reversed(actions):
         act()
-    await asyncio.wait_for(asyncio.gather(holder, last, leaver, return_exceptions=True), 5)
+    await asyncio.wait_for(asyncio.gather(holder, last, leaver, return_exceptions=True), 60)
     assert log[-1] == "cat"
     assert gate.running == 0
 

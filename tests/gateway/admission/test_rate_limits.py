@@ -76,7 +76,7 @@ async def test_the_table_of_meters_is_bounded() -> None:
 
 @pytest.mark.redis
 async def test_replicas_share_one_budget(redis_server: RedisServer) -> None:
-    links = [RedisClient(redis_server.url, 1.0) for _ in range(2)]
+    links = [RedisClient(redis_server.url, 30.0) for _ in range(2)]
     replicas = [RedisLimiter(link, LocalLimiter()) for link in links]
     answers = [await replicas[turn % 2].take("a", 4) for turn in range(6)]
     assert [answer == 0 for answer in answers] == [True] * 4 + [False] * 2
@@ -94,7 +94,7 @@ async def test_a_replica_limits_by_itself_while_redis_can_not(redis_server: Redi
     failures: list[int] = []
     link = RedisClient(url, 0.1, on_error=lambda: failures.append(1))
     limiter = RedisLimiter(link, LocalLimiter())
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(60):
         answers = [await limiter.take("a", 3) for _ in range(5)]
     assert [answer == 0 for answer in answers] == [True] * 3 + [False] * 2
     assert failures

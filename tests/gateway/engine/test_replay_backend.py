@@ -3,7 +3,6 @@
 import contextlib
 import queue
 import signal
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -13,6 +12,7 @@ import tritonclient.grpc as grpc
 from tritonclient.utils import np_to_triton_dtype, triton_to_np_dtype
 
 from testing.servers.gateway_process import running_gateway
+from testing.until import until
 from tests.gateway.replay import case
 
 SAMPLES, VLLM = "ft_backend_requests.json", "vllm_completions.json"
@@ -105,31 +105,32 @@ async def test_a_backend_that_finishes_with_an_error_is_an_error(client, script,
     assert answer.json()["error"]["type"] == "server_error"
 
 
-def ask_until_refused(url: str) -> list[int]:
-    """Return the statuses of one request after the other until 503, or until the server's end is seen.
+def ask_until_refused(url: str, found: list[int]) -> None:
+    """Collect the statuses of one request after the other until 503, or until the server's end is seen.
 
     A request that crosses the close of a kept connection was never read (RFC 9112 section 9.3.1), so the log,
     which has a line for every request that was, tells it from a lost one.
     """
-    found: list[int] = []
-    with httpx.Client(base_url=url, timeout=30) as http, contextlib.suppress(httpx.TransportError):
+    with httpx.Client(base_url=url, timeout=100) as http, contextlib.suppress(httpx.TransportError):
         while 503 not in found:
             found.append(
                 http.post("/v1/completions", json={"prompt": "def f():", "max_tokens": 24}).status_code
             )
-    return found
 
 
 @pytest.mark.triton
 def test_ten_looping_clients_lose_no_request_that_was_accepted_when_the_gateway_stops(triton, tmp_path):
     assert case(VLLM, "shutdown_drain")["expect"] == "in-flight finish 200; new ones 503/closed"
     with running_gateway(triton.grpc, tmp_path, wait_for="/ready") as gateway, ThreadPoolExecutor(10) as pool:
-        clients = [pool.submit(ask_until_refused, gateway.url) for _ in range(10)]
-        time.sleep(2)
+        found: list[list[int]] = [[] for _ in range(10)]
+        clients = [pool.submit(ask_until_refused, gateway.url, each) for each in found]
+        until(lambda: min(map(len, found)) >= 3)
         assert not any(client.done() for client in clients)
         gateway.signal(signal.SIGTERM)
-        answered = [status for client in clients for status in client.result(40)]
-        assert gateway.wait(35) == 0
+        for client in clients:
+            client.result(100)
+        answered = [status for each in found for status in each]
+        assert gateway.wait(100) == 0
         logged = [line["status_code"] for line in gateway.lines() if line.get("path") == "/v1/completions"]
     assert set(answered) <= {200, 503}
     assert sorted(answered) == sorted(logged)

@@ -194,10 +194,10 @@ async def test_readiness_is_503_while_the_engine_is_not_ready(path: str) -> None
 
 
 async def test_a_stopping_gateway_is_alive_not_ready_and_refuses_new_work() -> None:
-    app, edge, _ = make_app()
+    app, edge, switch = make_app()
     async with client_of(app) as client:
-        running = asyncio.create_task(client.post(f"{URL}?sleep=0.2"))
-        await asyncio.sleep(0.05)
+        running = asyncio.create_task(client.post(f"{URL}?until_finish=1"))
+        await switch.working.wait()
         assert edge.metrics.registry.get_sample_value("assist_draining") == 0
         edge.drain.begin()
         assert edge.metrics.registry.get_sample_value("assist_draining") == 1
@@ -211,6 +211,7 @@ async def test_a_stopping_gateway_is_alive_not_ready_and_refuses_new_work() -> N
         assert refused.headers["connection"] == "close"
         assert (await client.get("/health")).status_code == 200
         assert not await edge.drain.wait_until_idle(0.01)
+        switch.finish.set()
         assert (await running).status_code == 200
         assert await edge.drain.wait_until_idle(1)
 

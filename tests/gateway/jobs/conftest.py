@@ -50,7 +50,7 @@ class Worker:
         """End it as the kernel would."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(10)
+            self._process.wait(WAIT_S)
             self._process = None
 
     def stop(self, within_s: float = WAIT_S) -> int:
@@ -67,7 +67,7 @@ class Client:
         self.http = httpx.Client(
             base_url=url,
             headers={"Authorization": f"Bearer {secret}"},
-            timeout=30,
+            timeout=WAIT_S,
             trust_env=False,
             # Servers are killed here, and nobody closes this.
             limits=httpx.Limits(max_keepalive_connections=0),

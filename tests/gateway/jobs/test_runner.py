@@ -17,6 +17,7 @@ from testing import needs
 from testing.doubles.instant_engine import InstantEngine
 from testing.servers.gateway_process import MODEL_DIR
 from testing.servers.redis_server import RedisServer
+from testing.until import until_async
 
 pytestmark = pytest.mark.redis
 ITEMS = {"items": [{"prompt": "", "text": f"x = {at}"} for at in range(6)]}
@@ -94,12 +95,17 @@ async def bench(redis):
 
 
 async def test_a_job_that_takes_too_long_fails_and_keeps_what_it_has(bench):
-    stage = bench(jobs_max_runtime_s=1)
+    stage = bench(jobs_max_runtime_s=2)
     job_id = await stage.job()
-    assert await stage.runner(ScriptedEngine(seconds=0.4)).run(job_id, 1)
+    engine = ScriptedEngine()
+    running = asyncio.create_task(stage.runner(engine).run(job_id, 1))
+    # From the second item on it takes longer than any job may.
+    await until_async(lambda: engine.calls, pause_s=0)
+    engine.seconds = 300
+    assert await running
     found = await stage.store.get(job_id)
     assert found.status == "failed"
-    assert "longer than 1 s" in found.error
+    assert "longer than 2 s" in found.error
     assert 0 < await stage.store.count_finished(job_id) < 6
 
 

@@ -1,25 +1,28 @@
-"""The Google provider's own schema, and what it has against the inputs of a resource."""
+"""The provider's own schema, and what it has against the inputs of a resource.
+
+The double's is what the installed SDK's types say; with ``ASSIST_REAL_GCP=1`` it is that of Google's provider.
+"""
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from testing.gcp.double import on_path, plugin
+
 JSON_TYPES = {"string": (str,), "boolean": (bool,), "integer": (int, float), "number": (int, float)}
 
 
 @cache
 def of_provider(home: Path) -> dict[str, Any]:
-    """Return the schema of the ``pulumi-resource-gcp`` on PATH; ``home`` is a folder for Pulumi's own files."""
-    plugin = shutil.which("pulumi-resource-gcp")
-    assert plugin
+    """Return the schema of the provider in use; ``home`` is a folder for Pulumi's own files."""
+    pulumi = {"PULUMI_HOME": str(home), "PULUMI_SKIP_UPDATE_CHECK": "true"}
     done = subprocess.run(
-        ["pulumi", "package", "get-schema", plugin],
-        env=os.environ | {"PULUMI_HOME": str(home), "PULUMI_SKIP_UPDATE_CHECK": "true"},
+        ["pulumi", "package", "get-schema", str(plugin())],
+        env=os.environ | on_path(os.environ, home / "google") | pulumi,
         capture_output=True,
         timeout=240,
         check=True,
@@ -51,17 +54,17 @@ def _of_value(schema: dict[str, Any], wanted: dict[str, Any], given: Any, path: 
         yield from min(choices, key=len)
     elif wanted["type"] == "array":
         if not isinstance(given, list):
-            yield f"{path} is no list"
+            yield f"{path} is not a list"
         else:
             for index, item in enumerate(given):
                 yield from _of_value(schema, wanted["items"], item, f"{path}[{index}]")
     elif wanted["type"] == "object":
         if not isinstance(given, dict):
-            yield f"{path} is no object"
+            yield f"{path} is not an object"
     elif not isinstance(given, JSON_TYPES[wanted["type"]]) or (
         isinstance(given, bool) and wanted["type"] != "boolean"
     ):
-        yield f"{path} is no {wanted['type']}"
+        yield f"{path} is not a {wanted['type']}"
 
 
 def _of_reference(schema: dict[str, Any], reference: str, given: Any, path: str) -> Iterator[str]:
@@ -71,7 +74,7 @@ def _of_reference(schema: dict[str, Any], reference: str, given: Any, path: str)
         if given not in allowed:
             yield f"{path} is none of {allowed}"
     elif not isinstance(given, dict):
-        yield f"{path} is no object"
+        yield f"{path} is not an object"
     else:
         for name in sorted(set(kind.get("required", [])) - set(given)):
             yield f"{path}.{name} is missing"

@@ -11,7 +11,7 @@ from stackfile.catalogue import ROOT
 FILES = sorted((ROOT / "images").glob("*.Containerfile"))
 NAMES = [file.name.split(".")[0] for file in FILES]
 OURS = {init.parent.name for init in ROOT.glob("*/__init__.py")}
-# Modules of a package that its image never runs: they belong to another image or to the machine that drives.
+# Modules of a package that its image never runs: they belong to another image or to the control node.
 ELSEWHERE = {"serving": {"model_loader"}}
 
 

@@ -40,8 +40,8 @@ def test_triton_has_20_minutes_to_start_and_leaves_the_endpoints_before_it_ends(
 def test_triton_is_found_through_a_headless_service_by_the_name_the_gateway_is_told(plain):
     service = plain.all("Service")["triton"]
     assert service["spec"]["clusterIP"] == "None"
-    told = {item["name"]: item.get("value") for item in plain.container("gateway")["env"]}
-    assert (told["TRITON_HOST"], told["TRITON_PORT"]) == ("triton", "8001")
+    environment = {item["name"]: item.get("value") for item in plain.container("gateway")["env"]}
+    assert (environment["TRITON_HOST"], environment["TRITON_PORT"]) == ("triton", "8001")
 
 
 def test_triton_has_shared_memory_that_counts_as_memory(plain):
@@ -132,9 +132,9 @@ def test_without_an_address_the_openai_engine_is_llama_cpps_server_in_the_cluste
     program = recorder.container("llama")["command"]
     assert program[3] == "/models/mistral-7b-instruct-Q2_K/current"
     assert vars(llama_server._arguments(program[3:]))["alias"] == "mistral-7b-instruct-Q2_K"
-    told = {item["name"]: item.get("value") for item in recorder.container("gateway")["env"]}
+    environment = {item["name"]: item.get("value") for item in recorder.container("gateway")["env"]}
     (port,) = recorder.all("Service")["llama"]["spec"]["ports"]
-    assert told["ASSIST_ENGINE_URL"] == f"http://llama:{port['port']:.0f}/v1"
+    assert environment["ASSIST_ENGINE_URL"] == f"http://llama:{port['port']:.0f}/v1"
     (rule,) = recorder.all("NetworkPolicy")["llama"]["spec"]["ingress"]
     assert rule["from"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/name"] == "gateway"
     assert "livenessProbe" not in recorder.container("llama")

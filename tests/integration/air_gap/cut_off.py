@@ -6,8 +6,6 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from testing import needs
 
 SCRIPT = Path(__file__).with_name("cut-off.sh")
@@ -61,6 +59,7 @@ def require(work: Path) -> None:
         )
     done = subprocess.run([*UNSHARE, SCRIPT, work, "true"], capture_output=True, text=True, check=False)
     if done.returncode:
-        pytest.skip(
-            f"this machine can't make namespaces, veth, overlay or nftables rules: {done.stderr.strip()[-300:]}"
+        needs.skip(
+            f"this machine can't make namespaces, veth, overlay or nftables rules: {done.stderr.strip()[-300:]}",
+            needs.PRIVILEGED,
         )

@@ -53,7 +53,7 @@ def served(answers: list[httpx.Response], more: int) -> None:
 
 
 def whole(answer: httpx.Response) -> bool:
-    """Say whether an answer is a complete one: a stream says so with its last event and has no error."""
+    """Return whether a response is complete: a stream ends with its last event, without an error."""
     streamed = answer.headers["content-type"].startswith("text/event-stream")
     ended = answer.text.endswith("data: [DONE]\n\n") and '"error"' not in answer.text
     return answer.status_code == 200 and (ended or not streamed)

@@ -80,13 +80,13 @@ def test_a_killed_triton_is_told_at_once_and_served_again_without_a_restart(
 def test_triton_killed_in_the_middle_of_a_stream_ends_it_with_an_error_event(
     triton: Triton, proxied_triton: FaultProxy, start_gateway: StartGateway
 ) -> None:
-    gateway = start_gateway(proxied_triton.address)
+    gateway = start_gateway(proxied_triton.address, **NEVER)
     gateway.until_ready()
     first = threading.Event()
     proxied_triton.hold(after=PART)  # or a quick model ends the stream before the kill
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(events, gateway, first)
-        assert first.wait(60)
+        until(lambda: first.is_set() or running.done())
         try:
             triton.kill()
             found = running.result()
@@ -106,19 +106,19 @@ def test_triton_killed_in_the_middle_of_a_stream_ends_it_with_an_error_event(
 def test_a_connection_cut_in_the_middle_of_a_stream_never_looks_complete(
     proxied_triton: FaultProxy, start_gateway: StartGateway, cut: str
 ) -> None:
-    gateway = start_gateway(proxied_triton.address)
+    gateway = start_gateway(proxied_triton.address, **NEVER)
     gateway.until_ready()
     gateway.complete()
     first = threading.Event()
-    if cut == "limit":
-        proxied_triton.limit(PART)
-    else:
-        proxied_triton.hold(after=PART)  # or a quick model ends the stream before the reset
+    proxied_triton.pause(after=PART)  # or a quick model ends the stream before it is cut
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(events, gateway, first)
-        assert first.wait(60)
+        until(lambda: first.is_set() or running.done())
         if cut == "reset":
             proxied_triton.reset()
+        else:
+            proxied_triton.limit(100)
+        proxied_triton.resume()
         found = running.result()
     assert "error" in json.loads(found[-2])
     assert found[-1] == "[DONE]"

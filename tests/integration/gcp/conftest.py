@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from stackfile.catalogue import ROOT
+from testing import needs
 from testing.gcp.double import Double, Google, is_real, missing
 from testing.gcp.engine import Workspace
 from testing.gcp.gate import Gate
@@ -23,7 +24,7 @@ def google(tmp_path: Path) -> Google:
 def double(google: Google) -> Double:
     """Return the double, for what nobody can ask of Google itself."""
     if not isinstance(google, Double):
-        pytest.skip("needs the double's faults, and ASSIST_REAL_GCP=1 is set; run it without")
+        needs.skip("Google itself has no faults to order", "ASSIST_REAL_GCP= make test")
     return google
 
 

@@ -74,9 +74,17 @@ def cut(workspace: Workspace, gate: Gate, process: subprocess.Popen[str]) -> Non
         return
     process.send_signal(polite)
     workspace.wait_until(lambda: "received; cancelling" in workspace.log, process)
+    # What is on its way to Google meets the gate too; nothing is begun any more.
+    workspace.wait_until(lambda: begun(workspace) and begun(workspace) <= set(gate.held), process)
     gate.open()
     assert process.wait(timeout=400) != 0
     assert half_done(workspace) == {}
+
+
+def begun(workspace: Workspace) -> set[str]:
+    """Return every creation that the state shows as begun, as the gate names it; none while it is written."""
+    parts = [urn.split("::") for urn in workspace.pending()]
+    return {f"{kind.rpartition(':')[2]} {name}" for _, _, kind, name in parts}
 
 
 def test_an_up_that_is_cut_off_at_any_creation_goes_on_after_its_remedy_and_nothing_exists_twice(

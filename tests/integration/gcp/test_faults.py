@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
-from testing.gcp.double import limit_s
+from testing.gcp import faults
+from testing.gcp.cloud import open_gate
+from testing.gcp.double import Double, limit_s
 from testing.gcp.engine import Workspace, processes
+from tests.infra.gcp.stacks import stack, written
 
 pytestmark = [pytest.mark.gcp, pytest.mark.slow, pytest.mark.timeout(limit_s(900))]
 
@@ -63,6 +66,54 @@ def test_drift_is_found_and_named(workspace: Workspace):
     assert "gcp:container:NodePool gke-dev-gpu-g1 create" in drifted.stdout
     workspace.expect(0, "up", "--refresh", "--yes", "--skip-preview")
     assert len(workspace.google.pools("gke-dev", LOCATION)) == 2
+
+
+def test_a_zone_without_machines_fails_the_update_and_the_next_one_mends_the_pool(
+    workspace: Workspace, double: Double
+):
+    """I3. Google keeps the pool that it could not fill, so Pulumi must know it, and make no second one."""
+    faults.write(
+        double.cloud, {"method": "Create", "name": "gke-dev-cpu", "fail": "ZONE_RESOURCE_POOL_EXHAUSTED"}
+    )
+    failed = workspace.pulumi("up", "--yes", "--skip-preview")
+    assert failed.returncode != 0
+    assert "ZONE_RESOURCE_POOL_EXHAUSTED" in failed.stdout
+    (cpu,) = double.pools("gke-dev", LOCATION)
+    faults.write(double.cloud)
+    workspace.up()
+    assert double.pools("gke-dev", LOCATION)[0] == cpu
+    assert len(double.pools("gke-dev", LOCATION)) == 2
+    workspace.expect(0, "preview", "--refresh", "--expect-no-changes")
+
+
+def test_pools_that_are_made_beside_each_other_wait_for_their_cluster(
+    workspace: Workspace, double: Double, tmp_path
+):
+    """I3. GKE refuses a second operation on a cluster; the provider asks again, and the update does not fail."""
+    both = written(stack(gpu_pool__generations=(1, 2)), tmp_path)
+    workspace.expect(0, "config", "set", "test:stack", str(both))
+    first_gpu = {"method": "Create", "name": "gke-dev-gpu-*", "nth": 1}
+    faults.write(double.cloud, first_gpu | {"hold": "operation", "gate": "first"})
+    process = workspace.start_up()
+    workspace.wait_until(
+        lambda: any(call["reason"] == "failedPrecondition" for call in double.calls), process
+    )
+    open_gate(double.cloud.folder, "first")
+    assert process.wait(timeout=400) == 0, workspace.log
+    assert len(double.pools("gke-dev", LOCATION)) == 3
+
+
+def test_a_provider_that_dies_with_its_answer_leaves_nothing_that_could_be_made_twice(
+    workspace: Workspace, double: Double
+):
+    """I2. The state does not know the network, but its name is fixed: Google refuses a second one."""
+    faults.write(double.cloud, {"method": "Create", "type": "*:Network", "nth": 1, "exit": "after"})
+    assert workspace.pulumi("up", "--yes", "--skip-preview").returncode != 0
+    again = workspace.pulumi("up", "--yes", "--skip-preview")
+    assert again.returncode != 0
+    assert "global/networks/gke-dev' already exists" in again.stdout + again.stderr
+    assert len(double.remove("Network", "gke-dev")) == 1
+    workspace.up()
 
 
 def test_no_secret_reaches_state_history_diff_output_or_argv(workspace: Workspace):

@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.timeout(1500)]
 SUITE = os.environ.get("ASSIST_HOSTS_SUITE", "bookworm")
 HOSTS = {"gw1": "gateway,queue", "gpu1": "gpu", "gpu2": "gpu"}
 RUNNING = {
-    "gw1": ["firewall", "front", "gateway@5000", "gateway@5001", "redis-cache", "redis-queue"],
+    "gw1": ["firewall", "nginx", "gateway@5000", "gateway@5001", "redis-cache", "redis-queue"],
     "gpu1": ["firewall", "triton", "worker@0"],
     "gpu2": ["firewall", "triton", "worker@0"],
 }
@@ -122,7 +122,7 @@ def test_what_is_refused_gets_the_envelope_that_clients_know(site, body, key, st
     assert json.loads(answer["text"])["error"]["message"]
 
 
-def test_from_outside_nothing_is_open_but_ssh_and_the_front(site):
+def test_from_outside_nothing_is_open_but_ssh_and_nginx(site):
     for name in HOSTS:
         listing = site.lab.run(name, "ss -Hltn | awk '{print $4}' | sed 's/.*://' | sort -un")
         listening = [int(port) for port in listing.split()]
@@ -214,9 +214,13 @@ def test_a_check_of_a_change_shows_it_and_no_secret_and_makes_none(site, tmp_pat
         "site.yml", "--check", "--diff", "-vvv", service_stack=str(file), service_home=str(site.lab.home)
     )
     checked.succeed()
-    worker = {"queue_worker : Worker | take jobs off the queue"}
+    worker = {"queue_worker : Worker | Process jobs from the queue"}
     assert checked.changed == {
-        "gw1": {"gateway : Gateway | serve", "front : Front | serve"},
+        "gw1": {
+            "gateway : Gateway | Serve",
+            "nginx : Nginx | Write the configuration and the unit",
+            "nginx : Nginx | Run the configuration",
+        },
         "gpu1": worker,
         "gpu2": worker,
     }

@@ -30,7 +30,7 @@ def driver(lab: Lab, tmp_path: Path):
         stack["hosts"]["driver"] = settings
         file = tmp_path / "hosts.yaml"
         file.write_text(yaml.safe_dump(stack))
-        return lab.play("driver.yml", "--limit", host, *options, variables={"service_stack": str(file)})
+        return lab.play("gpus.yml", "--limit", host, *options, variables={"service_stack": str(file)})
 
     return run
 
@@ -38,7 +38,7 @@ def driver(lab: Lab, tmp_path: Path):
 def test_a_driver_that_serves_is_kept_and_then_used_which_a_stand_in_does_not_survive(lab, driver):
     played = driver("gpu1")
     assert played.code == 2
-    assert "CUDA smoke test: libcuda.so.1 can't be loaded" in played.output
+    assert "CUDA smoke test: libcuda.so.1 cannot be loaded" in played.output
     assert played.changes == 0
     assert "nvidia" not in lab.run("gpu1", "dpkg-query --show --showformat='${Package}\n'")
 
@@ -62,5 +62,5 @@ def test_a_newer_driver_on_a_k80_is_no_driver(driver):
 
 def test_a_host_without_a_gpu_is_refused_before_anything_is_installed(driver):
     played = driver("cpu1")
-    assert "no NVIDIA GPU is on the PCI bus" in played.output
+    assert "the PCI bus shows no NVIDIA GPU" in played.output
     assert (played.code, played.changes) == (2, 0)

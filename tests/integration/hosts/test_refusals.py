@@ -21,7 +21,7 @@ def refused(lab):
     """Run the playbook, expect a refusal, see that the host is untouched, and return what was said."""
 
     def play(*options: str, **variables: object) -> str:
-        played = lab.play("hosts.yml", *options, variables=variables)
+        played = lab.play("site.yml", *options, variables=variables)
         assert played.code != 0
         assert played.changes == 0, played.changed
         assert lab.run("one", "ls -d /opt/ai-assist /etc/ai-assist /var/lib/ai-assist", check=False) == ""
@@ -45,8 +45,8 @@ def test_a_stack_with_a_mistake_is_named_with_its_line(refused, tmp_path):
 
 
 def test_a_disk_and_a_memory_that_are_too_small_are_both_named(refused, tmp_path):
-    said = refused(service_stack=stack(tmp_path, needs={"disk_gib": 99999.0, "memory_gib": 9999.0}))
-    assert "GiB free for /opt/ai-assist, but 99999.0 are needed" in said
+    said = refused(service_stack=stack(tmp_path, requirements={"disk_gib": 99999.0, "memory_gib": 9999.0}))
+    assert "GiB free for /opt/ai-assist, but 99999.0 are required" in said
     assert "lower hosts.requirements.memory_gib" in said
 
 
@@ -54,7 +54,7 @@ def test_a_port_that_another_program_holds_is_named_with_the_program(refused, la
     lab.run("one", "systemd-run --quiet --unit=squatter /usr/bin/python3 -m http.server 443")
     try:
         lab.run("one", "until ss -Hltn 'sport = :443' | grep -q .; do sleep 0.1; done")
-        assert "port 443 (NGINX) is taken by python3 (squatter.service)" in refused()
+        assert "port 443 (NGINX) is in use by python3 (squatter.service)" in refused()
     finally:
         lab.run("one", "systemctl stop squatter")
 
@@ -66,7 +66,7 @@ def test_a_host_that_cannot_be_reached_keeps_every_other_from_being_touched(refu
     file = tmp_path / "gone.yml"
     file.write_text(yaml.safe_dump(gone))
     said = refused("-i", str(file))
-    assert "Not reached: gone. Nothing was changed." in said
+    assert "gone is unreachable. Nothing was changed." in said
 
 
 def test_a_user_who_may_not_become_root_is_told_so_before_anything_happens(refused, lab):

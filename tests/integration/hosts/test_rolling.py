@@ -38,9 +38,11 @@ def test_a_broken_version_reverts_by_itself_without_a_failed_request(site):
     before = versions(site.lab, [HOST])
     site.lab.run(HOST, f"truncate --size 1000 {MODELS}/{FLOAT32}/model.bin")
     with constant_load(site.lab, HOST, site.folder) as answers:
-        broken = site.play("update.yml", precision="float32", hosts={"triton": {"startup_s": 5}})
+        broken = site.play("update.yml", precision="float32", hosts={"triton": {"startup_timeout_s": 5}})
     assert broken.code == 2, broken.output[-4000:]
-    assert "did not come up with the other version and serves what it served before" in broken.output
+    assert "The new version did not start on one, which serves the version from before" in " ".join(
+        broken.output.split()
+    )
     assert failed(answers) == []
     assert versions(site.lab, [HOST]) == before
 
@@ -67,6 +69,6 @@ def test_a_disk_that_is_full_in_the_midst_of_an_update_leaves_what_serves(site):
         site.lab.run(HOST, "umount --lazy /etc/ai-assist")
     assert full.code == 2, full.output[-4000:]
     assert "/etc/ai-assist/gateway.env: No space left on device" in " ".join(full.output.split())
-    assert f"{HOST}'s gateways did not come up with the other version" in full.output
+    assert f"The gateways of the new version did not start on {HOST}" in " ".join(full.output.split())
     assert failed(answers) == []
     assert versions(site.lab, [HOST]) == before

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from stackfile.catalogue import ROOT
-from testing import tools
+from testing import needs, tools
 from testing.cluster.engine import Workspace
 from testing.cluster.simulated import Simulated
 
@@ -42,7 +42,7 @@ def test_up_is_complete_the_second_changes_nothing_and_destroy_leaves_nothing(wo
 
 @pytest.mark.skipif(
     not (ROOT / ".run/venvs/policies/bin/python").exists(),
-    reason="the policy pack's environment is missing; scripts/bootstrap .run/venvs/policies requirements/policies.txt",
+    reason=needs.reason("the policy pack's environment is missing", needs.PACKAGES),
 )
 def test_the_policy_pack_has_nothing_against_the_program_but_advice(workspace: Workspace):
     workspace.stack("kube-local")

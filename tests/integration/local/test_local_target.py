@@ -98,7 +98,7 @@ def test_up_ends_with_a_completion_the_phases_the_address_and_a_key_that_nobody_
     clone, first_run
 ):
     told = client_env(clone.layout)
-    for phase in ("bootstrap", "environments", "model", "triton", "gateway", "completion", "total"):
+    for phase in ("bootstrap", "environments", "model", "triton", "gateway", "verify", "total"):
         assert phase in first_run.stdout
     assert told["ASSIST_URL"] in first_run.stdout
     assert stat.S_IMODE(clone.layout.client_env.stat().st_mode) == 0o600

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stackfile.catalogue import ROOT
-from testing import tools
+from testing import needs, tools
 
 BASE = "localhost/python-debian:12"
 REGISTRY = "localhost/ai-assist-test"
@@ -37,7 +37,7 @@ def missing() -> str | None:
     """Return why no image can be built here, with the remedy."""
     if reason := tools.missing("buildah", "mmdebstrap"):
         return reason
-    return None if os.geteuid() == 0 else "images are built as root, which this user is not"
+    return None if os.geteuid() == 0 else needs.reason("root alone can build images", needs.AS_ROOT)
 
 
 @dataclass(frozen=True)

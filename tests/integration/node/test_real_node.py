@@ -150,7 +150,7 @@ def test_without_the_deploy_token_the_program_says_that_the_registry_refused(dep
     document["kubernetes"] = {
         "namespace": "tokenless",
         "images": ours,
-        "loader": {"wait_s": 30, "retries": 0},
+        "loader": {"wait_timeout_s": 30, "retries": 0},
     }
     workspace = deployed.workspace
     workspace.stack("tokenless", **document)

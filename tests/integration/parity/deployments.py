@@ -50,9 +50,9 @@ def gateway_on_kubernetes() -> Settings:
 
 def gateway_on_hosts() -> Settings:
     """Return the environment of a host's first gateway, from both of its files."""
-    told = facts()["gateway_server"]
-    lines = told["files"][0]["content"].splitlines()
-    return dict(told["environment"]) | dict(line.split("=", 1) for line in lines)
+    variables = facts()["gateway_server"]
+    lines = variables["files"][0]["content"].splitlines()
+    return dict(variables["environment"]) | dict(line.split("=", 1) for line in lines)
 
 
 def options(words: list[str]) -> Settings:

@@ -80,18 +80,18 @@ def gateways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[list[Ga
     with ExitStack() as stack:
         stack.callback(engine.close)
         started = []
-        for name, told in (
+        for name, environment in (
             ("kubernetes", deployments.gateway_on_kubernetes()),
             ("hosts", deployments.gateway_on_hosts()),
         ):
             gateway = Gateway(engine.address, folder / f"{name}.log")
             ours = gateway.environment
             places = {"ASSIST_KEYS_FILE": str(folder / "keys.json"), "ASSIST_MODEL_DIR": str(MODEL_DIR)}
-            told = {n: v for n, v in told.items() if n not in PLACES and not n.startswith(JOBS)}
+            settings = {n: v for n, v in environment.items() if n not in PLACES and not n.startswith(JOBS)}
             for ports in ("API_EXTERNAL_PORT", "ASSIST_METRICS_PORT"):
-                told.pop(ports)
+                settings.pop(ports)
             ours.pop("ASSIST_AUTH")
-            gateway.environment = ours | told | places
+            gateway.environment = ours | settings | places
             gateway.start()
             stack.callback(gateway.kill)
             gateway.until_ready()

@@ -1,7 +1,7 @@
-"""Write what nvidia-smi says of every GPU where Prometheus' node exporter reads it, every few seconds.
+"""Write the metrics of every GPU, from nvidia-smi, to a file that Prometheus' node exporter reads.
 
-Debian has no exporter of GPUs. The metrics have the names of NVIDIA's DCGM exporter, so its dashboards and
-rules fit. Standard library only, for the system's Python: ``gpu_metrics.py TARGET SECONDS``
+Debian has no GPU exporter. The metrics have the names of NVIDIA's DCGM exporter, so that its dashboards and
+rules work. Standard library only, for the system's Python: ``gpu_metrics.py TARGET SECONDS``
 """
 
 import csv
@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-# nvidia-smi's field, the metric and what it is; both count memory in MiB.
+# nvidia-smi's field, the metric and its help text; both report memory in MiB.
 FIELDS = (
     ("utilization.gpu", "DCGM_FI_DEV_GPU_UTIL", "GPU utilization (in %)."),
     ("memory.used", "DCGM_FI_DEV_FB_USED", "Framebuffer memory used (in MiB)."),
@@ -19,22 +19,22 @@ FIELDS = (
     ("power.draw", "DCGM_FI_DEV_POWER_USAGE", "Power draw (in W)."),
 )
 LABELS = ("index", "uuid", "name")
-_PATIENCE_S = 10
+_TIMEOUT_S = 10
 
 
 def query() -> str:
-    """Return nvidia-smi's answer; empty when it fails or hangs, as with a GPU that fell off the bus."""
+    """Return nvidia-smi's output; empty if it fails or hangs, as after a bus error."""
     fields = ",".join((*LABELS, *(field for field, _, _ in FIELDS)))
     command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return done.stdout if done.returncode == 0 else ""
 
 
 def render(answer: str) -> str:
-    """Return Prometheus' text for nvidia-smi's CSV; a value that a GPU does not report is left out."""
+    """Return nvidia-smi's CSV in Prometheus' text format, without the values that a GPU does not report."""
     rows = [[cell.strip() for cell in row] for row in csv.reader(answer.splitlines()) if row]
     lines = [
         "# HELP assist_gpu_driver_up Whether nvidia-smi answers.",
@@ -59,7 +59,7 @@ def _is_number(text: str) -> bool:
 
 
 def write(target: Path, text: str) -> None:
-    """Replace the file whole: the exporter may read at any moment."""
+    """Replace the file in one step, because the exporter may read it at any moment."""
     fresh = target.with_suffix(".fresh")
     fresh.write_text(text, encoding="utf-8")
     fresh.chmod(0o644)
@@ -67,7 +67,7 @@ def write(target: Path, text: str) -> None:
 
 
 def main() -> None:
-    """Go on until told to stop."""
+    """Write the metrics every few seconds until the process is stopped."""
     target, seconds = Path(sys.argv[1]), float(sys.argv[2])
     while True:
         write(target, render(query()))

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Unpack a release beside its place and move it there in one step; the archive is not needed any more.
+# Unpack a release beside its target, rename it, and remove the archive.
 #   unpack.sh ARCHIVE TARGET
 set -eu
 umask 022
-# The script of a run that was killed goes on without it; let it end.
+# The script of an interrupted run may still be working; wait for its end.
 exec 9<"$(dirname "$2")"
 flock 9
 [ ! -e "$2/.complete" ] || exit 0
