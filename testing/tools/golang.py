@@ -120,17 +120,18 @@ class Builder:
         ) as process:
             said = self._follow(process.stderr or ())
         if process.returncode:
-            raise BuildError(f"{program} could not be compiled:\n{''.join(said[-20:])}")
+            text = "".join(said[-20:]) or f"go build ended with status {process.returncode}"
+            raise BuildError(f"{program} could not be compiled:\n{text}")
 
     def _follow(self, lines: Iterable[str]) -> list[str]:
         """Count the packages that `go build -v` names as it goes on, and return what else it says."""
         begun = reported = time.monotonic()
         packages, said = 0, []
         for line in lines:
-            if " " in line.strip() or line.startswith("#"):
-                said.append(line)
-            else:
+            if " " not in line.strip() and not line.startswith("#"):
                 packages += 1
+            elif not line.startswith("go: downloading"):
+                said.append(line)
             if time.monotonic() - reported > 15:
                 reported = time.monotonic()
                 self.say(f"  {packages} packages compiled in {reported - begun:.0f} s")
