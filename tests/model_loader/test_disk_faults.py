@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -145,7 +146,10 @@ class PowerCut:
         for path in self.store.rglob("*"):
             if path.is_file() and not path.is_symlink() and path.stat().st_ino not in self.synced:
                 lost = copy / path.relative_to(self.store)
+                mode = lost.stat().st_mode
+                lost.chmod(mode | stat.S_IWUSR)
                 lost.write_bytes(bytes(path.stat().st_size))
+                lost.chmod(mode)
 
 
 def test_L18_power_loss_at_any_durable_step_never_publishes_a_bad_file(
