@@ -1,5 +1,6 @@
 """Ports for servers under test are nobody else's."""
 
+import random
 import subprocess
 import sys
 
@@ -21,9 +22,10 @@ sys.stdin.read()
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> range:
-    """Leave three ports to choose from."""
-    (first, *_) = free_ports(1)
-    monkeypatch.setattr(ports, "_RANGE", chosen := range(first + 1, first + 4))
+    """Leave three ports to choose from, where the servers of other tests have none."""
+    starts = random.sample(range(ports._RANGE.stop, 32_000), 100)
+    found = (range(start, start + 3) for start in starts if all(map(ports._is_free, range(start, start + 3))))
+    monkeypatch.setattr(ports, "_RANGE", chosen := next(found))
     return chosen
 
 

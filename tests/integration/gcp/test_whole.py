@@ -10,9 +10,9 @@ import pytest
 from testing.cluster.engine import Workspace
 from testing.gcp.double import Google
 from testing.gcp.whole import STACK, on_google
-from tests.integration.k8s.conftest import kubeconfig, workspace
+from tests.integration.k8s.conftest import cluster, kubeconfig, workspace
 
-__all__ = ["kubeconfig", "workspace"]
+__all__ = ["cluster", "kubeconfig", "workspace"]
 pytestmark = [pytest.mark.gcp, pytest.mark.kube, pytest.mark.slow, pytest.mark.timeout(900)]
 
 

@@ -21,6 +21,11 @@ _RESTRICTED = {
     "capabilities": {"drop": ["ALL"]},
     "seccompProfile": {"type": "RuntimeDefault"},
 }
+_LOW_PORTS = {
+    "runAsNonRoot": False,
+    "runAsUser": 0,
+    "capabilities": {"drop": ["ALL"], "add": ["NET_BIND_SERVICE"]},
+}
 
 
 def until(what: str, ask: Callable[[], T], patience_s: float = 180) -> T:
@@ -68,14 +73,20 @@ class Node:
 
         until("the GPU", offered)
 
-    def python(self, namespace: str, name: str, source: str = "", *arguments: str) -> None:
-        """Run a Python program, or one that waits to be asked, in a pod that belongs to nobody."""
+    def python(
+        self, namespace: str, name: str, source: str = "", *arguments: str, low_ports: bool = False
+    ) -> None:
+        """Run a Python program, or one that waits to be asked, in a pod that belongs to nobody.
+
+        ``low_ports`` runs it as the pod's root with the one right to listen below 1024, which other users of a node
+        have only where its kernel settings say so.
+        """
         program = source or "import time; time.sleep(100000)"
         container = {
             "name": "python",
             "image": PYTHON_IMAGE,
             "command": ["python3", "-u", "-c", program, *arguments],
-            "securityContext": _RESTRICTED,
+            "securityContext": _RESTRICTED | (_LOW_PORTS if low_ports else {}),
             "resources": {"requests": {"cpu": "10m"}, "limits": {"memory": "128Mi"}},
         }
         spec = {"containers": [container], "terminationGracePeriodSeconds": 0, "restartPolicy": "Never"}

@@ -38,7 +38,8 @@ class Hub:
         self.file = gguf_files.write(folder, _chatting)
         self.authority, _ = certificate(folder, f"DNS:{_HOST}")
         node.namespace("hub")
-        node.python("hub", "hub", _SERVER, self.authority.read_text(), (folder / "key.pem").read_text())
+        pems = self.authority.read_text(), (folder / "key.pem").read_text()
+        node.python("hub", "hub", _SERVER, *pems, low_ports=True)
         node.service("hub", "hub", 443)
         node.put("hub", "hub", self.file, "/tmp/model.gguf")
         self.catalogue = folder / "models.yaml"
