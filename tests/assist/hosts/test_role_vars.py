@@ -166,6 +166,15 @@ def test_settings_of_the_stack_reach_the_role_that_they_are_for(tmp_path):
     assert rules[8084] == ["10.2.0.0/16"]
 
 
+def test_each_gpus_worker_has_a_metrics_port_of_its_own_that_monitoring_reaches(tmp_path):
+    accelerator = {"kind": "t4", "count": 2, "split": "replicate"}
+    stack = changed(tmp_path, accelerator=accelerator, hosts={"firewall": {"monitoring": ["10.2.0.0/16"]}})
+    rules = [
+        rule for rule in facts(THREE, "g1", stack)["firewall"]["rules"] if rule["ipv4"] == ["10.2.0.0/16"]
+    ]
+    assert {8090, 8091} <= {rule["port"] for rule in rules}
+
+
 @pytest.mark.parametrize(
     ("groups", "addresses", "said"),
     [
