@@ -7,12 +7,19 @@ from collections.abc import Callable
 import pytest
 
 
-def until(reached: Callable[[], object], within_s: float = 150, pause_s: float = 0.05) -> None:
-    """Return once ``reached`` is true; fail the test after ``within_s`` seconds."""
+def until(
+    reached: Callable[[], object],
+    within_s: float = 150,
+    pause_s: float = 0.05,
+    evidence: Callable[[], object] = str,
+) -> None:
+    """Return once ``reached`` is true; fail the test after ``within_s`` seconds, with the ``evidence`` of then."""
     end = time.monotonic() + within_s
     while not reached():
         if time.monotonic() > end:
-            pytest.fail(f"not reached within {within_s} s: {getattr(reached, '__name__', reached)}")
+            pytest.fail(
+                f"not reached within {within_s} s: {getattr(reached, '__name__', reached)} {evidence()}".strip()
+            )
         time.sleep(pause_s)
 
 

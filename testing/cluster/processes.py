@@ -36,7 +36,7 @@ class Processes:
         argv = [str(part) for part in command]
         argv = argv if here else self._wrap(argv)
         if self.tied:
-            argv = ["setpriv", "--pdeathsig", "KILL", *argv]
+            argv = [*_tied_to(os.getpid()), *argv]
         with (self.logs / f"{name}.log").open("w") as log:
             child = subprocess.Popen(
                 argv,
@@ -118,6 +118,15 @@ class Processes:
         lines = (self.logs / f"{name}.log").read_text(errors="replace").splitlines()[-_TAIL:]
         text = "\n".join([f"{name} has ended:", *lines])
         return PortTakenError(text) if "address already in use" in text else ClusterError(text)
+
+
+def _tied_to(parent: int) -> list[str]:
+    """Return what starts a command that ends with its parent.
+
+    The kernel signals a parent's death to those alone who asked before it (PR_SET_PDEATHSIG(2const)): a command whose
+    parent has ended by then must not begin.
+    """
+    return ["setpriv", "--pdeathsig", "KILL", "sh", "-c", f'[ "$PPID" = {parent} ] && exec "$@"', "sh"]
 
 
 def _begun(pid: int) -> int | None:

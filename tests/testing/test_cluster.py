@@ -1,5 +1,7 @@
 """The test cluster itself: processes that are watched, ports that others take, and nothing left."""
 
+import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -49,7 +51,13 @@ def test_a_process_is_started_once_and_gone_when_killed(processes: Processes):
     assert not processes.is_running("etcd")
 
 
-def test_a_cluster_of_a_test_ends_with_the_tests_process_however_that_ends(tmp_path: Path):
+@pytest.mark.parametrize("late", [False, True], ids=["", "before it is tied"])
+def test_a_cluster_of_a_test_ends_with_the_tests_process_however_that_ends(tmp_path: Path, late: bool):
+    slow = tmp_path / "bin/setpriv"
+    slow.parent.mkdir()
+    if late:
+        slow.write_text(f'#!/bin/sh\nsleep 1\nexec {shutil.which("setpriv")} "$@"\n')
+        slow.chmod(0o755)
     script = f"""
 import os, pathlib, signal
 from testing.cluster.processes import Processes
@@ -59,11 +67,13 @@ made.start("etcd", "sleep", "600")
 print(made.pid("etcd"), flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
-    run = [sys.executable, "-c", script]
-    killed = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-    pid = int(killed.stdout)
-    until(lambda: Processes(tmp_path).pid("etcd") is None)
-    assert not Path(f"/proc/{pid}").exists() or "sleep" not in Path(f"/proc/{pid}/cmdline").read_text()
+    killed = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT, env=os.environ | {"PATH": f"{slow.parent}:{os.environ['PATH']}"},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    status = Path(f"/proc/{int(killed.stdout)}/status")
+    until(lambda: Processes(tmp_path).pid("etcd") is None, evidence=status.read_text)
 
 
 def test_another_process_with_a_dead_ones_id_is_left_alone(processes: Processes):
