@@ -80,10 +80,15 @@ def locked(path: Path) -> Iterator[None]:
     The file, and the folder that it lies in, may be removed by whoever holds the lock.
     """
     while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("w")
         except FileNotFoundError:
+            continue
+        except FileExistsError:
+            # Path.mkdir() says so, too, where the folder was there at first and gone when it looked again.
+            if path.parent.exists() and not path.parent.is_dir():
+                raise
             continue
         with file:
             fcntl.flock(file, fcntl.LOCK_EX)

@@ -3,6 +3,7 @@
 import configparser
 import json
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -92,7 +93,8 @@ def test_a_lock_holds_although_its_holder_removes_the_file(tmp_path):
             entered.set()
             assert leave.wait(60)
             file.unlink()
-            file.parent.rmdir()
+            with suppress(OSError):  # as destroy() does: whoever came next has a file in it
+                file.parent.rmdir()
 
     def follow(name: str) -> None:
         with locked(file):
