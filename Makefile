@@ -41,7 +41,7 @@ lint: dev  ## Check style and types, without changing anything
 	$(DEV)/bin/ruff format --check
 	$(DEV)/bin/mypy
 	$(DEV)/bin/yamllint --strict .
-	PATH=$(CURDIR)/$(DEV)/bin:$$PATH ansible-lint --offline ansible
+	LC_ALL=C.UTF-8 PATH=$(CURDIR)/$(DEV)/bin:$$PATH ansible-lint --offline ansible
 
 fmt: dev  ## Format the code and apply safe fixes
 	$(DEV)/bin/ruff check --fix

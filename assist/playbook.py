@@ -15,6 +15,9 @@ from rich.status import Status
 
 from assist.paths import Paths
 
+# Ansible refuses to run in a locale that is not UTF-8, or that the machine lacks; every Debian has this one.
+UTF8 = {"LC_ALL": "C.UTF-8"}
+
 
 @dataclass(frozen=True)
 class Run:
@@ -36,7 +39,7 @@ def run(layout: Paths, variables: dict[str, str], console: Console, *, check: bo
         events.touch()
         environment = {
             **os.environ, **variables, "ASSIST_EVENTS": str(events), "ASSIST_HOME": work,
-            "ASSIST_PREFLIGHT_DONE": "true", "ANSIBLE_NOCOLOR": "true",
+            "ASSIST_PREFLIGHT_DONE": "true", "ANSIBLE_NOCOLOR": "true", **UTF8,
         }  # fmt: skip
         # Ansible of this very environment, whatever is on PATH.
         command = [

@@ -17,6 +17,9 @@ settings.load_profile("suite")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
+# Ansible wants a locale that is UTF-8, whatever the caller's.
+os.environ["LC_ALL"] = "C.UTF-8"
+
 # Engines that `make test-tools` has put into the cache are found by their names, as those on PATH are.
 tools.activate()
 
