@@ -10,6 +10,7 @@ import pytest
 from tests.ansible.plugins import plugin
 
 hold = plugin("module_utils/connection_hold")
+plugin("module_utils/systemctl")
 nginx_unit = plugin("modules/nginx_unit")
 NEW, OLD = nginx_unit.UNIT, nginx_unit.FORMER
 REVISION = "1111.2222"

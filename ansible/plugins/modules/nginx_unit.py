@@ -62,6 +62,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.connection_hold import ConnectionHold, HoldError, backlog
+from ansible.module_utils.systemctl import ACTIVE, systemctl, unit_state
 
 UNIT = "ai-assist-nginx.service"
 # The name until release 0.1.
@@ -71,7 +72,6 @@ RUN = Path("/run")
 STAMPS = RUN / "ai-assist"
 LOGS = Path("/var/log/ai-assist")
 LOG = {UNIT: "access.log", FORMER: "front.log"}
-_ACTIVE = {"active", "reloading"}
 
 
 def revision_on_disk(unit: str) -> str:
@@ -111,14 +111,14 @@ class Nginx:
             same_unit = started.split(".")[0] == desired.split(".")[0]
             verb = "restart" if self.module.params["restart"] and not same_unit else "reload"
             self.do(f"{verb} {self.unit}", lambda: self.systemctl(verb, self.unit))
-        if self.state(self.unit)["UnitFileState"] != "enabled":
+        if unit_state(self.module, self.unit)["UnitFileState"] != "enabled":
             self.do(f"enable {self.unit}", lambda: self.systemctl("enable", self.unit))
         self.remove_other()
 
     def take_over(self) -> None:
         """Stop the other unit's NGINX and start this one's while new connections are held."""
         run = self.module.run_command
-        process = self.state(self.other)["MainPID"]
+        process = unit_state(self.module, self.other)["MainPID"]
         with ConnectionHold(run, self.port) as hold:
             hold.wait(lambda: not backlog(run, self.port), "accepting the connections that wait")
             self.rename_logs()
@@ -157,16 +157,7 @@ class Nginx:
 
     def active(self, unit: str) -> bool:
         """Return whether a unit runs."""
-        return self.state(unit)["ActiveState"] in _ACTIVE
-
-    def state(self, unit: str) -> dict[str, str]:
-        """Return what systemd knows of a unit."""
-        lines = self.module.run_command(
-            ["systemctl", "show", unit, "--property=ActiveState,UnitFileState,MainPID"]
-        )[1].splitlines()
-        return {"ActiveState": "", "UnitFileState": "", "MainPID": "0"} | dict(
-            line.split("=", 1) for line in lines if "=" in line
-        )
+        return unit_state(self.module, unit)["ActiveState"] in ACTIVE
 
     def do(self, change: str, action: Any) -> None:  # noqa: ANN401  -- a callable; its result is ignored
         """Record a change and make it, unless in check mode."""
@@ -176,14 +167,7 @@ class Nginx:
 
     def systemctl(self, *arguments: str) -> None:
         """Run systemctl; fail with the last lines of the unit's journal."""
-        code, output, errors = self.module.run_command(["systemctl", *arguments])
-        if code:
-            last = ["journalctl", "--no-pager", "--output=cat", "--lines=15", f"--unit={arguments[-1]}"]
-            journal = self.module.run_command(last)[1].strip()
-            self.module.fail_json(
-                msg=f"systemctl {' '.join(arguments)} failed: {(errors or output).strip()}\n{journal}",
-                changes=self.changes,
-            )
+        systemctl(self.module, self.changes, *arguments)
 
 
 def main() -> None:

@@ -80,11 +80,11 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.managed_files import OPTIONS, FileError, Files, content, entry
+from ansible.module_utils.systemctl import ACTIVE, systemctl, unit_state
 
 UNITS = Path("/etc/systemd/system")
 # Each unit writes here what it was started from; empty after a boot, when no unit runs.
 STAMPS = Path("/run/ai-assist")
-_ACTIVE = {"active", "reloading"}
 
 
 def digest(*parts: object) -> str:
@@ -128,12 +128,12 @@ class Unit:
 
     def bring_up(self, unit: str) -> None:
         """Enable and start ``unit``; restart or reload it if it was started from other content."""
-        state = self.show(unit)
+        state = unit_state(self.module, unit)
         if state["UnitFileState"] != "enabled":
             self.do(f"enable {unit}", "enable", unit)
         stamp = STAMPS / unit
         started = stamp.read_text().strip() if stamp.is_file() else ""
-        if state["ActiveState"] not in _ACTIVE:
+        if state["ActiveState"] not in ACTIVE:
             self.do(f"start {unit}", "restart", unit)  # `restart` also starts a failed or half-started unit
         elif started != self.revision:
             reload = self.params["reload"] and started.split(".")[0] == self.unit_digest
@@ -143,21 +143,11 @@ class Unit:
     def stop_others(self, listed: set[str]) -> None:
         """Stop running instances that are not listed."""
         pattern = self.params["name"].replace("@.", "@*.")
-        listing = self.query("list-units", "--all", "--plain", "--no-legend", pattern)
+        command = ["systemctl", "list-units", "--all", "--plain", "--no-legend", pattern]
+        listing = str(self.module.run_command(command)[1])
         for unit in sorted({line.split()[0] for line in listing.splitlines() if line.strip()} - listed):
-            if self.show(unit)["ActiveState"] in _ACTIVE:
+            if unit_state(self.module, unit)["ActiveState"] in ACTIVE:
                 self.do(f"stop {unit}", "disable", "--now", unit)
-
-    def show(self, unit: str) -> dict[str, str]:
-        """Return the unit's states."""
-        lines = self.query("show", unit, "--property=ActiveState,UnitFileState").splitlines()
-        return {"ActiveState": "", "UnitFileState": ""} | dict(
-            line.split("=", 1) for line in lines if "=" in line
-        )
-
-    def query(self, *arguments: str) -> str:
-        """Run systemctl to read a state."""
-        return str(self.module.run_command(["systemctl", *arguments])[1])
 
     def do(self, change: str, *arguments: str) -> None:
         """Record a change and make it, unless in check mode."""
@@ -166,16 +156,8 @@ class Unit:
 
     def systemctl(self, *arguments: str) -> None:
         """Run systemctl to change a state; fail with the last lines of the unit's journal."""
-        if self.module.check_mode:
-            return
-        code, output, errors = self.module.run_command(["systemctl", *arguments])
-        if code:
-            last = ["journalctl", "--no-pager", "--output=cat", "--lines=15", f"--unit={arguments[-1]}"]
-            journal = self.module.run_command(last)[1].strip()
-            self.module.fail_json(
-                msg=f"systemctl {' '.join(arguments)} failed: {(errors or output).strip()}\n{journal}",
-                changes=self.changes,
-            )
+        if not self.module.check_mode:
+            systemctl(self.module, self.changes, *arguments)
 
 
 def main() -> None:
