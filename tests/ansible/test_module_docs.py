@@ -46,9 +46,10 @@ def documented() -> dict[str, Any]:
     """Return what ansible-doc reads of every module."""
     program = str(Path(sys.executable).with_name("ansible-doc"))
     environment = os.environ | {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_LIBRARY": str(PLUGINS / "modules")}
+    # Ansible refuses a standard input that another program, such as ssh, has left non-blocking.
     done = subprocess.run(
-        [program, "--json", "--type", "module", *MODULES],
-        cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=120,
+        [program, "--json", "--type", "module", *MODULES], cwd=ROOT, env=environment,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
