@@ -79,6 +79,7 @@ def _set_state(app: FastAPI, components: Components, edge: Edge, job_service: "J
     app.state.context_length = components.context_length
     app.state.created = int(time.time())
     app.state.job_service = job_service
+    app.state.engine_ready = components.engine.ready
 
 
 def _lifespan(

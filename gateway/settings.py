@@ -89,6 +89,9 @@ class Settings(BaseSettings):
     balancers can take the gateway out."""
     grace_s: float = Field(30.0, ge=0)
     """Seconds for requests under way to finish, after the drain delay; then they are cancelled."""
+    handover_dir: Path | None = None
+    """Folder in which a gateway finds the one that it replaces, and takes its listening socket, so that a
+    restart refuses nobody; unset: none. Both must run on one machine as one user."""
     docs_url: str | None = Field(None)
     """Path of Swagger UI, such as `/docs`; unset: none. Needs ASSIST_OPENAPI_URL."""
     openapi_url: str | None = Field(None)

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import signal
+import socket
 from collections.abc import Awaitable, Callable
 from types import FrameType
 
@@ -10,12 +11,15 @@ import uvicorn
 from fastapi import FastAPI
 
 from gateway.http.drain import Drain
+from gateway.http.handover import Giver
 from gateway.http.uvicorn_protocol import bounded_protocol
 from gateway.settings import Settings
 
 _log = logging.getLogger(__name__)
 _CANCEL_AFTER_S = 1
 _STEP_S = 0.2
+# Clients that keep their connection notice within their next request that it ends.
+_LINGER_S = 1.0
 
 
 class DrainingServer(uvicorn.Server):
@@ -25,9 +29,28 @@ class DrainingServer(uvicorn.Server):
     waits for half-sent bodies without end. It also ends by the signal it caught; an orderly stop exits 0.
     """
 
-    def __init__(self, config: uvicorn.Config, drain: Drain, settings: Settings) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        drain: Drain,
+        settings: Settings,
+        wait_for: Callable[[], Awaitable[bool]] | None = None,
+    ) -> None:
         super().__init__(config)
         self._drain, self._settings = drain, settings
+        self._giver: Giver | None = None
+        self._wait_for = wait_for
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Wait for what must be ready, listen, and offer the listener to the next process."""
+        while self._wait_for is not None and not await self._wait_for():
+            if self.should_exit:
+                return
+            await asyncio.sleep(_STEP_S)
+        await super().startup(sockets=sockets)
+        if sockets and self.started and (folder := self._settings.handover_dir) is not None:
+            self._giver = Giver(folder, self._settings.host, self._settings.port, sockets[0])
+            self._giver.start()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 -- uvicorn's signature
         """Report the gateway as not ready and let the main loop end."""
@@ -37,12 +60,21 @@ class DrainingServer(uvicorn.Server):
         self.should_exit = True
 
     async def main_loop(self) -> None:
-        """Serve until a signal, then drain with the socket still open, so that new requests get a 503."""
+        """Serve until a signal, then drain with the socket still open, so that new requests get a 503.
+
+        Where another process has the socket too, new connections are its own, and requests on the old ones
+        are served while they come.
+        """
         await super().main_loop()
         self._drain.begin()
         _log.info("Stopping: %d requests under way", self._drain.under_way)
-        await self._wait(self._settings.drain_delay_s, _sleep)
-        self._drain.refuse()
+        if self._giver is not None and await self._giver.stop():
+            for listening in self.servers:
+                listening.close()
+            await self._wait(_LINGER_S, _sleep)
+        else:
+            await self._wait(self._settings.drain_delay_s, _sleep)
+            self._drain.refuse()
         if not await self._wait(self._settings.grace_s, self._drain.wait_until_idle):
             _log.warning("Cancelling %d requests that did not finish in time", self._drain.under_way)
 
@@ -62,9 +94,13 @@ async def _sleep(seconds: float) -> bool:
 
 
 def server(
-    app: FastAPI, settings: Settings, *, host: str, port: int, keep_alive_s: int = 75
-) -> DrainingServer:
-    """Return a server for an application that has an ``Edge``; its ``run()`` blocks until the stop."""
+    app: FastAPI, settings: Settings, *, host: str, port: int, keep_alive_s: int = 75,
+    wait_for: Callable[[], Awaitable[bool]] | None = None,
+) -> DrainingServer:  # fmt: skip
+    """Return a server for an application that has an ``Edge``; its ``run()`` blocks until the stop.
+
+    It accepts no connection before ``wait_for`` returns true, which it calls again and again.
+    """
     config = uvicorn.Config(
         app,
         host=host,
@@ -80,4 +116,4 @@ def server(
         timeout_graceful_shutdown=_CANCEL_AFTER_S,
         backlog=1024,
     )
-    return DrainingServer(config, app.state.edge.drain, settings)
+    return DrainingServer(config, app.state.edge.drain, settings, wait_for)
