@@ -149,7 +149,8 @@ class Deployment:
         environment = gateway_environment(self.stack, GatewayPaths(self.model_dir, self.layout.keys))
         if not self.needs_triton:
             environment.pop("ASSIST_MODEL_DIR")
-        return {**self.passed, **environment, "ASSIST_STACK": str(self.stack_file)}
+        here = {"ASSIST_STACK": str(self.stack_file), "ASSIST_HANDOVER_DIR": str(self.layout.gateways)}
+        return {**self.passed, **environment, **here}
 
     def _revision(self, process: str, environment: str, settings: object) -> str:
         """Return a digest of the code, the packages and the settings of ``process``."""

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from assist import probe, processes
+from assist import causes, probe, processes, snapshot
 from assist.client_env import client_env
 from assist.deployment import Deployment, current
 from assist.findings import Finding, ok, problem, unknown, warning
@@ -30,7 +30,7 @@ def examine(layout: Paths) -> list[Finding]:
     if deployment is None:
         return [problem("service", "the service has not been started here", "make up")]
     running = processes.programs(layout)
-    findings = [_disk(deployment), _keys(deployment), _model(deployment)]
+    findings = [*snapshot.findings(layout), _disk(deployment), _keys(deployment), _model(deployment)]
     if running is None:
         return [_down(deployment), *findings]
     findings = [*_programs(deployment, running), *_skew(deployment), *findings]
@@ -58,10 +58,15 @@ def _programs(deployment: Deployment, running: list[processes.Program]) -> list[
         elif program.state in _STATES:
             findings.append(ok(f"process {name}", f"{name} {_STATES[program.state]} (process {program.pid})"))
         else:
-            remedy = f"See {log} (assist logs {name}), correct the cause, then: make up"
-            cause = f"{name} is {program.state}{': ' + program.reason if program.reason else ''}"
-            findings.append(problem(f"process {name}", cause, remedy))
+            findings.append(_stopped(program, log))
     return findings
+
+
+def _stopped(program: processes.Program, log: Path) -> Finding:
+    code = causes.ended(log.with_name("supervisord.log"), program.name)
+    cause = causes.of(log, code=code) or causes.Cause(program.reason, "Correct that, then: make up")
+    text = f"{program.name} is {program.state}{': ' + cause.text if cause.text else ''}"
+    return problem(f"process {program.name}", text, cause.remedy)
 
 
 def _skew(deployment: Deployment) -> list[Finding]:
@@ -169,8 +174,10 @@ def _is_json_error(line: str) -> bool:
 def _log(name: str, path: Path, is_error: Callable[[str], bool]) -> Finding:
     if not path.exists() or time.time() - path.stat().st_mtime > _RECENT_S:
         return ok(f"log {name}", "no new line in the last hour")
+    if cause := causes.of(path):
+        return warning(f"log {name}", cause.text, cause.remedy)
     # On a CPU, the absence of CUDA is not an error, although Triton logs it as one.
-    lines = [line for line in probe.tail(path) if is_error(line) and "CudaDriverHelper" not in line]
+    lines = [line for line in causes.tail(path) if is_error(line) and "CudaDriverHelper" not in line]
     if not lines:
         return ok(f"log {name}", "no error at its end")
     return warning(

@@ -58,6 +58,21 @@ class Paths:
         return self.config / "supervisor.sock"
 
     @property
+    def gateways(self) -> Path:
+        """The sockets through which a gateway takes the listener of the one that it replaces."""
+        return self.config / "gateways"
+
+    @property
+    def trial(self) -> Path:
+        """The engine's repository and the logs of settings that are tried beside the running service."""
+        return self.home / "trial"
+
+    @property
+    def previous(self) -> Path:
+        """The settings that served before a change that has not ended."""
+        return self.home / "previous"
+
+    @property
     def timings(self) -> Path:
         """Seconds that each phase of the last run took, written by the ``phases`` callback."""
         return self.home / "phases.json"

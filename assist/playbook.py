@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -30,8 +31,13 @@ class Run:
     failures: tuple[str, ...] = ()
 
 
-def run(layout: Paths, variables: dict[str, str], console: Console, *, check: bool = False) -> Run:
-    """Run ``ansible/site.yml`` with ``variables`` in its environment; ``check`` changes nothing."""
+def run(
+    layout: Paths, variables: dict[str, str], console: Console, *, check: bool = False, tags: str = ""
+) -> Run:
+    """Run ``ansible/site.yml`` with ``variables`` in its environment.
+
+    ``check`` changes nothing; ``tags`` runs only the tasks with one of them, which are separated by commas.
+    """
     log = Path(tempfile.gettempdir()) / f"assist-{os.getpid()}.log" if check else layout.home / "ansible.log"
     layout.home.mkdir(mode=0o755, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="assist-") as work, log.open("w", encoding="utf-8") as output:
@@ -49,6 +55,7 @@ def run(layout: Paths, variables: dict[str, str], console: Console, *, check: bo
             "playbook",
             "ansible/site.yml",
             *(["--check", "--diff"] if check else []),
+            *(["--tags", tags] if tags else []),
         ]
         process = subprocess.Popen(
             command,
@@ -57,8 +64,14 @@ def run(layout: Paths, variables: dict[str, str], console: Console, *, check: bo
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            close_fds=False,  # the lock of the command, see switch.alone
         )
-        changes = _follow(process, events, console)
+        try:
+            changes = _follow(process, events, console)
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)
+            process.wait()
+            raise
         result = _result(Path(work) / "phases.json", process.returncode, changes, log)
     if check:
         log.unlink()

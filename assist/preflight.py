@@ -114,14 +114,26 @@ def _disk(deployment: Deployment) -> Finding:
 def _memory(deployment: Deployment) -> Finding:
     available = psutil.virtual_memory().available / _GIB
     needed = _OVERHEAD_GIB + _weights_gib(deployment)
-    cause = f"{available:.1f} GiB of memory available"
-    if processes.programs(deployment.layout) or available >= needed:
-        return ok("memory", cause)
-    return problem(
-        "memory",
-        f"{cause}, {needed:.1f} needed",
-        "Stop other programs, or choose a smaller model or precision",
-    )
+    # The running service can stop first, where both do not fit.
+    own = sum(_resident(process) for process in processes.own(deployment.layout)) / _GIB
+    free = f"{available:.1f} GiB of memory available"
+    if available + own >= needed:
+        return ok("memory", free)
+    after = f", {available + own:.1f} once the running service has stopped" if own else ""
+    remedy = "Stop other programs, or choose a smaller model or precision"
+    return problem("memory", f"{free}{after}, {needed:.1f} needed", remedy)
+
+
+def _resident(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.Error:
+        return 0
+
+
+def room_beside(deployment: Deployment) -> bool:
+    """Return whether the deployment fits into the memory that is free while another one runs."""
+    return psutil.virtual_memory().available / _GIB >= _OVERHEAD_GIB + _weights_gib(deployment)
 
 
 def _weights_gib(deployment: Deployment) -> float:

@@ -1,15 +1,13 @@
 """Requests to the running service: readiness, usage, and a real completion."""
 
-import os
 import ssl
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
 
-from assist import processes
+from assist import causes, processes
 from assist.addresses import local_url
 from assist.client_env import client_env
 from assist.deployment import Deployment
@@ -53,16 +51,29 @@ def wait_until_ready(deployment: Deployment, timeout_s: float) -> None:
     end = time.monotonic() + timeout_s
     seen: dict[str, set[int]] = {}
     while status(f"{deployment.url}/ready") != 200:
-        for program in processes.programs(deployment.layout) or []:
-            seen.setdefault(program.name, set()).update({program.pid} - {0})
-            # A program that dies after its start counted as successful is restarted for ever.
-            if program.state == "FATAL" or len(seen[program.name]) > _STARTS:
-                raise NotServingError(
-                    f"{program.name} does not start; {_last_words(deployment.layout, program.name)}"
-                )
+        check_starts(deployment.layout, seen)
         if time.monotonic() > end:
             raise NotServingError(f"not ready after {timeout_s:.0f} s; run `assist doctor` for the cause")
         time.sleep(0.1)
+
+
+def check_starts(layout: Paths, seen: dict[str, set[int]]) -> None:
+    """Raise NotServingError with the cause where a program does not start; ``seen`` collects the attempts."""
+    for program in processes.programs(layout) or []:
+        seen.setdefault(program.name, set()).update({program.pid} - {0})
+        starts = len(seen[program.name])
+        # A program that dies after its start counted as successful is restarted for ever; one that has said
+        # why it cannot start, and was started again, need not be waited for.
+        said_why = starts > 1 and causes.of(layout.log / f"{program.name}.log") is not None
+        if program.state == "FATAL" or starts > _STARTS or said_why:
+            raise NotServingError(why(layout, program.name))
+
+
+def why(layout: Paths, program: str) -> str:
+    """Return why a program of the service does not run, with the remedy."""
+    code = causes.ended(layout.log / "supervisord.log", program)
+    cause = causes.of(layout.log / f"{program}.log", code=code)
+    return f"{cause.text}. {cause.remedy}" if cause else f"{program} does not start. assist logs {program}"
 
 
 def usage(deployment: Deployment) -> dict[str, dict[str, Any]]:
@@ -102,17 +113,3 @@ def _client() -> httpx.Client:
     # No proxy for this machine's own addresses; and without TLS there, the list of certificate authorities,
     # which is slow to read, can stay empty.
     return httpx.Client(timeout=_TIMEOUT, trust_env=False, verify=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
-
-
-def tail(log: Path, limit: int = 64 * 1024) -> list[str]:
-    """Return the last lines of a log, at most ``limit`` bytes of them."""
-    with log.open("rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - limit))
-        return file.read().decode("utf-8", "replace").splitlines()
-
-
-def _last_words(layout: Paths, program: str, lines: int = 15) -> str:
-    log = layout.log / f"{program}.log"
-    if not log.exists():
-        return "there is no log"
-    return f"the end of {log}:\n" + "\n".join(tail(log)[-lines:])

@@ -4,9 +4,10 @@ import configparser
 import http.client
 import time
 import xmlrpc.client
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import psutil
@@ -16,6 +17,9 @@ from assist.paths import Paths
 
 # A little more than the two graceful stops for which supervisor waits, one after the other.
 _STOP_S = 120.0
+_STRAY_S = 45.0
+_UP = {"RUNNING", "STARTING"}
+_START_ORDER = ("triton", "worker", "gateway")
 _FAILURES = (OSError, xmlrpc.client.Error, http.client.HTTPException)
 
 
@@ -70,15 +74,7 @@ def stop(layout: Paths) -> list[str]:
         pass
     else:
         _wait_for_supervisord(layout)
-    left = own(layout)
-    for process in left:
-        with suppress(psutil.NoSuchProcess):
-            process.terminate()
-    _, stubborn = psutil.wait_procs(left, timeout=10)
-    for process in stubborn:
-        with suppress(psutil.NoSuchProcess):
-            process.kill()
-    return [f"{process.pid}" for process in stubborn]
+    return end(own(layout), 10)
 
 
 def _wait_for_supervisord(layout: Paths) -> None:
@@ -101,6 +97,66 @@ def revisions(layout: Paths) -> dict[str, str | None]:
     with _supervisor(layout) as supervisor:
         _added, changed, _removed = supervisor.reloadConfig()[0]  # reads the file; restarts nothing
     return digests | dict.fromkeys(changed)
+
+
+def strays(layout: Paths) -> list[psutil.Process]:
+    """Return this clone's processes that supervisord did not start, such as those of a killed trial."""
+    found = own(layout)
+    supervised: set[int] = set()
+    for process in found:
+        if _is_supervisord(_command(process), layout):
+            with suppress(psutil.NoSuchProcess):
+                supervised |= {process.pid, *(child.pid for child in process.children(recursive=True))}
+    return [process for process in found if process.pid not in supervised]
+
+
+def end_strays(layout: Paths) -> None:
+    """Stop ``strays``: gateways first, which finish their requests."""
+    for _ in range(2):
+        left = strays(layout)
+        gateways = [process for process in left if "gateway" in _command(process)]
+        end(gateways or left, _STRAY_S)
+
+
+def end(started: list[psutil.Process], patience_s: float) -> list[str]:
+    """Stop processes within ``patience_s`` seconds, and return the pids that had to be killed."""
+    for process in started:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
+    _, stubborn = psutil.wait_procs(started, timeout=patience_s)
+    for process in stubborn:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    return [f"{process.pid}" for process in stubborn]
+
+
+def apply(layout: Paths) -> None:
+    """Bring the programs to what the configuration declares now."""
+    with _supervisor(layout) as supervisor:
+        update(supervisor, lambda _change, action: action())
+
+
+def update(rpc: Any, do: Callable[[str, Callable[[], object]], object]) -> None:  # noqa: ANN401  -- a proxy
+    """Restart the programs whose configuration is not the one they run with, and start stopped ones.
+
+    ``do`` gets each change's name and the function that makes it. Programs stop in the reverse order of their
+    start, so that a gateway finishes its requests before its engine ends.
+    """
+    added, changed, removed = rpc.reloadConfig()[0]
+    for name in sorted([*changed, *removed], key=_START_ORDER.index, reverse=True):
+        do(f"stop {name}", partial(_replace, rpc, name))
+    for name in sorted([*added, *changed], key=_START_ORDER.index):
+        do(f"start {name}", partial(rpc.addProcessGroup, name))
+    fresh, wait = {*added, *changed, *removed}, False
+    for program in rpc.getAllProcessInfo():
+        if program["group"] not in fresh and program["statename"] not in _UP:
+            name = program["name"]
+            do(f"start {name}", partial(rpc.startProcess, name, wait))
+
+
+def _replace(rpc: Any, name: str) -> None:  # noqa: ANN401  -- a proxy has whatever methods the server has
+    rpc.stopProcessGroup(name)
+    rpc.removeProcessGroup(name)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from assist.findings import Finding, document, exit_status
 from assist.terminal import out
 
 PHASES = (
-    "bootstrap", "preflight", "environments", "model", "triton", "gateway", "supervisor", "verify",
+    "bootstrap", "preflight", "environments", "model", "trial", "triton", "gateway", "supervisor", "verify",
 )  # fmt: skip
 _MARKS = {
     "ok": "[green]ok[/]",

@@ -9,7 +9,8 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from assist import findings, playbook, preflight, report
+from assist import findings, playbook, preflight, probe, report, switch
+from assist.causes import Cause
 from assist.client_env import client_env
 from assist.deployment import Deployment
 
@@ -29,6 +30,22 @@ class Request:
 def run(deployment: Deployment, request: Request, console: Console, errors: Console) -> int:
     """Start the service; return the exit status, 0 when it serves (or the plan succeeded), else 1."""
     progress = errors if request.as_json else console
+    if request.check:
+        return _run(deployment, request, console, errors, progress)
+    try:
+        with switch.alone(deployment.layout):
+            switch.recover(deployment.layout, progress)
+            return _run(deployment, request, console, errors, progress)
+    except (switch.LockedError, probe.NotServingError) as error:
+        if request.as_json:
+            _print({"status": "failed", "failures": [str(error)]})
+        errors.print(str(error), style="red", highlight=False, markup=False, soft_wrap=True)
+        return 1
+
+
+def _run(
+    deployment: Deployment, request: Request, console: Console, errors: Console, progress: Console
+) -> int:
     started = _started()
     bootstrap = time.time() - started
     since = time.monotonic()
@@ -38,19 +55,27 @@ def run(deployment: Deployment, request: Request, console: Console, errors: Cons
     if failed:
         return _refuse(failed, request, errors)
     seconds = {"bootstrap": bootstrap, "preflight": time.monotonic() - since}
+    if request.check:
+        planned = _play(deployment, request, progress, check=True)("")
+        return _planned(planned, request, console) if planned.succeeded else _failed(planned, request, errors)
+    outcome = switch.run(deployment, _play(deployment, request, progress), progress)
+    if outcome.cause is not None:
+        if not outcome.kept:
+            return _failed(outcome.run, request, errors)
+        return _kept(deployment.stack.name, outcome.cause, request, errors)
+    seconds = {**outcome.run.seconds, **seconds, "total": time.time() - started}
+    return _served(deployment, outcome.run, seconds, request, console)
+
+
+def _play(deployment: Deployment, request: Request, progress: Console, *, check: bool = False) -> switch.Play:
+    """Return a function that runs the playbook with the request's variables and the tags it is given."""
     variables = {
         "STACK": request.stack,
         "HOST": request.host,
         "PORT": request.port,
         "ALLOW_UNPINNED": "true" if request.allow_unpinned else "",
     }
-    outcome = playbook.run(deployment.layout, variables, progress, check=request.check)
-    seconds = {**outcome.seconds, **seconds, "total": time.time() - started}
-    if not outcome.succeeded:
-        return _failed(outcome, request, errors)
-    if request.check:
-        return _planned(outcome, request, console)
-    return _served(deployment, outcome, seconds, request, console)
+    return lambda tags: playbook.run(deployment.layout, variables, progress, check=check, tags=tags)
 
 
 def _started() -> float:
@@ -76,6 +101,16 @@ def _failed(outcome: playbook.Run, request: Request, errors: Console) -> int:
     for failure in outcome.failures:
         errors.print(failure, style="red", highlight=False, markup=False, soft_wrap=True)
     errors.print("For details run: make status")
+    return 1
+
+
+def _kept(stack: str, cause: Cause, request: Request, errors: Console) -> int:
+    if request.as_json:
+        document = {"status": "failed", "cause": cause.text, "remedy": cause.remedy, "kept": True}
+        _print(document | {"failures": [cause.text]})
+    for line in (f"{stack} was not started: {cause.text}.", f"Remedy: {cause.remedy}"):
+        errors.print(line, style="red", highlight=False, markup=False, soft_wrap=True)
+    errors.print("What served before still serves.", highlight=False)
     return 1
 
 

@@ -62,7 +62,6 @@ import subprocess
 import time
 import xmlrpc.client
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +69,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.managed_files import FileError, Files, entry
 from supervisor.xmlrpc import SupervisorTransport
 
-_UP = {"RUNNING", "STARTING"}
+from assist.processes import update
+
 _START_S = 15.0
 FAILURES = (OSError, xmlrpc.client.Error, http.client.HTTPException)
 
@@ -127,24 +127,6 @@ class Programs:
                 )
             time.sleep(0.05)
 
-    def update(self) -> None:
-        """Bring the programs to what the configuration declares now."""
-        added, changed, removed = self.rpc.reloadConfig()[0]
-        for name in [*changed, *removed]:
-            self.do(f"stop {name}", partial(self.replace, name))
-        for name in [*added, *changed]:
-            self.do(f"start {name}", partial(self.rpc.addProcessGroup, name))
-        fresh = {*added, *changed, *removed}
-        for program in self.rpc.getAllProcessInfo():
-            if program["group"] not in fresh and program["statename"] not in _UP:
-                name, wait = program["name"], False
-                self.do(f"start {name}", partial(self.rpc.startProcess, name, wait))
-
-    def replace(self, name: str) -> None:
-        """Stop a program and remove its old configuration from supervisord."""
-        self.rpc.stopProcessGroup(name)
-        self.rpc.removeProcessGroup(name)
-
     def do(self, change: str, action: Callable[[], object]) -> None:
         """Record a change and make it, unless in check mode."""
         self.changes.append(change)
@@ -163,7 +145,7 @@ def main() -> None:
     programs = Programs(module)
     try:
         programs.configure()
-        programs.update() if programs.alive else programs.start()
+        update(programs.rpc, programs.do) if programs.alive else programs.start()
     except FileError as error:
         module.fail_json(msg=str(error))
     except FAILURES as error:
