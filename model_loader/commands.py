@@ -1,6 +1,7 @@
 """What the commands ``fetch`` and ``import`` do once their options are read."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -94,7 +95,12 @@ def plan_for_import(
 
 
 def run_fetch(
-    plan: Plan, source: Source, run: fetch.Run, variant: tuple[str | None, str | None], *, dry_run: bool
+    plan: Plan,
+    sources: Sequence[Source],
+    run: fetch.Run,
+    variant: tuple[str | None, str | None],
+    *,
+    dry_run: bool,
 ) -> None:
     """Fetch ``plan``, convert it for ``variant`` (runtime, precision) and report the path to serve from.
 
@@ -102,23 +108,23 @@ def run_fetch(
     """
     runtime, precision = variant
     if dry_run:
-        _dry_run(plan, source, run)
+        _dry_run(plan, sources, run)
         return
     atomic_files.make_folder(run.store.root)
-    folder = fetch.fetch(plan, source, run)
+    folder = fetch.fetch(plan, sources, run)
     if runtime is not None and precision is not None:
         folder = conversion.convert(folder, runtime, precision, run)
     run.reporter.event("done", path=str(folder))
 
 
-def _dry_run(plan: Plan, source: Source, run: fetch.Run) -> None:
+def _dry_run(plan: Plan, sources: Sequence[Source], run: fetch.Run) -> None:
     options = run.options
     plans.check(plan, allow_unpinned=options.allow_unpinned, extra_formats=options.extra_formats)
     run.reporter.event(
         "would fetch" if run.store.find(plan) is None else "present",
         model=plan.model,
         revision=plan.revision,
-        source=source.name,
+        sources=[source.name for source in sources],
         files=[f.path for f in plan.files],
         bytes=sum(f.size or 0 for f in plan.files),
     )

@@ -29,7 +29,10 @@ Revision = Annotated[
 ]
 SourceAddress = Annotated[
     str | None,
-    typer.Option("--source", help="hub+https://host, https://base/address, file:///folder or a folder."),
+    typer.Option(
+        "--source",
+        help="hub+https://host, https://base/address, s3:// or gs://bucket/folder, file:///folder, a folder.",
+    ),
 ]
 ManifestFile = Annotated[
     Path | None, typer.Option("--manifest", help="Take files and checksums from this manifest.json.")

@@ -2,12 +2,13 @@
 
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, model_validator
 
 from stackfile.document import read
 from stackfile.errors import StackFileError
+from stackfile.model_sources import ModelSource, Sha256
 from stackfile.validation import Strict, validate
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -15,7 +16,6 @@ ROOT = Path(__file__).resolve().parent.parent
 _INSTALLED = Path(__file__).with_name("_catalogue")
 DIRECTORY = _INSTALLED if _INSTALLED.is_dir() else ROOT / "catalogue"
 
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Gib = Annotated[float, Field(gt=0)]
 Runtime = Literal["ctranslate2", "llama_cpp", "onnxruntime"]
 
@@ -36,13 +36,18 @@ class FimFacts(Strict):
 
 
 class ModelFacts(Strict):
-    """The facts of one model. ``memory_gib`` is the weights by precision, without the KV cache."""
+    """The facts of one model. ``memory_gib`` is the weights by precision, without the KV cache.
+
+    Its files are at one of: ``path`` in this project, ``repository`` on the hub, or ``sources``, tried in
+    their order.
+    """
 
     repository: str | None = None
     path: str | None = None
+    sources: tuple[ModelSource, ...] = ()
     revision: str
     licence: str
-    architecture: Literal["codegen", "qwen2", "mistral"]
+    architecture: Literal["codegen", "llama", "qwen2", "mistral"]
     format: Literal["safetensors", "gguf"]
     parameters: int = Field(gt=0)
     context_length: int = Field(gt=0)
@@ -52,6 +57,29 @@ class ModelFacts(Strict):
     fim: FimFacts | None = None
     files: tuple[ModelFile, ...]
     note: str | None = None
+
+    @model_validator(mode="after")
+    def _has_one_origin(self) -> Self:
+        if sum(map(bool, (self.repository, self.path, self.sources))) != 1:
+            raise ValueError("give exactly one of repository (the hub alone), sources and path")
+        for source in self.sources:
+            if source.index is None:
+                continue
+            if set(source.index) != {file.path for file in self.files}:
+                raise ValueError("a source `index` lists the parts of every file in `files`, and no other")
+            if not self.pinned or any(file.size is None for file in self.files):
+                raise ValueError("a source `index` needs size and sha256 of every file in `files`")
+        return self
+
+    @property
+    def places(self) -> tuple[ModelSource, ...]:
+        """The sources in the order in which they are tried; none for a model inside this project."""
+        return (ModelSource(hub=self.repository),) if self.repository else self.sources
+
+    @property
+    def hub(self) -> ModelSource | None:
+        """The first hub among the sources."""
+        return next((place for place in self.places if place.hub), None)
 
     @property
     def pinned(self) -> bool:
