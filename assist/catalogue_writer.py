@@ -49,6 +49,8 @@ def record(catalogue: Path, model: str, revision: str, files: "Sequence[WantedFi
             " revision of a hub that has them, or write them into the catalogue"
         )
     models[model]["revision"] = revision
+    if (origin := models[model].get("origin")) is not None:
+        origin["pin"] = "hub"
     models[model]["files"] = [_entry(file) for file in sorted(files, key=lambda file: file.path)]
     text = io.StringIO()
     _yaml().dump(document, text)
