@@ -56,6 +56,8 @@ def record(catalogue: Path, model: str, revision: str, files: "Sequence[WantedFi
     hub: dict[str, Any] = next((source for source in entry.get("sources", ()) if "hub" in source), {})
     hub.pop("revision", None)  # the model's own is the hub's from now on
     entry["revision"] = revision
+    if (origin := entry.get("origin")) is not None:
+        origin["pin"] = "hub"
     entry["files"] = [_entry(file) for file in sorted(files, key=lambda file: file.path)]
     text = io.StringIO()
     _yaml().dump(document, text)

@@ -33,8 +33,11 @@ def list_(as_json: Json = False) -> None:
     table = Table("model", "licence", "parameters", "context", "checksums", "in the store")
     for name, model in entries.items():
         size, pinned = f"{model.parameters / 1e6:,.0f} M", "known" if model.pinned else "not pinned"
-        table.add_row(name, model.licence, size, str(model.context_length), pinned, ", ".join(stored[name]))
+        licence = model.licence if model.commercial else f"{model.licence} (not commercial)"
+        table.add_row(name, licence, size, str(model.context_length), pinned, ", ".join(stored[name]))
     out.print(table)
+    for terms in dict.fromkeys(model.terms for model in entries.values() if model.restrictions):
+        out.print(terms, highlight=False)
 
 
 @models.command()

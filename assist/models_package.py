@@ -13,7 +13,7 @@ import typer
 from assist import catalogue_writer
 from assist.options import Json
 from assist.paths import Paths
-from assist.terminal import err, fail, out
+from assist.terminal import err, fail, out, warn
 from model_loader import plan as plans
 from model_loader import wheel_maker
 from model_loader.errors import LoaderError, PlanError
@@ -61,6 +61,8 @@ def package(
             _show(planned, None, recorded=False, as_json=as_json)
             return
         facts = catalogue.models().get(model)
+        if facts and facts.restrictions:
+            warn(f"licence {facts.licence}: {facts.restrictions}")
         with _progress(as_json=as_json) as reporter:
             reporter.expect(sum(wheel.size for wheel in wheels))
             licence = facts.licence if facts else "unknown"

@@ -49,7 +49,7 @@ def run(deployment: Deployment, request: Request, console: Console, errors: Cons
     if not outcome.succeeded:
         return _failed(outcome, request, errors)
     if request.check:
-        return _planned(outcome, request, console)
+        return _planned(deployment, outcome, request, console)
     return _served(deployment, outcome, seconds, request, console)
 
 
@@ -79,10 +79,13 @@ def _failed(outcome: playbook.Run, request: Request, errors: Console) -> int:
     return 1
 
 
-def _planned(outcome: playbook.Run, request: Request, console: Console) -> int:
+def _planned(deployment: Deployment, outcome: playbook.Run, request: Request, console: Console) -> int:
+    model = deployment.stack.model
     if request.as_json:
-        _print({"status": "planned", "changed": outcome.changed, "changes": outcome.changes})
+        licence = model.model_dump(include={"licence", "commercial", "restrictions"})
+        _print({"status": "planned", "changed": outcome.changed, "changes": outcome.changes, **licence})
     else:
+        console.print(f"{model.id}: {model.terms}", highlight=False, markup=False, soft_wrap=True)
         console.print(f"{outcome.changed} changes would be made; nothing was changed.")
     return 0
 

@@ -111,6 +111,7 @@ def fetch(
     manifest: options.ManifestFile = None,
     runtime: options.Runtime = None,
     precision: options.Precision = None,
+    accept_licence: options.AcceptLicence = None,
     allow_unpinned: options.AllowUnpinned = False,
     allow_formats: options.AllowFormats = None,
     token_file: options.TokenFile = None,
@@ -128,6 +129,7 @@ def fetch(
     hosts = frozenset(redirect_hosts) if redirect_hosts else None
     http = HttpOptions(allow_http=allow_http, ca=ca, stall_s=setup.tuning["stall"], hosts=hosts)
     with _reporting(as_json) as reporter:
+        commands.check_licence(model, accept_licence)
         run = setup.run(reporter)
         plan = commands.plan_for(model, revision, manifest)
         sources = make_sources(
@@ -145,6 +147,7 @@ def import_(
     manifest: options.ManifestFile = None,
     runtime: options.Runtime = None,
     precision: options.Precision = None,
+    accept_licence: options.AcceptLicence = None,
     allow_unpinned: options.AllowUnpinned = False,
     allow_formats: options.AllowFormats = None,
     tuning: options.Tuning = None,
@@ -155,6 +158,7 @@ def import_(
     _check_both_or_none(runtime, precision)
     setup = commands.Setup(store, options.tuning(tuning), allow_unpinned, allow_formats)
     with _reporting(as_json) as reporter:
+        commands.check_licence(model, accept_licence)
         run = setup.run(reporter)
         source = archive.open_import(path)
         plan = commands.plan_for_import(model, revision, manifest, path, source, trust=allow_unpinned)

@@ -54,6 +54,20 @@ class Setup:
         return fetch.Run(Store(self.store), options, retry, reporter)
 
 
+def check_licence(model: str, accepted: str | None) -> None:
+    """Refuse a model of the catalogue that is not free for commercial use unless its licence is ``accepted``.
+
+    Raises PlanError with the remedy, also for the acceptance of a licence that is not the model's.
+    """
+    from stackfile.catalogue import models
+    from stackfile.licence_checks import refusal
+
+    facts = models().get(model)
+    message = facts and refusal(model, facts, accepted, "--accept-licence ")
+    if message:
+        raise PlanError(f"{message}.")
+
+
 def plan_for(model: str, revision: str | None, manifest: Path | None) -> Plan:
     """Return the plan of a manifest file, or of the catalogue if None. Raises PlanError."""
     if manifest is None:

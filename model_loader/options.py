@@ -40,6 +40,14 @@ ManifestFile = Annotated[
 AllowUnpinned = Annotated[
     bool, typer.Option("--allow-unpinned", help="Download model files that have no recorded checksum.")
 ]
+AcceptLicence = Annotated[
+    str | None,
+    typer.Option(
+        "--accept-licence",
+        metavar="ID",
+        help="Accept this licence of the model: required where it allows no commercial use.",
+    ),
+]
 AllowFormats = Annotated[
     list[str] | None,
     typer.Option(

@@ -59,6 +59,8 @@ def command(context: Context) -> list[str]:
     argv += ["--revision", stack.model.revision]
     if stack.model.format != "gguf":
         argv += ["--runtime", stack.runtime, "--precision", stack.precision]
+    if stack.accept_licence:
+        argv += ["--accept-licence", stack.accept_licence]
     return argv
 
 
