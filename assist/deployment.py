@@ -135,7 +135,7 @@ class Deployment:
         return {
             "needs_triton": self.needs_triton,
             "runtime_venvs": {"locks": self.locks},
-            "model_store": variant | {"model": model},
+            "model_store": variant | {"model": model, "accept_licence": stack.accept_licence or ""},
             "triton": triton,
             "gateway": gateway,
             "supervisor": supervisor | {"triton": plain["triton"], "worker": worker, "revisions": revisions},

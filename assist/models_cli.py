@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 
 from assist import catalogue_writer
+from assist.models_package import package
 from assist.options import Json
 from assist.paths import Paths
 from assist.terminal import fail, out
@@ -15,6 +16,7 @@ from model_loader.sources import pin as pins
 from stackfile import StackFileError, catalogue
 
 models = typer.Typer(help="Models: those in the catalogue, and those in the store.", no_args_is_help=True)
+models.command()(package)
 
 
 @models.command("list")
@@ -31,8 +33,11 @@ def list_(as_json: Json = False) -> None:
     table = Table("model", "licence", "parameters", "context", "checksums", "in the store")
     for name, model in entries.items():
         size, pinned = f"{model.parameters / 1e6:,.0f} M", "known" if model.pinned else "not pinned"
-        table.add_row(name, model.licence, size, str(model.context_length), pinned, ", ".join(stored[name]))
+        licence = model.licence if model.commercial else f"{model.licence} (not commercial)"
+        table.add_row(name, licence, size, str(model.context_length), pinned, ", ".join(stored[name]))
     out.print(table)
+    for terms in dict.fromkeys(model.terms for model in entries.values() if model.restrictions):
+        out.print(terms, highlight=False)
 
 
 @models.command()
@@ -48,12 +53,12 @@ def pin(
     if model not in entries:
         fail(f"{model!r} is not in the catalogue; choose one of: {', '.join(entries)}")
     facts = entries[model]
-    if facts.repository is None:
-        fail(f"{model} is part of this project; the catalogue already has its checksums.")
-    requested = revision or facts.revision
+    if facts.hub is None or facts.hub.hub is None:
+        fail(f"{model} has no hub among its sources; the catalogue already has its checksums.")
+    requested = revision or facts.hub.revision or facts.revision
     try:
         resolved = pins.resolve(
-            pins.hub(facts.repository, requested), [file.path for file in facts.files], requested
+            pins.hub(facts.hub.hub, requested), [file.path for file in facts.files], requested
         )
         changed = catalogue_writer.record(
             catalogue.DIRECTORY / "models.yaml", model, resolved.revision, resolved.files

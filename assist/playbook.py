@@ -10,11 +10,13 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.status import Status
 
 from assist.paths import Paths
+from model_loader.progress import FOLLOWED
 
 # Ansible refuses to run in a locale that is not UTF-8, or that the machine lacks; every Debian has this one.
 UTF8 = {"LC_ALL": "C.UTF-8"}
@@ -44,8 +46,8 @@ def run(
         events = Path(work) / "events"
         events.touch()
         environment = {
-            **os.environ, **variables, "ASSIST_EVENTS": str(events), "ASSIST_HOME": work,
-            "ASSIST_PREFLIGHT_DONE": "true", "ANSIBLE_NOCOLOR": "true", **UTF8,
+            **os.environ, **variables, "ASSIST_EVENTS": str(events), FOLLOWED: str(events),
+            "ASSIST_HOME": work, "ASSIST_PREFLIGHT_DONE": "true", "ANSIBLE_NOCOLOR": "true", **UTF8,
         }  # fmt: skip
         # Ansible of this very environment, whatever is on PATH.
         command = [
@@ -97,7 +99,10 @@ def _announce(process: "subprocess.Popen[bytes]", finished: threading.Event) -> 
     finished.set()
 
 
-def _show(event: dict[str, str], changes: list[str], status: Status, console: Console) -> None:
+def _show(event: dict[str, Any], changes: list[str], status: Status, console: Console) -> None:
+    if "task" not in event:
+        _show_transfer(event, status, console)
+        return
     name = event["task"].rsplit(" : ", 1)[-1]
     if name.startswith("Validating arguments"):
         return
@@ -108,6 +113,21 @@ def _show(event: dict[str, str], changes: list[str], status: Status, console: Co
     elif event["event"] == "changed":
         changes.append(name)
         console.print(f"[green]changed[/] {name}", highlight=False)
+
+
+def _show_transfer(event: dict[str, Any], status: Status, console: Console) -> None:
+    """Show what the model loader says: the bytes it has, and the sources it could not use."""
+    if event["event"] == "unavailable":
+        text = f"{event['source']}: {event['reason']}; trying {event['next']}"
+        console.print(text, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    elif event["event"] == "progress" and event["total"]:
+        done, total, rate = event["bytes"], event["total"], event["bytes_per_second"]
+        bar = f"[{'#' * (20 * done // total):<20}]".replace("[", r"\[")
+        left = "" if event["seconds_left"] is None else f", {event['seconds_left']:.0f} s left"
+        status.update(
+            f"Downloading the model {bar} {done / 1e6:.0f} of {total / 1e6:.0f} MB,"
+            f" {rate / 1e6:.1f} MB/s{left}"
+        )
 
 
 def _result(timings: Path, code: int, changes: list[str], log: Path) -> Run:

@@ -30,7 +30,7 @@ def run(deployment: Deployment, *, allow_unpinned: bool = False) -> list[Finding
     """Make every check, writing nothing; the network is used only when a package must be installed."""
     checks: list[Callable[[Deployment], Finding]] = [
         _python, _platform, _folder, _socket_path, _disk, _memory, _shared_memory, _libpython, _network,
-        _queue,
+        _queue, _licence,
     ]  # fmt: skip
     checks += [] if allow_unpinned else [_pinned]
     return [check(deployment) for check in checks] + _ports(deployment)
@@ -86,6 +86,11 @@ def _queue(deployment: Deployment) -> Finding:
         return ok("queue", f"{variable} is set" if enabled else "jobs are off")
     remedy = f"{variable}=redis://127.0.0.1:6379/0 make up, or remove jobs.enabled from the stack"
     return problem("queue", f"jobs.enabled needs a Redis, but {variable} is not set", remedy)
+
+
+def _licence(deployment: Deployment) -> Finding:
+    """Report the licence; the reader of the stack has refused one that is not accepted."""
+    return ok("licence", f"{deployment.stack.model.id}: {deployment.stack.model.terms}")
 
 
 def _pinned(deployment: Deployment) -> Finding:

@@ -57,7 +57,9 @@ def _run(
     seconds = {"bootstrap": bootstrap, "preflight": time.monotonic() - since}
     if request.check:
         planned = _play(deployment, request, progress, check=True)("")
-        return _planned(planned, request, console) if planned.succeeded else _failed(planned, request, errors)
+        if not planned.succeeded:
+            return _failed(planned, request, errors)
+        return _planned(deployment, planned, request, console)
     outcome = switch.run(deployment, _play(deployment, request, progress), progress)
     if outcome.cause is not None:
         if not outcome.kept:
@@ -114,10 +116,13 @@ def _kept(stack: str, cause: Cause, request: Request, errors: Console) -> int:
     return 1
 
 
-def _planned(outcome: playbook.Run, request: Request, console: Console) -> int:
+def _planned(deployment: Deployment, outcome: playbook.Run, request: Request, console: Console) -> int:
+    model = deployment.stack.model
     if request.as_json:
-        _print({"status": "planned", "changed": outcome.changed, "changes": outcome.changes})
+        licence = model.model_dump(include={"licence", "commercial", "restrictions"})
+        _print({"status": "planned", "changed": outcome.changed, "changes": outcome.changes, **licence})
     else:
+        console.print(f"{model.id}: {model.terms}", highlight=False, markup=False, soft_wrap=True)
         console.print(f"{outcome.changed} changes would be made; nothing was changed.")
     return 0
 

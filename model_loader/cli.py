@@ -16,9 +16,9 @@ import typer
 
 from model_loader import commands, maintenance, options
 from model_loader.errors import LoaderError
-from model_loader.progress import Bar, JsonLines, Reporter
+from model_loader.progress import FOLLOWED, Bar, Followed, Reporter
 from model_loader.sources import archive
-from model_loader.sources.factory import make_source
+from model_loader.sources.factory import make_sources
 from model_loader.sources.protocols import Source
 from model_loader.sources.transport import HttpOptions
 from model_loader.store.store import Store
@@ -77,15 +77,10 @@ def main_options(
 
 @contextmanager
 def _reporting(as_json: bool) -> Iterator[Reporter]:
-    if as_json or not sys.stderr.isatty():
-        reporter: Reporter = JsonLines()
+    plain = as_json or not sys.stderr.isatty()
+    with Followed(os.environ.get(FOLLOWED)) if plain else Bar() as reporter, _report_failure(reporter):
         _end_on_signals(reporter)
-        with _report_failure(reporter):
-            yield reporter
-        return
-    with Bar() as bar, _report_failure(bar):
-        _end_on_signals(bar)
-        yield bar
+        yield reporter
 
 
 @contextmanager
@@ -116,6 +111,7 @@ def fetch(
     manifest: options.ManifestFile = None,
     runtime: options.Runtime = None,
     precision: options.Precision = None,
+    accept_licence: options.AcceptLicence = None,
     allow_unpinned: options.AllowUnpinned = False,
     allow_formats: options.AllowFormats = None,
     token_file: options.TokenFile = None,
@@ -133,10 +129,13 @@ def fetch(
     hosts = frozenset(redirect_hosts) if redirect_hosts else None
     http = HttpOptions(allow_http=allow_http, ca=ca, stall_s=setup.tuning["stall"], hosts=hosts)
     with _reporting(as_json) as reporter:
+        commands.check_licence(model, accept_licence)
         run = setup.run(reporter)
         plan = commands.plan_for(model, revision, manifest)
-        source = make_source(address, model, plan.revision, http, token_file, run.options.limits.connections)
-        commands.run_fetch(plan, source, run, (runtime, precision), dry_run=dry_run)
+        sources = make_sources(
+            address, model, plan.revision, http, token_file, run.options.limits.connections
+        )
+        commands.run_fetch(plan, sources, run, (runtime, precision), dry_run=dry_run)
 
 
 @app.command("import", help=IMPORT_HELP)
@@ -148,6 +147,7 @@ def import_(
     manifest: options.ManifestFile = None,
     runtime: options.Runtime = None,
     precision: options.Precision = None,
+    accept_licence: options.AcceptLicence = None,
     allow_unpinned: options.AllowUnpinned = False,
     allow_formats: options.AllowFormats = None,
     tuning: options.Tuning = None,
@@ -158,10 +158,11 @@ def import_(
     _check_both_or_none(runtime, precision)
     setup = commands.Setup(store, options.tuning(tuning), allow_unpinned, allow_formats)
     with _reporting(as_json) as reporter:
+        commands.check_licence(model, accept_licence)
         run = setup.run(reporter)
         source = archive.open_import(path)
         plan = commands.plan_for_import(model, revision, manifest, path, source, trust=allow_unpinned)
-        commands.run_fetch(plan, source, run, (runtime, precision), dry_run=dry_run)
+        commands.run_fetch(plan, [source], run, (runtime, precision), dry_run=dry_run)
 
 
 @app.command(help=VERIFY_HELP)
@@ -180,13 +181,13 @@ def verify(
     setup = commands.Setup(store, options.tuning(tuning), allow_unpinned=True)
     http = HttpOptions(allow_http=allow_http, ca=ca, stall_s=setup.tuning["stall"])
 
-    def source_of(name: str, revision: str) -> Source:
-        return make_source(address, name, revision, http, token_file, 8)
+    def sources_of(name: str, revision: str) -> tuple[Source, ...]:
+        return make_sources(address, name, revision, http, token_file, 8)
 
     with _reporting(as_json) as reporter:
         run = setup.run(reporter)
         intact = [
-            maintenance.verify(name, run, source_of if repair else None)
+            maintenance.verify(name, run, sources_of if repair else None)
             for name in maintenance.select(run.store, model)
         ]
     if not all(intact):

@@ -1,6 +1,7 @@
 """What the commands ``fetch`` and ``import`` do once their options are read."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,6 +54,20 @@ class Setup:
         return fetch.Run(Store(self.store), options, retry, reporter)
 
 
+def check_licence(model: str, accepted: str | None) -> None:
+    """Refuse a model of the catalogue that is not free for commercial use unless its licence is ``accepted``.
+
+    Raises PlanError with the remedy, also for the acceptance of a licence that is not the model's.
+    """
+    from stackfile.catalogue import models
+    from stackfile.licence_checks import refusal
+
+    facts = models().get(model)
+    message = facts and refusal(model, facts, accepted, "--accept-licence ")
+    if message:
+        raise PlanError(f"{message}.")
+
+
 def plan_for(model: str, revision: str | None, manifest: Path | None) -> Plan:
     """Return the plan of a manifest file, or of the catalogue if None. Raises PlanError."""
     if manifest is None:
@@ -94,7 +109,12 @@ def plan_for_import(
 
 
 def run_fetch(
-    plan: Plan, source: Source, run: fetch.Run, variant: tuple[str | None, str | None], *, dry_run: bool
+    plan: Plan,
+    sources: Sequence[Source],
+    run: fetch.Run,
+    variant: tuple[str | None, str | None],
+    *,
+    dry_run: bool,
 ) -> None:
     """Fetch ``plan``, convert it for ``variant`` (runtime, precision) and report the path to serve from.
 
@@ -102,23 +122,23 @@ def run_fetch(
     """
     runtime, precision = variant
     if dry_run:
-        _dry_run(plan, source, run)
+        _dry_run(plan, sources, run)
         return
     atomic_files.make_folder(run.store.root)
-    folder = fetch.fetch(plan, source, run)
+    folder = fetch.fetch(plan, sources, run)
     if runtime is not None and precision is not None:
         folder = conversion.convert(folder, runtime, precision, run)
     run.reporter.event("done", path=str(folder))
 
 
-def _dry_run(plan: Plan, source: Source, run: fetch.Run) -> None:
+def _dry_run(plan: Plan, sources: Sequence[Source], run: fetch.Run) -> None:
     options = run.options
     plans.check(plan, allow_unpinned=options.allow_unpinned, extra_formats=options.extra_formats)
     run.reporter.event(
         "would fetch" if run.store.find(plan) is None else "present",
         model=plan.model,
         revision=plan.revision,
-        source=source.name,
+        sources=[source.name for source in sources],
         files=[f.path for f in plan.files],
         bytes=sum(f.size or 0 for f in plan.files),
     )

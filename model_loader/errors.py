@@ -5,7 +5,8 @@
     LoaderError
     ├── PlanError         the plan itself is refused (name, format, missing checksum)
     ├── SourceError       the source refuses or lacks the file; another try cannot succeed
-    │   └── RedirectError a redirect leads to an address that the policy forbids
+    │   ├── RedirectError a redirect leads to an address that the policy forbids
+    │   └── NoSourceError every source of a model failed
     ├── RangesError       the source does not support ``Range`` for this file
     ├── ChangedError      the file changed at the source during the download
     ├── TransientError    another try may succeed (connection cut, stall, 429, 5xx)
@@ -26,7 +27,18 @@ class PlanError(LoaderError):
 
 
 class SourceError(LoaderError):
-    """The source does not provide the file, and another try cannot succeed."""
+    """The source does not provide the file, and another try cannot succeed.
+
+    ``status`` is the HTTP status that said so, or None.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class NoSourceError(SourceError):
+    """Every source of a model failed; the message has each one's reason."""
 
 
 class RedirectError(SourceError):

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from model_loader.errors import StoreError
 from model_loader.plan import Plan, WantedFile
 from model_loader.progress import Reporter
 from model_loader.retry import RetryPolicy, retrying
+from model_loader.sources.fallback import first_that_works
 from model_loader.sources.protocols import HubSource, Source
 from model_loader.store import staging, verify
 from model_loader.store.store import Manifest, Store, is_complete
@@ -54,26 +56,26 @@ class Run:
     retry: RetryPolicy
     reporter: Reporter
 
-    def context(self, source: Source) -> Context:
+    def context(self, source: Source, retry: RetryPolicy) -> Context:
         """Return the context for downloads from ``source``."""
-        return Context(source, self.retry, self.options.limits, self.reporter)
+        return Context(source, retry, self.options.limits, self.reporter)
 
 
-def fetch(plan: Plan, source: Source, run: Run) -> Path:
+def fetch(plan: Plan, sources: Sequence[Source], run: Run) -> Path:
     """Publish the revision that ``plan`` describes, switch ``current`` to it and return its folder.
 
-    A published revision is not downloaded again, and the source is then not contacted. Missing or damaged
+    A published revision is not downloaded again, and no source is then contacted. Missing or damaged
     files of it are repaired one by one. After an error ``current`` is as it was, and the next run resumes
     from the downloaded bytes.
 
     Args:
         plan: the model, its revision and its files; the checksums decide what is accepted.
-        source: where the files are read from.
+        sources: where the files are read from, in the order in which they are tried.
         run: the store, the options (sizes in bytes, times in seconds), the retry policy and the reporter.
 
     Raises:
         PlanError: the plan is invalid, or lacks checksums that the options require.
-        SourceError: the source refuses or lacks a file.
+        SourceError: the source refuses or lacks a file; NoSourceError: each of several sources failed.
         TransientError: the source failed in every try.
         IntegrityError: a file does not match its checksum or its size.
         StoreError: the store is full or cannot be written.
@@ -83,18 +85,21 @@ def fetch(plan: Plan, source: Source, run: Run) -> Path:
     options = run.options
     plans.check(plan, allow_unpinned=options.allow_unpinned, extra_formats=options.extra_formats)
     staging.sweep(run.store.root, options.sweep_after_s)
-    if (folder := _present(plan, source, run)) is None:
-        folder = _fetch_new(*enrich(plan, source, run.retry), run)
+    if (folder := _present(plan, sources, run)) is None:
+        folder = first_that_works(
+            sources, run.retry, run.reporter, plan.files[0].path,
+            lambda source, retry: _fetch_new(*enrich(plan, source, retry), run, retry),
+        )  # fmt: skip
     run.store.switch(plan.model, folder.name)
     return folder
 
 
-def _present(plan: Plan, source: Source, run: Run) -> Path | None:
+def _present(plan: Plan, sources: Sequence[Source], run: Run) -> Path | None:
     if (published := run.store.find(plan)) is None:
         return None
     folder, manifest = published
     if run.options.deep or not is_complete(folder, manifest):
-        repair(folder, manifest, source, run)
+        repair(folder, manifest, sources, run)
     staging.remove_leftovers(run.store.root / staging.STAGING / plan.digest)
     run.reporter.event("present", path=str(folder))
     return folder
@@ -119,7 +124,7 @@ def _filled(file: WantedFile, listed: WantedFile | None) -> WantedFile:
     return WantedFile(file.path, file.size if file.size is not None else listed.size, listed.sha256)
 
 
-def _fetch_new(plan: Plan, source: Source, run: Run) -> Path:
+def _fetch_new(plan: Plan, source: Source, run: Run, retry: RetryPolicy) -> Path:
     with staging.workspace(run.store.root, plan.digest, run.retry) as work:
         published = run.store.find(plan)
         if published and is_complete(*published):  # another loader finished while this one waited
@@ -128,7 +133,7 @@ def _fetch_new(plan: Plan, source: Source, run: Run) -> Path:
         run.reporter.event(
             "start", model=plan.model, revision=plan.revision, source=source.name, files=len(plan.files)
         )
-        files = download_all(plan.files, work, run.context(source))
+        files = download_all(plan.files, work, run.context(source, retry))
         for file in files:
             work.place(part_of(work, file), file.path)
         folder = run.store.publish(work, Manifest(plan.model, plan.revision, source.name, tuple(files), {}))
@@ -188,7 +193,7 @@ def check_space(plan: Plan, work: staging.Workspace, run: Run) -> None:
         )
 
 
-def repair(folder: Path, manifest: Manifest, source: Source, run: Run) -> list[verify.Fault]:
+def repair(folder: Path, manifest: Manifest, sources: Sequence[Source], run: Run) -> list[verify.Fault]:
     """Re-hash ``folder``, download damaged files again, and return the faults that were found.
 
     Each file is replaced atomically: a process that has mapped the old file keeps it, and an intact file is
@@ -201,7 +206,11 @@ def repair(folder: Path, manifest: Manifest, source: Source, run: Run) -> list[v
         plan = Plan(manifest.model, manifest.revision, files)
         with staging.workspace(run.store.root, plan.digest, run.retry) as work:
             check_space(plan, work, run)
-            for file in download_all(files, work, run.context(source)):
+            downloaded = first_that_works(
+                sources, run.retry, run.reporter, plan.files[0].path,
+                lambda source, retry: download_all(files, work, run.context(source, retry)),
+            )  # fmt: skip
+            for file in downloaded:
                 work.place(part_of(work, file), file.path)
                 verify.replace(work.tree / file.path, folder, file.path)
     verify.tidy(folder, faults)

@@ -1,6 +1,6 @@
 """What the commands ``verify``, ``list`` and ``prune`` do."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from model_loader import fetch
@@ -12,8 +12,8 @@ from model_loader.store import store as stores
 from model_loader.store import verify as verification
 from model_loader.store.store import Store
 
-SourceFactory = Callable[[str, str], Source]
-"""Returns the source of a model id and a revision."""
+SourceFactory = Callable[[str, str], Sequence[Source]]
+"""Returns the sources of a model id and a revision."""
 
 
 def select(store: Store, model: str | None) -> list[str]:
@@ -26,10 +26,10 @@ def select(store: Store, model: str | None) -> list[str]:
     return models if model is None else [model]
 
 
-def verify(model: str, run: fetch.Run, source_of: SourceFactory | None) -> bool:
+def verify(model: str, run: fetch.Run, sources_of: SourceFactory | None) -> bool:
     """Re-hash every revision of ``model`` and return whether all of them are intact in the end.
 
-    With ``source_of``, damaged files are downloaded again. A converted variant has no source; its remedy is
+    With ``sources_of``, damaged files are downloaded again. A converted variant has no source; its remedy is
     another conversion. Raises a LoaderError if a download fails.
     """
     all_intact = True
@@ -43,8 +43,8 @@ def verify(model: str, run: fetch.Run, source_of: SourceFactory | None) -> bool:
         for fault in faults:
             facts = {"file": fault.path, "kind": fault.kind, "detail": fault.detail}
             run.reporter.event("bad", model=model, revision=folder.name, **facts)
-        if faults and source_of is not None and not manifest.extra:
-            fetch.repair(folder, manifest, source_of(model, manifest.revision), run)
+        if faults and sources_of is not None and not manifest.extra:
+            fetch.repair(folder, manifest, sources_of(model, manifest.revision), run)
             faults = verification.check(folder, manifest)
         elif faults and manifest.extra:
             run.reporter.event(

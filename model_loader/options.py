@@ -29,13 +29,24 @@ Revision = Annotated[
 ]
 SourceAddress = Annotated[
     str | None,
-    typer.Option("--source", help="hub+https://host, https://base/address, file:///folder or a folder."),
+    typer.Option(
+        "--source",
+        help="hub+https://host, https://base/address, s3:// or gs://bucket/folder, file:///folder, a folder.",
+    ),
 ]
 ManifestFile = Annotated[
     Path | None, typer.Option("--manifest", help="Take files and checksums from this manifest.json.")
 ]
 AllowUnpinned = Annotated[
     bool, typer.Option("--allow-unpinned", help="Download model files that have no recorded checksum.")
+]
+AcceptLicence = Annotated[
+    str | None,
+    typer.Option(
+        "--accept-licence",
+        metavar="ID",
+        help="Accept this licence of the model: required where it allows no commercial use.",
+    ),
 ]
 AllowFormats = Annotated[
     list[str] | None,

@@ -1,20 +1,25 @@
 """What a run reports: one JSON object per line, or a progress bar on a terminal."""
 
+import contextlib
 import json
 import sys
 import threading
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Protocol, Self
 
 INTERVAL_S = 5.0
+# Names a file that a program which started the loader follows: the same lines are appended to it, more often.
+FOLLOWED = "MODEL_LOADER_EVENTS"
+FOLLOWED_INTERVAL_S = 0.5
 
 
 class Reporter(Protocol):
     """Receives byte counts and events; several threads call it."""
 
     def expect(self, total: int) -> None:
-        """Take the number of bytes that the run will move."""
+        """Take the number of bytes that the run will move; another source begins to count anew."""
 
     def add(self, count: int) -> None:
         """Count ``count`` bytes that arrived."""
@@ -37,28 +42,37 @@ class Silent:
 
 
 class JsonLines:
-    """One JSON object per line; progress at most every five seconds."""
+    """One JSON object per line; progress at most every ``interval_s`` seconds."""
 
-    def __init__(self, stream: IO[str] | None = None) -> None:
+    def __init__(self, stream: IO[str] | None = None, interval_s: float = INTERVAL_S) -> None:
         self._stream = stream or sys.stdout
+        self._interval_s = interval_s
         self._lock = threading.Lock()
         self._total = self._done = self._reported = 0
         self._reported_at = self._began = time.monotonic()
 
     def expect(self, total: int) -> None:
-        """Take the number of bytes that the run will move."""
-        self._total = total
+        """Take the number of bytes that the run will move, and count them from 0."""
+        with self._lock:
+            self._total, self._done, self._reported = total, 0, 0
 
     def add(self, count: int) -> None:
-        """Count bytes; print progress if the last report is at least five seconds old."""
+        """Count bytes; print progress if the last report is old enough."""
         with self._lock:
             self._done += count
             now = time.monotonic()
-            if now - self._reported_at < INTERVAL_S:
+            if now - self._reported_at < self._interval_s:
                 return
             rate = (self._done - self._reported) / (now - self._reported_at)
             self._reported, self._reported_at = self._done, now
-            self._print("progress", bytes=self._done, total=self._total, bytes_per_second=round(rate))
+            left = round((self._total - self._done) / rate, 1) if rate > 0 and self._total else None
+            self._print(
+                "progress",
+                bytes=self._done,
+                total=self._total,
+                bytes_per_second=round(rate),
+                seconds_left=left,
+            )
 
     def event(self, kind: str, /, **fields: Any) -> None:  # noqa: ANN401
         """Print one event."""
@@ -71,10 +85,48 @@ class JsonLines:
         print(line, file=self._stream, flush=True)
 
 
+class Followed:
+    """JSON lines on standard output, and more often in ``file`` if any, as a context manager."""
+
+    def __init__(self, file: str | None) -> None:
+        # Whole lines, for a reader at the same time; a file that cannot be written must not end a download.
+        self._file: IO[str] | None = None
+        if file:
+            with contextlib.suppress(OSError):
+                self._file = Path(file).open("a", encoding="utf-8", buffering=1)  # noqa: SIM115
+        self._all: list[Reporter] = [JsonLines()]
+        if self._file is not None:
+            self._all.append(JsonLines(self._file, FOLLOWED_INTERVAL_S))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def expect(self, total: int) -> None:
+        """Take the number of bytes that the run will move, and count them from 0."""
+        for reporter in self._all:
+            reporter.expect(total)
+
+    def add(self, count: int) -> None:
+        """Count bytes."""
+        for reporter in self._all:
+            reporter.add(count)
+
+    def event(self, kind: str, /, **fields: Any) -> None:  # noqa: ANN401
+        """Print one event."""
+        for reporter in self._all:
+            reporter.event(kind, **fields)
+
+
 class Bar:
     """A progress bar for terminals, used as a context manager; events are printed above it."""
 
-    def __init__(self) -> None:
+    def __init__(self, what: str = "fetching") -> None:
         from rich import progress  # slow to import, and a pod or a unit never needs it
         from rich.console import Console
 
@@ -88,7 +140,7 @@ class Bar:
             console=self._console,
             transient=True,
         )
-        self._task = self._progress.add_task("fetching", total=None)
+        self._task = self._progress.add_task(what, total=None)
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -101,7 +153,7 @@ class Bar:
 
     def expect(self, total: int) -> None:
         """Set the length of the bar in bytes."""
-        self._progress.update(self._task, total=total)
+        self._progress.reset(self._task, total=total)
 
     def add(self, count: int) -> None:
         """Advance the bar by ``count`` bytes."""

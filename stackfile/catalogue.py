@@ -1,13 +1,14 @@
-"""The catalogue: models, accelerators and drivers, read from ``catalogue/*.yaml``."""
+"""The catalogue: models, runtimes, accelerators and drivers, read from ``catalogue/*.yaml``."""
 
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from stackfile.document import read
 from stackfile.errors import StackFileError
+from stackfile.model_sources import ModelSource, Sha256
 from stackfile.validation import Strict, validate
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -15,9 +16,16 @@ ROOT = Path(__file__).resolve().parent.parent
 _INSTALLED = Path(__file__).with_name("_catalogue")
 DIRECTORY = _INSTALLED if _INSTALLED.is_dir() else ROOT / "catalogue"
 
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Gib = Annotated[float, Field(gt=0)]
 Runtime = Literal["ctranslate2", "llama_cpp", "onnxruntime"]
+# An architecture, as config.json's `model_type` or GGUF's `general.architecture` names it.
+Architecture = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+# A licence: an SPDX id, or the name on the model's card for one that SPDX does not list.
+Licence = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+-]*$")]
+# What a fact was taken from: the model's `file`; the repository's `config.json`; the `hub`, asked by
+# `assist models pin`; `public records`, two or more that agree where a checksum is concerned; or
+# `general knowledge`, to be compared with the file's header.
+FactSource = Literal["file", "config.json", "hub", "public records", "general knowledge"]
 
 
 class ModelFile(Strict):
@@ -35,32 +43,98 @@ class FimFacts(Strict):
     stop: tuple[str, ...]
 
 
+class Origin(Strict):
+    """Where an entry's facts come from: of each group, the source of its least certain fact.
+
+    ``pin``: sizes and checksums, None without. ``shape``: architecture, parameters, layers, KV width and
+    context. ``tokens``: the FIM template and the stop tokens.
+    """
+
+    pin: FactSource | None = None
+    shape: FactSource
+    tokens: FactSource
+    licence: FactSource
+
+
 class ModelFacts(Strict):
-    """The facts of one model. ``memory_gib`` is the weights by precision, without the KV cache."""
+    """The facts of one model.
+
+    ``commercial``: the licence allows commercial use; without, a stack must accept it (``accept_licence``).
+    ``restrictions``: what else the licence demands of those who use or pass on the model. ``memory_gib``: the
+    weights by precision, without the KV cache. ``stop``: the tokens that end a text or a chat's answer.
+
+    Its files are at one of: ``path`` in this project, ``repository`` on the hub, or ``sources``, tried in
+    their order.
+    """
 
     repository: str | None = None
     path: str | None = None
+    sources: tuple[ModelSource, ...] = ()
     revision: str
-    licence: str
-    architecture: Literal["codegen", "qwen2", "mistral"]
+    licence: Licence
+    commercial: bool
+    restrictions: str | None = None
+    architecture: Architecture
     format: Literal["safetensors", "gguf"]
     parameters: int = Field(gt=0)
     context_length: int = Field(gt=0)
     layers: int = Field(gt=0)
     kv_width: int = Field(gt=0)
     memory_gib: dict[str, Gib]
+    stop: tuple[str, ...] = ()
     fim: FimFacts | None = None
     files: tuple[ModelFile, ...]
+    origin: Origin | None = None
     note: str | None = None
+
+    @model_validator(mode="after")
+    def _has_one_origin(self) -> Self:
+        if sum(map(bool, (self.repository, self.path, self.sources))) != 1:
+            raise ValueError("give exactly one of repository (the hub alone), sources and path")
+        for source in self.sources:
+            if source.index is None:
+                continue
+            if set(source.index) != {file.path for file in self.files}:
+                raise ValueError("a source `index` lists the parts of every file in `files`, and no other")
+            if not self.pinned or any(file.size is None for file in self.files):
+                raise ValueError("a source `index` needs size and sha256 of every file in `files`")
+        return self
+
+    @property
+    def places(self) -> tuple[ModelSource, ...]:
+        """The sources in the order in which they are tried; none for a model inside this project."""
+        return (ModelSource(hub=self.repository),) if self.repository else self.sources
+
+    @property
+    def hub(self) -> ModelSource | None:
+        """The first hub among the sources."""
+        return next((place for place in self.places if place.hub), None)
 
     @property
     def pinned(self) -> bool:
         """Return whether every file has a checksum; others download only with ``--allow-unpinned``."""
         return all(file.sha256 for file in self.files)
 
+    @property
+    def terms(self) -> str:
+        """The licence, whether it allows commercial use, and what it demands, for a reader of a plan."""
+        name = self.licence if self.commercial else f"{self.licence}, not for commercial use"
+        return f"{name}. {self.restrictions}" if self.restrictions else name
+
     def kv_cache_gib(self, tokens: int, bytes_per_value: int) -> float:
         """Return the memory of keys and values for ``tokens`` cached tokens, in GiB."""
         return 2 * self.layers * self.kv_width * tokens * bytes_per_value / 2**30
+
+
+class RuntimeFacts(Strict):
+    """What a runtime serves: architectures it ``converts`` from safetensors or ``reads`` as GGUF files.
+
+    ``file_types``: the quantisations of GGUF files that it reads.
+    """
+
+    converts: tuple[Architecture, ...]
+    reads: tuple[Architecture, ...] = ()
+    file_types: tuple[str, ...] = ()
 
 
 class GkeOffer(Strict):
@@ -147,6 +221,12 @@ class Models(Strict):
     models: dict[str, ModelFacts]
 
 
+class Runtimes(Strict):
+    """``catalogue/runtimes.yaml``."""
+
+    runtimes: dict[Runtime, RuntimeFacts]
+
+
 class Accelerators(Strict):
     """``catalogue/accelerators.yaml``."""
 
@@ -173,6 +253,12 @@ def _load(name: str, kind: type[M]) -> M:
 def models() -> dict[str, ModelFacts]:
     """Return the model catalogue by id. Raises StackFileError for an invalid file."""
     return _load("models.yaml", Models).models
+
+
+@cache
+def runtimes() -> dict[Runtime, RuntimeFacts]:
+    """Return the facts of every runtime by name. Raises StackFileError for an invalid file."""
+    return _load("runtimes.yaml", Runtimes).runtimes
 
 
 @cache

@@ -9,6 +9,7 @@ from stackfile.document import Conflict
 from stackfile.gke_checks import conflicts as gke_conflicts
 from stackfile.hosts_checks import conflicts as hosts_conflicts
 from stackfile.kubernetes_checks import conflicts as kubernetes_conflicts
+from stackfile.licence_checks import conflicts as licence_conflicts
 from stackfile.resolved import ResolvedStack
 from stackfile.stack import CLUSTERS, Stack
 
@@ -51,12 +52,18 @@ class Selection:
 
 def _offered(selection: Selection) -> list[str]:
     """Return the precisions that runtime, accelerator and model all support, best first."""
+    model = selection.model
     offered = {str(runtime): names for runtime, names in selection.device.precisions.items()}
-    return [name for name in offered.get(selection.runtime, ()) if name in selection.model.memory_gib]
+    names = offered.get(selection.runtime, ())
+    if model.format == "gguf":
+        # A ready file keeps the type that it is written in, wherever llama.cpp runs at all.
+        return list(model.memory_gib) if names and selection.runtime == "llama_cpp" else []
+    return [name for name in names if name in model.memory_gib]
 
 
 def all_conflicts(selection: Selection) -> Iterator[Conflict]:
     """Yield every conflict of the stack, in no particular order."""
+    yield from licence_conflicts(selection.stack, selection.model)
     yield from _format(selection)
     yield from _architecture(selection)
     yield from _precision(selection)
@@ -82,15 +89,23 @@ def _format(selection: Selection) -> Iterator[Conflict]:
 
 
 def _architecture(selection: Selection) -> Iterator[Conflict]:
-    architecture = selection.model.architecture
-    if selection.model.format == "safetensors" and not runtime_selection.converts(
-        selection.runtime, architecture
-    ):
+    stack, model = selection.stack, selection.model
+    if model.format == "gguf":
+        if reason := runtime_selection.unreadable(model):
+            yield ("model",), f"{stack.model} cannot be served: {reason}; choose another model"
+        return
+    able = runtime_selection.converters(model.architecture)
+    if not able:
+        yield (
+            ("model",),
+            f"{stack.model} is {model.architecture}, which no runtime here converts from safetensors;"
+            " choose a GGUF file of the model (format: gguf), which llama.cpp serves as it is",
+        )
+    elif selection.runtime not in able:
         yield (
             ("runtime",),
-            f"{selection.stack.model} is {architecture}, which cannot be converted for {selection.runtime}"
-            f" ({', '.join(sorted(runtime_selection.ARCHITECTURES[selection.runtime]))} can);"
-            " set runtime: auto",
+            f"{stack.model} is {model.architecture}, which cannot be converted for {selection.runtime}"
+            f" ({', '.join(able)} can serve it); set runtime: auto",
         )
 
 

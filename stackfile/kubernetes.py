@@ -135,6 +135,8 @@ class LoaderPods(Strict):
     """Proxy by which the loader reaches the model hub."""
     no_proxy: str | None = None
     """Hosts that the loader reaches without the proxy."""
+    package_index: str | None = None
+    """Address of the Python package index, for models that a source `index` has."""
 
 
 class IngressSettings(Strict):

@@ -68,6 +68,7 @@ def _resolved(selection: checks.Selection) -> ResolvedStack:
             "name": stack.name,
             "target": stack.target,
             "model": ResolvedModel(id=stack.model, **facts),
+            "accept_licence": stack.accept_licence,
             "runtime": selection.runtime,
             "precision": selection.precision,
             "context_length": stack.context_length or selection.model.context_length,

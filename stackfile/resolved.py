@@ -43,6 +43,7 @@ class ResolvedStack(Strict):
     name: str
     target: Target
     model: ResolvedModel
+    accept_licence: str | None
     runtime: Runtime
     precision: str
     context_length: int

@@ -7,19 +7,25 @@ stack is also resolved on machines where none is installed.
 import math
 from collections.abc import Sequence
 
-from stackfile.catalogue import Measurement
-
-# The architectures that serving.convert converts for a runtime; CTranslate2 takes every one of the catalogue.
-ARCHITECTURES = {
-    "llama_cpp": frozenset({"codegen", "gptj"}),
-    "onnxruntime": frozenset({"codegen", "gptj"}),
-}
+from stackfile.catalogue import Measurement, ModelFacts, runtimes
 
 
-def converts(runtime: str, architecture: str) -> bool:
-    """Return whether safetensors of this architecture can be converted to the format of ``runtime``."""
-    architectures = ARCHITECTURES.get(runtime)
-    return architectures is None or architecture in architectures
+def converters(architecture: str) -> list[str]:
+    """Return the runtimes for whose format safetensors of this architecture can be converted."""
+    return [name for name, facts in runtimes().items() if architecture in facts.converts]
+
+
+def unreadable(model: ModelFacts) -> str | None:
+    """Return why llama.cpp cannot serve this GGUF model, or None where it can.
+
+    Its architecture decides, and the type that its weights are written in.
+    """
+    facts = runtimes()["llama_cpp"]
+    if model.architecture not in facts.reads:
+        return f"the pinned llama.cpp generates no text with architecture {model.architecture!r}"
+    if not set(model.memory_gib) & set(facts.file_types):
+        return f"the pinned llama.cpp does not read weights of type {', '.join(model.memory_gib)}"
+    return None
 
 
 def runtime(
@@ -34,7 +40,7 @@ def runtime(
     The fastest runtime at one stream, at the nearest measured size (by ratio), is selected: an editor waits
     for one stream. Without measurements the result is CTranslate2 in its best precision.
     """
-    usable = [each for each in measured if converts(each.runtime, architecture)]
+    usable = [each for each in measured if each.runtime in converters(architecture)]
     if not usable:
         return "ctranslate2", next(iter(precisions), "none")
     distance = {each.parameters: abs(math.log(each.parameters / parameters)) for each in usable}

@@ -152,6 +152,9 @@ class Stack(Strict):
     """Id of a model in `catalogue/models.yaml`."""
     revision: str | None = None
     """Revision of the model. Default: the catalogue's."""
+    accept_licence: str | None = None
+    """Id of the model's licence, as the catalogue has it: required where it allows no commercial use. Says
+    that you have read the licence and may use the model under it."""
     runtime: Literal["auto", "ctranslate2", "llama_cpp", "onnxruntime"] = "auto"
     """Runtime of the model in Triton; `auto`: the fastest at one stream, by measurement, for model and
     hardware (`catalogue/accelerators.yaml`, docs/adr/0006)."""

@@ -8,7 +8,7 @@ from assist.paths import Paths
 from model_loader import atomic_files, commands, fetch, options, plan
 from model_loader.errors import LoaderError
 from model_loader.progress import Reporter
-from model_loader.sources.factory import make_source
+from model_loader.sources.factory import make_sources
 from model_loader.sources.transport import HttpOptions
 from model_loader.store import verify
 from model_loader.store.store import Store
@@ -37,8 +37,8 @@ def _stored(planned: plan.Plan, layout: Paths) -> Path | None:
 def _fetched(planned: plan.Plan, reporter: Reporter) -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ai-assist" / "models"
     run = commands.Setup(cache, options.tuning(None), allow_unpinned=False, deep=True).run(reporter)
-    source = make_source(
+    sources = make_sources(
         None, planned.model, planned.revision, HttpOptions(), None, run.options.limits.connections
     )
     atomic_files.make_folder(cache)
-    return fetch.fetch(planned, source, run)
+    return fetch.fetch(planned, sources, run)

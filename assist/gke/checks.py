@@ -81,6 +81,11 @@ def _model(stack: ResolvedStack, _: Gke, __: Google) -> Iterator[Finding]:
     yield ok("model", cause)
 
 
+def _licence(stack: ResolvedStack, _: Gke, __: Google) -> Iterator[Finding]:
+    """Report the licence; the reader of the stack has refused one that is not accepted."""
+    yield ok("licence", f"{stack.model.id}: {stack.model.terms}")
+
+
 def _driver(stack: ResolvedStack, gke: Gke, _: Google) -> Iterator[Finding]:
     pool, required = gke.gpu_pool, stack.accelerator.driver
     if not stack.accelerator.is_gpu or gke.autopilot:
@@ -102,6 +107,7 @@ _CHECKS: dict[str, Check] = {
     "billing": _billing,
     "apis": _apis,
     "model": _model,
+    "licence": _licence,
     "driver": _driver,
     "zones": availability.zones,
     "quota": quota.quota,

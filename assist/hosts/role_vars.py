@@ -185,6 +185,7 @@ class RoleVars:
             "model": {"id": model.id, "revision": model.revision, "format": model.format},
             "runtime": self.service.runtime,
             "precision": self.service.precision,
+            "accept_licence": self.service.accept_licence or "",
             "dir": self.model_dir,
         }
 

@@ -45,7 +45,7 @@ class NodePool(pulumi.ComponentResource):
             cluster=cluster.id,
             location=gke.location,
             node_locations=list(gke.zones),
-            version=gke.version,
+            version=_version(gke, cluster),
             autoscaling=gcp.container.NodePoolAutoscalingArgs(
                 total_min_node_count=pool.min_nodes,
                 total_max_node_count=pool.max_nodes,
@@ -68,6 +68,16 @@ class NodePool(pulumi.ComponentResource):
             ),
         )
         self.register_outputs({"name": self.pool.name})
+
+
+def _version(gke: Gke, cluster: gcp.container.Cluster) -> pulumi.Input[str] | None:
+    """Return the nodes' version: that of the control plane, where the stack names only the beginning of one.
+
+    Google stores a node pool's version in full; a shorter one would be a change in each preview
+    (https://registry.terraform.io/providers/hashicorp/google/latest/docs/resources/container_node_pool#version).
+    """
+    short = gke.version is not None and "-gke." not in gke.version
+    return cluster.master_version if short else gke.version
 
 
 def cpu_nodes(stack: str, pool: CpuPool, account: pulumi.Input[str]) -> gcp.container.NodePoolNodeConfigArgs:

@@ -59,6 +59,8 @@ def command(context: Context) -> list[str]:
     argv += ["--revision", stack.model.revision]
     if stack.model.format != "gguf":
         argv += ["--runtime", stack.runtime, "--precision", stack.precision]
+    if stack.accept_licence:
+        argv += ["--accept-licence", stack.accept_licence]
     return argv
 
 
@@ -93,7 +95,8 @@ def _template(context: Context, *, hub_token: bool) -> PodTemplateSpecArgs:
 def _container(context: Context, *, hub_token: bool) -> ContainerArgs:
     loader = context.kubernetes.loader
     proxies = {"HTTPS_PROXY": loader.https_proxy, "NO_PROXY": loader.no_proxy}
-    environment = [EnvVarArgs(name=name, value=value) for name, value in proxies.items() if value]
+    addresses = proxies | {"PIP_INDEX_URL": loader.package_index}
+    environment = [EnvVarArgs(name=name, value=value) for name, value in addresses.items() if value]
     if hub_token:
         reference = SecretKeySelectorArgs(name=HUB_SECRET, key="token")
         environment.append(EnvVarArgs(name="HF_TOKEN", value_from=EnvVarSourceArgs(secret_key_ref=reference)))

@@ -72,10 +72,9 @@ def _dns() -> NetworkPolicySpecArgs:
 
 
 def _loader(context: Context) -> NetworkPolicySpecArgs:
-    """Allow HTTPS and the proxy's port to any address, because a model hub's addresses change."""
-    ports = {_HTTPS}
-    if context.kubernetes.loader.https_proxy:
-        ports.add(_port_of(context.kubernetes.loader.https_proxy))
+    """Allow HTTPS and the ports of proxy and index to any address: a model hub's addresses change."""
+    loader = context.kubernetes.loader
+    ports = {_HTTPS, *(_port_of(url) for url in (loader.https_proxy, loader.package_index) if url)}
     return NetworkPolicySpecArgs(
         pod_selector=context.selector("loader"), policy_types=["Egress"], egress=[_outside(sorted(ports))]
     )

@@ -13,7 +13,7 @@ from model_loader.download.workers import run_all
 from model_loader.errors import ChangedError, IntegrityError, RangesError, SourceError
 from model_loader.plan import WantedFile
 from model_loader.retry import retrying
-from model_loader.sources.protocols import Body
+from model_loader.sources.protocols import Body, Segmented
 
 MAX_RESTARTS = 4
 EVIDENCE = 64 * 1024  # bytes of a rejected file that are kept until the run ends
@@ -69,16 +69,23 @@ class FileDownload:
     def _transfer(self, *, whole: bool) -> WantedFile:
         part_file = None
         if not whole:
-            part_file = resume(self._part, self._file.size, pinned=self._file.sha256 is not None)
+            pinned = self._file.sha256 is not None
+            part_file = resume(self._part, self._file.size, self._context.source.name, pinned=pinned)
         if part_file is None:
             size = self._file.size if self._file.size is not None else self._size_at_source()
-            segment = size if whole else self._context.limits.segment
-            part_file = PartFile(self._part, SegmentLayout(size, max(1, segment)))
+            layout = SegmentLayout(size, max(1, size if whole else self._segment()))
+            part_file = PartFile(self._part, layout, source=self._context.source.name)
         try:
             self._context.reporter.add(part_file.present())
             return self._fill(part_file, whole=whole)
         finally:
             part_file.close()
+
+    def _segment(self) -> int:
+        source, usual = self._context.source, self._context.limits.segment
+        if not isinstance(source, Segmented):
+            return usual
+        return retrying(self._context.retry, lambda: source.segment(self._file.path, usual))
 
     def _size_at_source(self) -> int:
         body = retrying(self._context.retry, self._open_first_byte)
@@ -114,7 +121,10 @@ class FileDownload:
         if part_file.layout.size:
             sniff.check(self._file.path, os.pread(part_file.fd, sniff.HEAD, 0))
         if self._file.sha256 not in (None, sha256):
-            raise IntegrityError(f"{self._file.path}: sha256 is {sha256}, expected {self._file.sha256}.")
+            raise IntegrityError(
+                f"{self._file.path}: sha256 is {sha256}, expected {self._file.sha256}"
+                f" (from {self._context.source.name})."
+            )
         with guarded(f"cannot sync {self._part.name}"):
             os.fsync(part_file.fd)
         return WantedFile(self._file.path, part_file.layout.size, sha256)

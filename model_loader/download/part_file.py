@@ -6,6 +6,7 @@ the checksum detects this, and a file without a checksum is not resumed after a 
 """
 
 import contextlib
+import hashlib
 import json
 import mmap
 import os
@@ -26,6 +27,10 @@ def boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
         return UNKNOWN
+
+
+def _short(source: str) -> str:
+    return hashlib.sha256(source.encode()).hexdigest()  # a name may be longer than the header
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +59,14 @@ class PartFile:
         layout: SegmentLayout,
         etag: str | None = None,
         watermarks: list[int] | None = None,
+        source: str = "",
     ) -> None:
-        """Create or open the files and reserve their blocks. Raises StoreError (full disk, EIO)."""
+        """Create or open the files and reserve their blocks; ``etag`` is a version of ``source``.
+
+        Raises StoreError (full disk, EIO).
+        """
         self.part = part
+        self._source = _short(source)
         self.layout = layout
         self.etag = etag
         self._map: mmap.mmap | None = None
@@ -84,6 +94,7 @@ class PartFile:
                 "size": self.layout.size,
                 "segment": self.layout.segment,
                 "etag": self.etag,
+                "source": self._source,
                 "boot": boot_id(),
             }
             self._map[:HEADER] = json.dumps(header).encode().ljust(HEADER)
@@ -170,8 +181,10 @@ def discard(part: Path) -> None:
             path.unlink()
 
 
-def resume(part: Path, size: int | None, *, pinned: bool) -> PartFile | None:
+def resume(part: Path, size: int | None, source: str, *, pinned: bool) -> PartFile | None:
     """Return the reopened part file of an earlier run, or remove it and return None if it cannot be trusted.
+
+    Bytes of another ``source`` are kept for a pinned file: the checksum decides.
 
     ``size`` is the expected size in bytes, if known. A file that is not ``pinned`` has no checksum: it is
     resumed only within the same boot, and only if the source can confirm the version. Raises StoreError.
@@ -191,11 +204,12 @@ def resume(part: Path, size: int | None, *, pinned: bool) -> PartFile | None:
     consistent = len(watermarks) == layout.count and all(
         watermark <= layout.bounds(i)[1] - layout.bounds(i)[0] for i, watermark in enumerate(watermarks)
     )
-    trusted = pinned or (header.get("etag") is not None and header.get("boot") == boot_id())
+    same = header.get("source") == _short(source)
+    trusted = pinned or (same and header.get("etag") is not None and header.get("boot") == boot_id())
     if not (consistent and trusted and size_on_disk == layout.size and size in (None, layout.size)):
         discard(part)
         return None
-    part_file = PartFile(part, layout, header.get("etag"), watermarks)
+    part_file = PartFile(part, layout, header.get("etag") if same else None, watermarks, source)
     if not pinned:
         part_file.rewind()
     return part_file

@@ -7,7 +7,7 @@ import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 from urllib.parse import quote
 
 from urllib3.exceptions import HTTPError
@@ -60,6 +60,14 @@ class Source(Protocol):
         ``etag`` is the version of the bytes that are present already, or None; where the file has another
         version now, a source may send it whole. Raises TransientError, RangesError or SourceError.
         """
+
+
+@runtime_checkable
+class Segmented(Protocol):
+    """A source that cannot begin at every offset at the same cost."""
+
+    def segment(self, path: str, usual: int) -> int:
+        """Return the bytes of one request for ``path``, in place of ``usual``. Raises as ``Source.open``."""
 
 
 class HttpBody:
@@ -125,12 +133,16 @@ class HttpSource:
 
         Raises TransientError, RangesError, SourceError or RedirectError.
         """
+        return self.open_url(self.url(path), start, end, etag)
+
+    def open_url(self, url: str, start: int, end: int | None, etag: str | None) -> HttpBody:
+        """Request a range of any address that the transport's policy allows. Raises as ``open``."""
         headers = {}
         if end is not None:
             headers["Range"] = f"bytes={start}-{end - 1}"
             if etag:
                 headers["If-Range"] = etag
-        return HttpBody(self.transport.get(self.url(path), headers), self.url(path))
+        return HttpBody(self.transport.get(url, headers), url)
 
     def json(self, url: str) -> Any:  # noqa: ANN401  -- any JSON document may arrive here
         """Return a parsed API response. Raises SourceError when it is not JSON or exceeds 64 MiB."""

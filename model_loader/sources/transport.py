@@ -8,6 +8,7 @@ import ipaddress
 import socket
 import ssl
 import urllib.request
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ _PORTS = {"http": 80, "https": 443}
 _METADATA_NAMES = frozenset({"metadata", "metadata.google.internal", "instance-data"})
 
 Origin = tuple[str, str, int]
+Authorize = Callable[[str, Mapping[str, str]], Mapping[str, str]]
+"""Returns the headers that authorise a request for an address with the given headers."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +98,19 @@ def _ssl_context(ca: Path | None) -> ssl.SSLContext:
 class Transport:
     """Reads from one origin; the token is sent to its scheme, host and port only."""
 
-    def __init__(self, base: str, token: str | None, options: HttpOptions, connections: int = 8) -> None:
-        """Prepare the connection pools. Raises SourceError for an invalid or insecure address."""
+    def __init__(
+        self,
+        base: str,
+        token: str | None,
+        options: HttpOptions,
+        connections: int = 8,
+        *,
+        authorize: Authorize | None = None,
+    ) -> None:
+        """Prepare the connection pools; ``authorize`` takes the place of the bearer ``token``.
+
+        Raises SourceError for an invalid or insecure address.
+        """
         parts = urlsplit(base)
         if parts.scheme not in _PORTS or not parts.hostname:
             raise SourceError(f"source {safe(base)!r} is not an http(s) address.")
@@ -108,7 +122,8 @@ class Transport:
             raise SourceError(
                 f"{safe(base)}: unencrypted http is refused; use https, or --allow-http on a trusted network."
             )
-        self._token = token
+        bearer = {"Authorization": f"Bearer {token}"} if token else {}
+        self._authorize = authorize or (lambda _url, _headers: bearer)
         self._options = options
         self._pools = self._managers(connections)
 
@@ -141,7 +156,7 @@ class Transport:
             _finish(response)
             if hop == MAX_REDIRECTS:
                 break
-            self._check_redirect(url, target)
+            self.check_link(url, target)
             url = target
         raise RedirectError(
             f"{safe(url)}: more than {MAX_REDIRECTS} redirects; check the source for a redirect loop."
@@ -150,8 +165,8 @@ class Transport:
     def _request(self, url: str, headers: dict[str, str]) -> BaseHTTPResponse:
         parts = urlsplit(url)
         sent_headers = {**self._options.headers, "Accept-Encoding": "identity", **headers}
-        if self._token and origin_of(parts) == self.origin:
-            sent_headers["Authorization"] = f"Bearer {self._token}"
+        if origin_of(parts) == self.origin:
+            sent_headers |= self._authorize(url, sent_headers)
         timeout = urllib3.Timeout(connect=self._options.connect_s, read=self._options.stall_s)
         try:
             return self._pool(parts).request(
@@ -165,7 +180,8 @@ class Transport:
         except (HTTPError, OSError) as error:
             raise TransientError(f"{parts.hostname}: {_reason(error)}") from None
 
-    def _check_redirect(self, source: str, target: str) -> None:
+    def check_link(self, source: str, target: str) -> None:
+        """Refuse a redirect or link from ``source`` that the policy forbids. Raises RedirectError."""
         was, now = urlsplit(source), urlsplit(target)
         scheme, host, _ = origin_of(now)
         if scheme not in _PORTS or not host:
@@ -213,13 +229,15 @@ class Transport:
         if status in {401, 403}:
             return SourceError(
                 f"{safe(url)}: access denied (HTTP status {status}). Set HF_TOKEN or --token-file to a token"
-                " with read access, and accept the model's licence on the hub if the model is gated."
+                " with read access, and accept the model's licence on the hub if the model is gated.",
+                status,
             )
         if status in {404, 410}:
             return SourceError(
-                f"{safe(url)}: not found (HTTP status {status}). Check repository, revision and file name."
+                f"{safe(url)}: not found (HTTP status {status}). Check repository, revision and file name.",
+                status,
             )
-        return SourceError(f"{safe(url)}: unexpected HTTP status {status}.")
+        return SourceError(f"{safe(url)}: unexpected HTTP status {status}.", status)
 
 
 def _finish(response: BaseHTTPResponse) -> None:

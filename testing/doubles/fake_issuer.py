@@ -4,10 +4,8 @@ import base64
 import hashlib
 import hmac
 import json
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import jwt
@@ -15,22 +13,20 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from testing.doubles.answering import AnsweringServer
+
 DISCOVERY, KEYS = "/.well-known/openid-configuration", "/oauth/discovery/keys"
 
 
-class FakeIssuer:
+class FakeIssuer(AnsweringServer):
     """Signs with ``key`` under ``kid``; ``rotate`` makes another. ``broken`` maps a path to what it answers."""
 
     def __init__(self) -> None:
         self.keys: dict[str, rsa.RSAPrivateKey] = {}
         self.broken: dict[str, tuple[int, bytes]] = {}
-        self.delay_s = 0.0
         self.calls: list[str] = []
         self.rotate("first")
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        super().__init__()
 
     def rotate(self, kid: str, bits: int = 2048, *, keep: bool = False) -> None:
         """Sign with a new key from now on; the old ones are withdrawn unless kept."""
@@ -74,7 +70,8 @@ class FakeIssuer:
             for kid, key in self.keys.items()
         ]
 
-    def _answer(self, path: str) -> tuple[int, bytes]:
+    def answer(self, path: str, authorization: str) -> tuple[int, bytes]:
+        self.calls.append(path)
         if path in self.broken:
             return self.broken[path]
         documents = {
@@ -82,28 +79,6 @@ class FakeIssuer:
             KEYS: {"keys": self._key_set()},
         }
         return (200, json.dumps(documents[path]).encode()) if path in documents else (404, b"{}")
-
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        fake = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                fake.calls.append(self.path)
-                time.sleep(fake.delay_s)
-                status, body = fake._answer(self.path)
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the base class's name
-                pass
-
-        return Handler
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
 
 def _base64(data: bytes) -> bytes:

@@ -30,6 +30,7 @@ class Workspace:
     google: Google
     stack: str
     variables: dict[str, str] = field(default_factory=dict)
+    _started: list[subprocess.Popen[str]] = field(default_factory=list, init=False)
 
     @property
     def backend(self) -> Path:
@@ -88,7 +89,7 @@ class Workspace:
     def start_up(self) -> subprocess.Popen[str]:
         """Start ``up`` in a process group of its own; its output goes to ``up.log``."""
         with (self.folder / "up.log").open("w") as log:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 self.command("up", "--yes", "--skip-preview"),
                 cwd=self.folder / "program",
                 env=self.environment,
@@ -97,6 +98,14 @@ class Workspace:
                 text=True,
                 start_new_session=True,
             )
+        self._started.append(process)
+        return process
+
+    def end(self) -> None:
+        """End what a test that failed has left running."""
+        for process in self._started:
+            if process.poll() is None:
+                _kill_session(process)
 
     def pending(self) -> list[str]:
         """Return the URNs of the operations that the state on disk shows as begun, none while it is written."""
@@ -124,10 +133,7 @@ class Workspace:
         while not self._stopped_between_writes(engine):
             engine.resume()
             time.sleep(0.02)
-        for entry in processes(process.pid):
-            with suppress(ProcessLookupError):
-                os.kill(int(entry.name), signal.SIGKILL)
-        process.wait(timeout=30)
+        _kill_session(process)
 
     def _stopped_between_writes(self, engine: psutil.Process) -> bool:
         engine.suspend()
@@ -150,6 +156,13 @@ class Workspace:
         """Return Google's address of everything in the state that has one."""
         resources = self.export()["checkpoint"]["latest"].get("resources", [])
         return [one["outputs"]["selfLink"] for one in resources if one.get("outputs", {}).get("selfLink")]
+
+
+def _kill_session(leader: subprocess.Popen[str]) -> None:
+    for entry in processes(leader.pid):
+        with suppress(ProcessLookupError):
+            os.kill(int(entry.name), signal.SIGKILL)
+    leader.wait(timeout=30)
 
 
 def processes(session: int) -> list[Path]:

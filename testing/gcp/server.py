@@ -237,6 +237,9 @@ def _leave_with(parent: int) -> None:
 
 def main() -> int:
     """Serve until the engine ends; print the port as Pulumi wants it. Return 1 without a cloud."""
+    # Before the port is written: an engine that ends earlier leaves a pipe that nobody reads, and the write fails;
+    # one that ends later is seen, as this is then its process id.
+    engine = os.getppid()
     folder = os.environ.get(VARIABLE)
     if not folder:
         sys.stderr.write(f"{VARIABLE} is not set: it names the folder of the test double's cloud\n")
@@ -247,6 +250,6 @@ def main() -> int:
     server.start()
     sys.stdout.write(f"{port}\n")
     sys.stdout.flush()
-    threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_leave_with, args=(engine,), daemon=True).start()
     server.wait_for_termination()
     return 0

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from assist.catalogue_writer import CatalogueError, record
+from assist.catalogue_writer import CatalogueError, record, record_index
 from model_loader.plan import WantedFile
 from stackfile.catalogue import DIRECTORY, Models
 from stackfile.document import read
@@ -57,3 +57,48 @@ def test_what_cannot_be_pinned_leaves_the_catalogue_as_it_was(catalogue, model, 
     with pytest.raises(CatalogueError, match=remedy):
         record(catalogue, model, "main", files)
     assert catalogue.read_bytes() == before
+
+
+INDEXED = "qwen2.5-coder-0.5b-instruct-Q4_K_M"
+
+
+def places(catalogue: Path, model: str) -> list[str]:
+    models, problems = validate(read(catalogue), Models)
+    assert models is not None, problems
+    names = ("hub", "mirror", "index")
+    return [next(n for n in names if getattr(place, n)) for place in models.models[model].places]
+
+
+def test_a_new_pin_drops_the_wheels_of_the_old_bytes(catalogue):
+    record(catalogue, INDEXED, "c" * 40, [WantedFile("other.gguf", 10, "a" * 64)])
+    assert places(catalogue, INDEXED) == ["hub"]
+
+
+def test_the_same_bytes_at_another_revision_keep_the_wheels(catalogue):
+    models, _ = validate(read(catalogue), Models)
+    assert models is not None
+    files = [WantedFile(f.path, f.size, f.sha256) for f in models.models[INDEXED].files]
+    record(catalogue, INDEXED, "c" * 40, files)
+    assert places(catalogue, INDEXED) == ["hub", "index"]
+
+
+@pytest.mark.parametrize(
+    ("model", "remedy"), [("tiny-codegen", "leave --write out"), ("none", "add it first")]
+)
+def test_an_index_is_recorded_only_where_it_belongs(catalogue, model, remedy):
+    before = catalogue.read_bytes()
+    with pytest.raises(CatalogueError, match=remedy):
+        record_index(catalogue, model, {})
+    assert catalogue.read_bytes() == before
+
+
+def test_a_pin_takes_the_place_of_a_hubs_own_revision(catalogue):
+    catalogue.write_text(
+        catalogue.read_text().replace(
+            "- hub: Qwen/Qwen2.5-Coder-0.5B", "- revision: old\n        hub: Qwen/Qwen2.5-Coder-0.5B", 1
+        )
+    )
+    record(catalogue, INDEXED, "c" * 40, FILES)
+    models, problems = validate(read(catalogue), Models)
+    assert models is not None, problems
+    assert models.models[INDEXED].places[0].revision is None

@@ -91,7 +91,7 @@ class Lab:
         return plan_of(self.files, "v2", pinned=pinned)
 
     def fetch(self, plan: Plan | None = None, source: Source | None = None, **options) -> Path:
-        return fetch.fetch(plan or self.plan(), source or self.source(), self.run(**options))
+        return fetch.fetch(plan or self.plan(), [source or self.source()], self.run(**options))
 
     def parts(self) -> list[Path]:
         return list((self.root / ".staging").rglob("*.part"))

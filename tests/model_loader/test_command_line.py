@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from model_loader.progress import FOLLOWED_INTERVAL_S, Followed
 from model_loader.sources import pin
 from model_loader.sources.protocols import FolderSource
 from model_loader.store import staging
@@ -45,7 +46,10 @@ def manifest(lab: Lab, tmp_path: Path) -> Path:
 def test_L24_oci_artifacts_are_refused_with_the_sources_that_exist(tmp_path: Path) -> None:
     done = loader("fetch", "tiny-codegen", "--store", tmp_path / "s", "--source", "oci://registry.example/m")
     assert done.returncode != 0
-    assert "source oci:// is not supported: use https, file, hub+https or a path" in done.stdout + done.stderr
+    assert (
+        "source oci:// is not supported: use https, s3, gs, file, hub+https or a path"
+        in done.stdout + done.stderr
+    )
 
 
 @pytest.mark.parametrize("shift", ["+2y", "-2y"])
@@ -128,7 +132,7 @@ def test_the_command_prints_json_lines_and_exits_0_and_again_does_nothing(lab: L
     first, second = loader(*arguments), loader(*arguments)
     assert first.returncode == second.returncode == 0, first.stdout + first.stderr
     events = [json.loads(line)["event"] for line in first.stdout.splitlines()]
-    assert events == ["start", "published", "done"]
+    assert [event for event in events if event != "progress"] == ["start", "published", "done"]
     assert [json.loads(line)["event"] for line in second.stdout.splitlines()] == ["present", "done"]
     lab.verdict("v2", staging=False)
 
@@ -223,3 +227,21 @@ def test_a_local_folder_is_a_source_like_any_other(lab: Lab, tmp_path: Path) -> 
         (folder / name).write_bytes(data)
     lab.fetch(source=FolderSource(folder))
     lab.verdict("v2", staging=False)
+
+
+def test_a_file_that_is_followed_has_the_progress_and_a_second_source_counts_anew(tmp_path: Path) -> None:
+    with Followed(str(tmp_path / "events")) as reporter:
+        for _ in range(2):
+            reporter.expect(1000)
+            reporter.add(500)
+        time.sleep(FOLLOWED_INTERVAL_S)
+        reporter.add(100)
+    (line,) = map(json.loads, (tmp_path / "events").read_text().splitlines())
+    assert (line["event"], line["bytes"], line["total"]) == ("progress", 600, 1000)
+    assert line["bytes_per_second"] > 0
+    assert line["seconds_left"] > 0
+
+
+def test_a_file_that_cannot_be_followed_does_not_end_the_run(tmp_path: Path) -> None:
+    with Followed(str(tmp_path / "none" / "events")) as reporter:
+        reporter.event("start")

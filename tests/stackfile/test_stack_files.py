@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stackfile import StackFileError, load_stack
-from stackfile.catalogue import ROOT
+from stackfile import StackFileError, catalogue, load_stack
+from stackfile.catalogue import ROOT, runtimes
 
 GOOD = {"name": "s", "target": "local", "model": "tiny-codegen", "accelerator": {"kind": "cpu"}}
 
@@ -137,6 +137,58 @@ def test_a_missing_stack_lists_the_stacks_there_are_but_not_pulumis_files(tmp_pa
 def test_auto_chooses_what_the_hardware_runs_best(tmp_path, model, accelerator, expected):
     service = loaded(tmp_path, model=model, accelerator={"kind": accelerator})
     assert (service.runtime, service.precision) == expected
+
+
+def entry(monkeypatch, base: str, **changes: object) -> None:
+    """Add the model ``other`` to the catalogue: ``base`` with changed facts."""
+    models = dict(catalogue.models())
+    models["other"] = models[base].model_copy(update=changes)
+    monkeypatch.setattr(catalogue, "models", lambda: models)
+
+
+@pytest.mark.parametrize("precision", runtimes()["llama_cpp"].file_types)
+def test_a_gguf_file_of_any_type_that_llama_cpp_reads_is_accepted(tmp_path, monkeypatch, precision):
+    entry(monkeypatch, "smollm2-135m-instruct-Q4_1", memory_gib={precision: 0.1})
+    for kind in ("cpu", "t4"):
+        stack = loaded(tmp_path, model="other", accelerator={"kind": kind})
+        assert (stack.runtime, stack.precision) == ("llama_cpp", precision)
+
+
+@pytest.mark.parametrize(
+    "architecture", ["llama", "qwen3", "starcoder2", "granite", "deepseek2", "gemma", "phi3"]
+)
+def test_a_gguf_file_of_any_architecture_that_llama_cpp_reads_is_accepted(
+    tmp_path, monkeypatch, architecture
+):
+    entry(monkeypatch, "smollm2-135m-instruct-Q4_1", architecture=architecture)
+    assert loaded(tmp_path, model="other").runtime == "llama_cpp"
+
+
+@pytest.mark.parametrize(
+    ("base", "changes", "reason"),
+    [
+        (
+            "smollm2-135m-instruct-Q4_1",
+            {"architecture": "bert"},
+            "generates no text with architecture 'bert'",
+        ),
+        ("smollm2-135m-instruct-Q4_1", {"memory_gib": {"Q9_X": 0.1}}, "does not read weights of type Q9_X"),
+        ("qwen2.5-coder-1.5b", {"architecture": "starcoder2"}, "no runtime here converts from safetensors"),
+    ],
+)
+def test_a_model_that_no_runtime_serves_is_refused_with_the_reason(
+    tmp_path, monkeypatch, base, changes, reason
+):
+    entry(monkeypatch, base, **changes)
+    found = changed(tmp_path, model="other")
+    assert len(found) == 1
+    assert reason in found[0]
+    assert "choose a" in found[0]
+
+
+def test_a_gguf_file_keeps_its_own_precision(tmp_path):
+    found = changed(tmp_path, model="smollm2-135m-instruct-Q4_1", precision="Q8_0")
+    assert "set precision to one of: Q4_1" in found[0]
 
 
 def test_onnxruntime_runs_codegen_in_int8_on_a_cpu(tmp_path):

@@ -29,7 +29,7 @@ def test_a_healthy_project_passes_every_check_and_learns_the_price(tmp_path):
 def test_without_a_network_nothing_is_concluded_and_nothing_passes_but_what_needs_none():
     findings = {one.id: one.status for one in checks(stack(), google.unreachable())}
     assert findings["credentials"] == findings["quota"] == findings["zones"] == "unknown"
-    assert {name for name, status in findings.items() if status == "ok"} == {"model", "driver"}
+    assert {name for name, status in findings.items() if status == "ok"} == {"model", "licence", "driver"}
 
 
 @pytest.mark.parametrize(

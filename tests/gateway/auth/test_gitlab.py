@@ -27,7 +27,7 @@ async def test_an_allowed_token_is_served_and_asked_about_once(gitlab: FakeGitLa
 
 @pytest.mark.parametrize("status", [401, 403, 404])
 async def test_a_denied_token_is_denied_on_every_call(gitlab: FakeGitLab, status: int) -> None:
-    gitlab.status, gitlab.answer = status, {"message": "no"}
+    gitlab.status, gitlab.reply = status, {"message": "no"}
     app, _, _ = make_app(auth="gitlab", gitlab_api_url=gitlab.url)
     async with client_of(app) as client:
         assert await _statuses(client, 3) == [401, 401, 401]
@@ -37,7 +37,7 @@ async def test_a_denied_token_is_denied_on_every_call(gitlab: FakeGitLab, status
 
 @pytest.mark.parametrize("value", ["yes", 1, "true", None, [True], {"a": True}])
 async def test_only_json_true_allows(gitlab: FakeGitLab, value: object) -> None:
-    gitlab.answer = {"user_is_allowed": value}
+    gitlab.reply = {"user_is_allowed": value}
     app, _, _ = make_app(auth="gitlab", gitlab_api_url=gitlab.url)
     async with client_of(app) as client:
         assert await _statuses(client, 2) == [401, 401]
@@ -65,14 +65,14 @@ async def test_an_outage_is_503_and_remembers_nothing(gitlab: FakeGitLab) -> Non
     ],
 )
 async def test_an_answer_that_is_no_verdict_is_503(gitlab: FakeGitLab, status: int, answer: object) -> None:
-    gitlab.status, gitlab.answer = status, answer
+    gitlab.status, gitlab.reply = status, answer
     app, _, _ = make_app(auth="gitlab", gitlab_api_url=gitlab.url)
     async with client_of(app) as client:
         assert await _statuses(client, 2) == [503, 503]
 
 
 async def test_an_endless_answer_is_cut_off(gitlab: FakeGitLab) -> None:
-    gitlab.answer = b'{"user_is_allowed": true}' + b" " * 1_000_000
+    gitlab.reply = b'{"user_is_allowed": true}' + b" " * 1_000_000
     app, _, _ = make_app(auth="gitlab", gitlab_api_url=gitlab.url)
     async with client_of(app) as client:
         assert await _statuses(client, 1) == [503]
@@ -150,7 +150,7 @@ async def test_a_header_that_is_not_bearer_gets_the_words_of_2023(
 
 
 async def test_path_and_condition_are_the_operators_choice(gitlab: FakeGitLab) -> None:
-    gitlab.answer = {"user": {"active": True}}
+    gitlab.reply = {"user": {"active": True}}
     app, _, _ = make_app(
         auth="gitlab",
         gitlab_api_url=gitlab.url.rstrip("/"),

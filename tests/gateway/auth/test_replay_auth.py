@@ -36,7 +36,7 @@ def statuses(url: str, headers: dict[str, str] = TOKEN) -> list[int]:
 
 def test_an_allowed_token_is_served_and_gitlab_asked_once(triton, gitlab: FakeGitLab):
     found = case(SEED, "allowed")
-    gitlab.status, gitlab.answer = found["gitlab"]["status"], found["gitlab"]["json"]
+    gitlab.status, gitlab.reply = found["gitlab"]["status"], found["gitlab"]["json"]
     with served(triton, gitlab_api_url=gitlab.url) as url:
         assert statuses(url) == [200, 200, 200]
     assert len(gitlab.calls) == found["gitlab_calls"]
@@ -46,7 +46,7 @@ def test_an_allowed_token_is_served_and_gitlab_asked_once(triton, gitlab: FakeGi
 @pytest.mark.parametrize("name", ["unauthorized", "truthy_not_true"])
 def test_a_token_that_gitlab_does_not_allow_is_denied_on_every_call(triton, gitlab: FakeGitLab, name: str):
     found = case(SEED, name)
-    gitlab.status, gitlab.answer = found["gitlab"]["status"], found["gitlab"]["json"]
+    gitlab.status, gitlab.reply = found["gitlab"]["status"], found["gitlab"]["json"]
     with served(triton, gitlab_api_url=gitlab.url) as url:
         assert statuses(url) == [401, 401, 401]
 
@@ -89,7 +89,7 @@ def test_two_replicas_work_without_a_shared_cache(triton, gitlab: FakeGitLab):
 
 def test_a_denied_token_of_2023_gets_the_recorded_body(triton, gitlab: FakeGitLab):
     found = case(OLD, "auth_denied_by_provider")
-    gitlab.answer = {"user_is_allowed": False}
+    gitlab.reply = {"user_is_allowed": False}
     request = found["request"]
     with served(triton, gitlab_api_url=gitlab.url) as url:
         answer = httpx.post(url + request["path"], headers=request["headers"], json=request["body"])

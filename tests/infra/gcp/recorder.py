@@ -30,6 +30,7 @@ class Recorder(Mocks):
         if args.typ == "gcp:container/cluster:Cluster":
             outputs |= {
                 "endpoint": "192.0.2.1",
+                "masterVersion": "1.33.5-gke.1080000",
                 "masterAuth": {"clusterCaCertificate": "Q0E="},
                 "selfLink": f"https://container.googleapis.com/{args.name}",
             }

@@ -82,3 +82,12 @@ def test_the_accelerator_and_its_count_reach_the_gpu_pool():
     two = service.accelerator.model_copy(update={"count": 2})
     pools = deploy(service.model_copy(update={"accelerator": two}))[0].of("container/nodePool")
     assert pools["gke-dev-gpu-g1"]["nodeConfig"]["guestAccelerators"][0]["count"] == 2
+
+
+@pytest.mark.parametrize(
+    ("pinned", "nodes"), [("1.33.4-gke.100", "1.33.4-gke.100"), ("1.33", "1.33.5-gke.1080000"), (None, None)]
+)
+def test_nodes_have_a_whole_version_as_google_stores_no_other(pinned, nodes):
+    channel = {} if pinned is None else {"release_channel": "none", "version": pinned}
+    pools = deploy(stack(**channel))[0].of("container/nodePool").values()
+    assert {pool.get("version") for pool in pools} == {nodes}

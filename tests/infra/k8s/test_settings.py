@@ -25,7 +25,11 @@ EVERYTHING = {
         "registry": "registry.example",
         "store": {"kind": "host_path", "path": "/srv"},
         "triton": {"node_selector": {"gpu": "t4"}, "replicas": 2},
-        "loader": {"https_proxy": "http://proxy.example:3128", "no_proxy": "localhost"},
+        "loader": {
+            "https_proxy": "http://proxy.example:3128",
+            "no_proxy": "localhost",
+            "package_index": "https://index.example:8443/simple",
+        },
         "ingress": {
             "host": "code.example",
             "class_name": "nginx",
@@ -41,6 +45,7 @@ OTHER = {
     "kubernetes.store.access_mode": "ReadWriteMany",
     "kubernetes.triton.spare_gpus": 2,
     "kubernetes.loader.https_proxy": "http://proxy.example:3129",
+    "kubernetes.loader.package_index": "https://index.example:8444/simple",
     "kubernetes.llama": {"replicas": 2},
     "engine.kind": "openai",
     "auth.mode": "keys",

@@ -81,7 +81,7 @@ def test_known_tokens_are_served_and_unknown_ones_asked_to_come_back_while_gitla
     gateway = start_gateway(fake_triton.address, auth="gitlab", gitlab_api_url=gitlab.url, gitlab_timeout_s=2)
     gateway.until_ready()
     until(lambda: gateway.complete(headers=GOOD).status_code == 200)
-    gitlab.status, gitlab.answer, gitlab.delay_s = status, answer, delay_s
+    gitlab.status, gitlab.reply, gitlab.delay_s = status, answer, delay_s
     with ThreadPoolExecutor(10) as pool:
         unknown = [pool.submit(gateway.complete, headers=BAD) for _ in range(8)]
         known = [pool.submit(gateway.complete, headers=GOOD) for _ in range(2)]
@@ -91,7 +91,7 @@ def test_known_tokens_are_served_and_unknown_ones_asked_to_come_back_while_gitla
     assert all("retry-after" in each.headers for each in refused)
     calls = sum(token == BAD["Authorization"] for _, token in gitlab.calls)
     assert calls < 8 or delay_s == 0
-    gitlab.status, gitlab.answer, gitlab.delay_s = 401, {}, 0
+    gitlab.status, gitlab.reply, gitlab.delay_s = 401, {}, 0
     until(lambda: _status_of_a_bad_one(gateway) == 401)
 
 

@@ -1,5 +1,6 @@
 """Google and a fresh workspace for each test marked ``gcp``: the double, or a user's own project."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,11 +30,12 @@ def double(google: Google) -> Double:
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, google: Google) -> Workspace:
+def workspace(tmp_path: Path, google: Google) -> Iterator[Workspace]:
     """Return the Google half of the program on the stack ``gke-dev``, nothing made yet."""
     made = Workspace(tmp_path, google, "gke-dev")
     made.prepare(ROOT / "stacks/gke-dev.yaml")
-    return made
+    yield made
+    made.end()
 
 
 @pytest.fixture

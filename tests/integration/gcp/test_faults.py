@@ -10,6 +10,7 @@ from testing.gcp import faults
 from testing.gcp.cloud import open_gate
 from testing.gcp.double import Double, limit_s
 from testing.gcp.engine import Workspace, processes
+from testing.gcp.gate import Gate
 from tests.infra.gcp.stacks import stack, written
 
 pytestmark = [pytest.mark.gcp, pytest.mark.slow, pytest.mark.timeout(limit_s(900))]
@@ -17,13 +18,15 @@ pytestmark = [pytest.mark.gcp, pytest.mark.slow, pytest.mark.timeout(limit_s(900
 LOCATION = "us-central1-a"
 
 
-def test_a_second_writer_is_refused_and_the_first_finishes(workspace: Workspace):
+def test_a_second_writer_is_refused_and_the_first_finishes(workspace: Workspace, gate: Gate):
     """I5."""
+    gate.hold(arrives=False, always={})
     first = workspace.start_up()
-    workspace.wait_until(lambda: "gcp:compute:Network gke-dev creating" in workspace.log, first)
+    assert gate.waits_for(first), workspace.log
     second = workspace.pulumi("up", "--yes", "--skip-preview")
     assert second.returncode != 0
     assert "locked" in second.stdout + second.stderr
+    gate.open()
     assert first.wait(timeout=limit_s(400)) == 0, workspace.log
     assert len(workspace.google.pools("gke-dev", LOCATION)) == 2
 
@@ -117,19 +120,21 @@ def test_a_provider_that_dies_with_its_answer_leaves_nothing_that_could_be_made_
     workspace.up()
 
 
-def test_no_secret_reaches_state_history_diff_output_or_argv(workspace: Workspace):
+def test_no_secret_reaches_state_history_diff_output_or_argv(workspace: Workspace, gate: Gate):
     """I7. The token that we authenticate with, a kubeconfig's key and a configured secret."""
     kubeconfig = workspace.folder / "kubeconfig"
     kubeconfig.write_text("users: [{user: {token: canary-kubeconfig-91ab}}]\n")
     workspace.expect(0, "config", "set", "kubeconfig", str(kubeconfig))
     workspace.expect(0, "config", "set", "--secret", "deployToken", "canary-deploy-token-5d20")
+    gate.hold(arrives=False, always={})
     first = workspace.start_up()
-    workspace.wait_until(lambda: "gcp:compute:Network gke-dev creating" in workspace.log, first)
+    assert gate.waits_for(first), workspace.log
     seen = [arguments_of_session(first.pid)]
     for program, variables in environments_of_session(first.pid).items():
         # Pulumi hands the program its configuration that way, and no other process gets it.
         assert "pulumi-language-python-exec" in program or "canary-deploy-token" not in variables
         assert "canary-kubeconfig" not in variables
+    gate.open()
     assert first.wait(timeout=limit_s(400)) == 0, workspace.log
     seen += [
         workspace.log,

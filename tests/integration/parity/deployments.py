@@ -11,8 +11,12 @@ import jinja2
 import yaml
 from jinja2.nativetypes import NativeEnvironment
 
+from assist.deployment import resolve
 from assist.hosts.inventory import Inventory
 from assist.hosts.role_vars import RoleVars
+from assist.paths import Paths
+from infra.k8s import loader
+from infra.k8s.context import Context
 from stackfile import load_stack
 from stackfile.catalogue import ROOT
 
@@ -85,17 +89,24 @@ def loader_on_kubernetes() -> list[str]:
 
 def loader_on_hosts() -> list[str]:
     """Return the same of the loader that a host runs."""
+    return _fetched(["model-loader", "fetch", *_role_arguments(facts()["model_store"])])
+
+
+def loader_of(file: Path, target: str) -> list[str]:
+    """Return the arguments of the loader that a stack file's target would run."""
+    if target == "kubernetes":
+        return loader.command(Context(load_stack(file), "ai-assist"))
+    if target == "hosts":
+        inventory = Inventory({group: ["one"] for group in ("gateway", "gpu", "queue")}, {"one": "192.0.2.1"})
+        return _role_arguments(RoleVars(file, load_stack(file), inventory, "one", "r").facts()["model_store"])
+    return _role_arguments(resolve(str(file), Paths()).facts()["model_store"])
+
+
+def _role_arguments(part: dict[str, Any]) -> list[str]:
     template = yaml.safe_load((ROLES / "model_store/vars/main.yml").read_text())["model_store_arguments"]
-    words = (
-        NativeEnvironment()
-        .from_string(template)
-        .render(
-            model_store_service=facts()["model_store"],
-            model_store_allow_unpinned=False,
-            model_store_source="",
-        )
-    )
-    return _fetched(["model-loader", "fetch", *words])
+    variables = {"model_store_allow_unpinned": False, "model_store_source": ""}
+    words = NativeEnvironment().from_string(template).render(model_store_service=part, **variables)
+    return [str(word) for word in words]
 
 
 def _fetched(command: list[str]) -> list[str]:

@@ -16,11 +16,12 @@ from testing.until import until
 from tests.testing.gcp.world import VALID, changed, kind
 
 NETWORK, VERSION = kind("Network"), kind("SecretVersion")
-# Starts a provider as the engine does: it waits for the port, and ends only by a signal.
+# Starts a provider as the engine does, and ends only by a signal: when it has the port, or before.
 STARTER = """
 import subprocess, sys
-provider = subprocess.Popen(sys.argv[1:], stdout=subprocess.PIPE)
-provider.stdout.readline()
+provider = subprocess.Popen(sys.argv[2:], stdout=subprocess.PIPE)
+if sys.argv[1] == "serving":
+    provider.stdout.readline()
 print(provider.pid, flush=True)
 input()
 """
@@ -85,8 +86,9 @@ def test_without_a_cloud_it_says_what_to_set(environment):
     assert "ASSIST_GCP_CLOUD is not set" in done.stderr
 
 
-def test_it_ends_with_the_process_that_started_it(environment):
-    command = [sys.executable, "-c", STARTER, str(BIN / PLUGIN)]
+@pytest.mark.parametrize("when", ["serving", "starting"])
+def test_it_ends_with_the_process_that_started_it(environment, when):
+    command = [sys.executable, "-c", STARTER, when, str(BIN / PLUGIN)]
     with subprocess.Popen(
         command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as engine:
