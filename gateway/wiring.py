@@ -12,7 +12,7 @@ from gateway.engine.triton import TritonEngine
 from gateway.settings import Settings
 from gateway.text.chat import ChatTemplate
 from gateway.text.fim import FimTemplate
-from gateway.text.model_files import ModelFiles
+from gateway.text.loading import load_tokenizer
 from gateway.text.prompt import PromptBuilder
 from gateway.text.tokenizer import Tokenizer
 
@@ -36,25 +36,24 @@ def build(settings: Settings, engine: Engine | None = None) -> Components:
 
     Raises ``ValueError`` or ``OSError`` with the remedy when a setting cannot work.
     """
-    files = ModelFiles.read(_model_dir(settings))
-    tokenizer = Tokenizer(files)
+    tokenizer = load_tokenizer(_model_dir(settings))
     context = settings.context_length or tokenizer.context_length
     settings = settings.model_copy(update={"context_length": context})
     if engine is None:
         engine = _engine(settings, tokenizer)
-    fim = FimTemplate.parse(settings.fim_template) if settings.fim_template else None
+    fim = FimTemplate.parse(settings.fim_template) if settings.fim_template else tokenizer.fim_template()
     truncate = settings.truncate and not settings.strict
-    builder = PromptBuilder(tokenizer, fim, context, truncate=truncate, chat=_chat(files, tokenizer))
+    builder = PromptBuilder(tokenizer, fim, context, truncate=truncate, chat=_chat(tokenizer))
     completer = Completer(engine, tokenizer, builder, fim.stop if fim else ())
     return Components(settings, tokenizer, engine, completer, fim is not None, context)
 
 
-def _chat(files: ModelFiles, tokenizer: Tokenizer) -> ChatTemplate | None:
+def _chat(tokenizer: Tokenizer) -> ChatTemplate | None:
     """Return the model's chat template; an unreadable one is logged, and the model then cannot chat."""
-    if not files.chat_template:
+    if not tokenizer.chat_template:
         return None
     try:
-        return ChatTemplate(files.chat_template, files.chat_tokens, tokenizer)
+        return ChatTemplate(tokenizer.chat_template, tokenizer.chat_tokens, tokenizer)
     except ValueError as error:
         _log.warning("The model can't chat: %s", error)
         return None
@@ -63,7 +62,7 @@ def _chat(files: ModelFiles, tokenizer: Tokenizer) -> ChatTemplate | None:
 def _model_dir(settings: Settings) -> Path:
     if settings.model_dir is None:
         raise ValueError(
-            "ASSIST_MODEL_DIR is not set. Set it to the model's folder, which has tokenizer.json."
+            "ASSIST_MODEL_DIR is not set. Set it to the model's folder, with tokenizer.json or a GGUF file."
         )
     return settings.model_dir
 

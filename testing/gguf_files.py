@@ -1,7 +1,7 @@
 """GGUF files of the tiny model with a vocabulary of words, as published ones have: our converter writes numbers."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import gguf
@@ -70,3 +70,86 @@ def sentence_piece(writer: gguf.GGUFWriter, _: Checkpoint) -> None:
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_unk_token_id(0)
+
+
+def unigram(writer: gguf.GGUFWriter, _: Checkpoint) -> None:
+    """Add a vocabulary of T5's kind, in which the most probable way to cut a text wins."""
+    words = [
+        "▁",
+        "▁def",
+        "▁return",
+        "▁a",
+        "▁b",
+        "▁the",
+        "ing",
+        "ad",
+        "add",
+        "add(",
+        "turn",
+        *map(chr, range(33, 127)),
+    ]
+    tokens = ["<pad>", "</s>", "<unk>", *words]
+    kinds = [gguf.TokenType.CONTROL, gguf.TokenType.CONTROL, gguf.TokenType.UNKNOWN]
+    writer.add_tokenizer_model("t5")
+    _add_tokens(writer, tokens, kinds)
+    writer.add_token_scores(
+        [0.0, 0.0, 0.0, *(-3.0 / len(word) - 1 for word in words), *[-99.0] * (_SIZE - len(tokens))]
+    )
+    writer.add_eos_token_id(1)
+    writer.add_unk_token_id(2)
+    writer.add_pad_token_id(0)
+    writer.add_add_bos_token(value=False)
+    writer.add_add_eos_token(value=False)
+
+
+def word_piece(writer: gguf.GGUFWriter, _: Checkpoint) -> None:
+    """Add a vocabulary of BERT's kind: words, and their parts."""
+    words = ["def", "return", "a", "b", "the", "text", "are", "and"]
+    pieces = [f"▁{word}" for word in words] + [f"▁{chr(code)}" for code in range(33, 127)]
+    tokens = [
+        "[PAD]",
+        "[UNK]",
+        "[CLS]",
+        "[SEP]",
+        *dict.fromkeys(pieces),
+        "ing",
+        "s",
+        "ain",
+        *"abcdefghijklmnopqrstuvwxyz",
+    ]
+    tokens = list(dict.fromkeys(tokens))
+    kinds = [gguf.TokenType.CONTROL, gguf.TokenType.UNKNOWN, gguf.TokenType.CONTROL, gguf.TokenType.CONTROL]
+    writer.add_tokenizer_model("bert")
+    _add_tokens(writer, tokens, kinds)
+    writer.add_unk_token_id(1)
+    writer.add_sep_token_id(3)
+    writer.add_bos_token_id(2)
+    writer.add_eos_token_id(3)
+    writer.add_pad_token_id(0)
+
+
+def _add_tokens(writer: gguf.GGUFWriter, tokens: list[str], kinds: list[gguf.TokenType]) -> None:
+    """Add these tokens, the first of these kinds, and as many as the tiny model's head has."""
+    tokens = [*tokens, *(f"<extra_{index}>" for index in range(_SIZE - len(tokens)))]
+    writer.add_token_list(tokens)
+    writer.add_token_types([*kinds, *[gguf.TokenType.NORMAL] * (_SIZE - len(kinds))])
+
+
+def vocabulary_only(file: Path, cut: str, tokens: Sequence[str] = (), architecture: str = "llama") -> Path:
+    """Write a file without weights: a token for each byte, and these control tokens from id 256 on."""
+    own = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in own]
+    names = {byte: chr(byte) for byte in own} | {byte: chr(256 + i) for i, byte in enumerate(others)}
+    writer = gguf.GGUFWriter(file, architecture)
+    writer.add_context_length(4096)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(cut)
+    writer.add_token_list([*(names[byte] for byte in range(256)), "<|end|>", *tokens])
+    writer.add_token_types([*[gguf.TokenType.NORMAL] * 256, *[gguf.TokenType.CONTROL] * (1 + len(tokens))])
+    writer.add_token_merges(["< 0"])
+    writer.add_bos_token_id(256)
+    writer.add_eos_token_id(256)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    return file

@@ -74,6 +74,11 @@ class RoleVars:
         variant = "" if model.format == "gguf" else f".{self.service.variant}"
         return f"{self.folders['models']}/{model.id}/{model.revision}{variant}"
 
+    @property
+    def _vocabulary(self) -> str:
+        """The file with the tokenizer on a host without the model (``gateway.text.model_files``)."""
+        return "vocabulary.gguf" if self.service.model.format == "gguf" else "tokenizer.json"
+
     @cached_property
     def markers(self) -> dict[str, str]:
         """The file that marks each step of a run as complete; a step with its marker is skipped."""
@@ -84,7 +89,7 @@ class RoleVars:
             "libpython": f"{folders['venvs']}/serving/libpython.found",
             "triton": f"{folders['venvs']}/serving/triton.joined",
             "model": f"{self.model_dir}/manifest.json",
-            "vocabulary": f"{self.model_dir}/tokenizer.json",
+            "vocabulary": f"{self.model_dir}/{self._vocabulary}",
             "certificate": f"{folders['config']}/tls/key.pem",
         }
 

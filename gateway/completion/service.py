@@ -97,7 +97,7 @@ class CompletionService:
             ClientGone: the client has disconnected.
         """
         result = await until_disconnect(http.receive, self._complete(http, caller, request))
-        return json_response(render(result))
+        return json_response(render(result), headers=_ignored(request))
 
     async def stream(
         self, http: Request, caller: Caller, request: CompletionRequest, writer: StreamWriter,
@@ -124,6 +124,7 @@ class CompletionService:
         except BaseException:
             await chunks.aclose()
             raise
+        headers = _ignored(request) | (headers or {})
         return EventStream(first, chunks, writer.failure, self.settings.write_timeout_s, headers)
 
     async def _complete(self, http: Request, caller: Caller, request: CompletionRequest) -> CompletionResult:
@@ -224,3 +225,8 @@ class CompletionService:
         else:
             self.metrics.cancelled(generated)
         await self.admission.charge(caller, prompt + generated)
+
+
+def _ignored(request: CompletionRequest) -> dict[str, str]:
+    """Return the header that names the parameters without effect."""
+    return {"x-assist-ignored": ", ".join(request.ignored)} if request.ignored else {}

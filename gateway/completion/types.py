@@ -13,6 +13,7 @@ class CompletionRequest:
     """A client's request in any dialect. Times are in seconds; ``logprobs`` None means none.
 
     ``best_of`` rows are generated per prompt, and the ``n`` with the highest mean log probability returned.
+    ``ignored`` are parameters without effect, which the response's header names.
     """
 
     prompts: Sequence[Prompt]
@@ -26,6 +27,7 @@ class CompletionRequest:
     logprobs: int | None = None
     model: str | None = None
     time_budget_s: float | None = None
+    ignored: Sequence[str] = ()
 
     @property
     def rows(self) -> int:

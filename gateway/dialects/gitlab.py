@@ -116,25 +116,29 @@ def to_request(http: Request, service: CompletionService, suggestion: Suggestion
     CodeGen's multi-language models were trained with the language as ``<python>`` before the text; models
     with a fill-in-the-middle template were not.
     """
-    settings = service.settings
+    settings, has_fim = service.settings, http.app.state.has_fim
     generation = suggestion.generation
+    ignored = []
     max_tokens = settings.gitlab_generation_max_tokens if generation else settings.gitlab_max_tokens
     if suggestion.raw is not None:
         prompt = Prompt(text=suggestion.raw)
     else:
-        tagged = {"always": True, "never": False, "auto": not http.app.state.has_fim}[
-            settings.language_prefix
-        ]
+        tagged = {"always": True, "never": False, "auto": not has_fim}[settings.language_prefix]
         language = language_of(suggestion.file_name)
         prompt = Prompt(
-            text=suggestion.above, suffix=suggestion.below,
+            text=suggestion.above, suffix=suggestion.below if has_fim else None,
             tag=f"<{language}>" if tagged and language else "", files=suggestion.files,
         )  # fmt: skip
+        if suggestion.below and not has_fim:
+            # As GitLab's own gateway of 2023: its editors send the text below whatever the model.
+            ignored.append("suffix")
+            service.metrics.ignored("suffix")
     return CompletionRequest(
         prompts=[prompt],
         max_tokens=min(max_tokens, settings.max_tokens_cap),
         sampling=_SAMPLING,
         n=min(suggestion.choices, settings.max_n),
+        ignored=ignored,
     )
 
 

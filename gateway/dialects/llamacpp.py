@@ -27,7 +27,7 @@ from gateway.dialects.openai import model_list
 from gateway.errors import ApiError, invalid
 from gateway.responses import json_response, sse
 from gateway.text.output_sequence import Delta, TokenEntry
-from gateway.text.prompt import Prompt
+from gateway.text.prompt import Prompt, no_fim
 
 router = APIRouter()
 
@@ -61,9 +61,14 @@ async def completion(http: Request, caller: CallerDep, service: ServiceDep, name
 
 @router.post("/infill", openapi_extra=request_schema(InfillBody))
 async def infill(http: Request, caller: CallerDep, service: ServiceDep, names: NamesDep) -> Response:
-    """Fill in between prefix and suffix; ``n_predict`` 0, which warms llama.cpp's cache, does nothing."""
+    """Fill in between prefix and suffix; ``n_predict`` 0, which warms llama.cpp's cache, does nothing.
+
+    Raises 400 for a suffix that the model cannot use.
+    """
     body = parse(InfillBody, await read_json(http))
     names.resolve(body.model)
+    if body.input_suffix and not http.app.state.has_fim:
+        raise no_fim("input_suffix")
     files = [(extra.filename, extra.text) for extra in body.input_extra]
     prompt = Prompt(text=body.input_prefix + body.prompt, suffix=body.input_suffix, files=files)
     request = to_request(body, [prompt], service.settings)

@@ -1,5 +1,6 @@
 """The body of OpenAI's completions endpoint, and its conversion to a ``CompletionRequest``."""
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -11,7 +12,7 @@ from gateway.dialects.sampling_body import SamplingBody, check, check_choices, m
 from gateway.errors import invalid
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
-from gateway.text.prompt import Prompt
+from gateway.text.prompt import Prompt, no_fim
 
 
 class Segments(Body):
@@ -41,10 +42,14 @@ def to_request(
 ) -> CompletionRequest:
     """Return the request; ``legacy``: as FauxPilot on its engine routes, without echo and ``best_of``.
 
-    Raises ``ApiError`` 400 for what cannot be done.
+    Raises ``ApiError`` 400 for what cannot be done, such as a suffix for a model that cannot use it. The
+    clients of FauxPilot and Tabby send one whatever the model: there it is ignored.
     """
-    check(body, settings, metrics, ["suffix"] if body.suffix and not has_fim else [])
+    ignored = _ignored_suffix(body, legacy=legacy, has_fim=has_fim)
+    check(body, settings, metrics, ignored)
     prompts = [_complete_prompt(prompt, body, settings) for prompt in _prompts(body, settings)]
+    if ignored:
+        prompts = [replace(prompt, suffix=None) for prompt in prompts]
     best_of = None if legacy else _best_of(body, settings)
     check_choices(body, len(prompts), max(body.n, best_of or 0), settings)
     if body.logprobs is not None and body.logprobs > settings.max_logprobs:
@@ -61,7 +66,18 @@ def to_request(
         # FauxPilot's legacy routes take 0 for "none", as its one CI test does.
         logprobs=None if legacy and not body.logprobs else body.logprobs,
         model=body.model,
+        ignored=ignored,
     )
+
+
+def _ignored_suffix(body: CompletionBody, *, legacy: bool, has_fim: bool) -> list[str]:
+    """Return ``suffix`` in a list where it is ignored. Raises 400 where it would be used but cannot be."""
+    suffix = body.segments.suffix if body.segments else body.suffix
+    if not suffix or has_fim:
+        return []
+    if legacy or body.segments:
+        return ["suffix"]
+    raise no_fim("suffix")
 
 
 def _prompts(body: CompletionBody, settings: Settings) -> list[Prompt]:

@@ -65,7 +65,7 @@ class ChatTemplate:
 
     def _encode(self, messages: Sequence[Message]) -> list[int]:
         if not any(token in message.content for message in messages for token in self._control):
-            return self._tokenizer.encode_control(self._render(messages))
+            return self._tokenizer.with_start(self._tokenizer.encode_control(self._render(messages)))
         # The marks cannot be guessed, so a part between two of them is the template's or one message's.
         mark = secrets.token_hex(16)
         marked = [replace(m, content=f"{mark}{index:08}") for index, m in enumerate(messages)]
@@ -73,13 +73,10 @@ class ChatTemplate:
         ids: list[int] = []
         for position, part in enumerate(parts):
             if position % 2 == 1:
-                ids += self._encode_typed(messages[int(part)].content)
+                ids += self._tokenizer.fragment(messages[int(part)].content)
             else:
                 ids += self._tokenizer.encode_control(part)
-        return ids
-
-    def _encode_typed(self, text: str) -> list[int]:
-        return self._tokenizer.without_start(self._tokenizer.encode(text))
+        return self._tokenizer.with_start(ids)
 
     def _render(self, messages: Sequence[Message]) -> str:
         turns = [{"role": message.role, "content": message.content} for message in messages]

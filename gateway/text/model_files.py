@@ -1,30 +1,38 @@
-"""The files of a model's folder that the gateway reads: small documents beside its weights, or inside a GGUF.
+"""The files of a model's folder that the gateway reads: small documents beside its weights, or a GGUF file.
 
-``python -m gateway.text.model_files FOLDER`` prints them as one JSON object by name, for a gateway on another
-host than the model.
+A GGUF file that was published with a vocabulary is read by llama.cpp, which serves it; a ``tokenizer.json``
+beside it is then of no account. Files that ``serving.convert`` made have numbers for names, and the model's
+own ``tokenizer.json`` beside them.
+
+``python -m gateway.text.model_files FOLDER`` prints what a gateway on another host than the model needs, as
+one JSON object by file name: text, or Base64 for a file whose name ends in ``.gguf``.
 """
 
+import base64
 import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from gateway.text import gguf
+from gateway.text.llama_tokenizer import LlamaTokenizer
 
 TOKENIZER, CONFIG = "tokenizer.json", "config.json"
+VOCABULARY = "vocabulary.gguf"
 _TOKENIZER_CONFIG, _TEMPLATE = "tokenizer_config.json", "chat_template.jinja"
 
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """The tokenizer's JSON, the model's own limits in tokens, and its chat template.
+    """A tokenizer, as ``tokenizer_json`` or in a ``gguf`` file, and what other documents say of the model.
 
-    ``chat_tokens`` are the texts of control tokens that the template may use: ``bos_token``, ``eos_token``.
+    Sizes are in tokens. ``chat_tokens`` are the texts of control tokens that the template may use:
+    ``bos_token``, ``eos_token``. With a GGUF file they are overrides of what the file says.
     """
 
-    tokenizer_json: str
+    tokenizer_json: str = ""
+    gguf: Path | None = None
     vocab_size: int | None = None
     context_length: int | None = None
     eos_id: int | None = None
@@ -33,11 +41,12 @@ class ModelFiles:
 
     @classmethod
     def read(cls, folder: Path) -> "ModelFiles":
-        """Read a folder with ``tokenizer.json``, or with a GGUF file that carries a tokenizer.
+        """Read a folder with ``tokenizer.json``, or with one GGUF file that carries a tokenizer.
 
-        Raises ``OSError`` for a missing file and ``ValueError`` for an unsupported tokenizer.
+        Raises ``OSError`` for a missing file and ``ValueError`` for one that cannot be read.
         """
-        texts = documents(folder)
+        file = _gguf_file(folder)
+        texts = _texts(folder, tokenizer=file is None)
         config = json.loads(texts.get(CONFIG, "{}"))
         eos = config.get("eos_token_id")
         tokenizer_config = json.loads(texts.get(_TOKENIZER_CONFIG, "{}"))
@@ -46,7 +55,8 @@ class ModelFiles:
             name: token["content"] if isinstance(token, dict) else token for name, token in tokens.items()
         }
         return cls(
-            texts[TOKENIZER],
+            texts.get(TOKENIZER, ""),
+            file,
             config.get("vocab_size"),
             config.get("n_positions") or config.get("max_position_embeddings") or config.get("n_ctx"),
             eos[0] if isinstance(eos, list) else eos,
@@ -55,30 +65,39 @@ class ModelFiles:
         )
 
 
-def documents(folder: Path) -> dict[str, str]:
-    """Return the documents by file name; a GGUF file's tokenizer has the names that a folder's files have.
+def _gguf_file(folder: Path) -> Path | None:
+    """Return the folder's one GGUF file where its vocabulary is the model's; raises ``ValueError``."""
+    files = sorted(folder.glob("*.gguf"))
+    has_json = (folder / TOKENIZER).is_file()
+    if len(files) > 1 and not has_json:
+        raise ValueError(f"{folder} has {len(files)} GGUF files: keep the one to serve")
+    if len(files) != 1 or (has_json and gguf.has_numbered_tokens(files[0])):
+        return None
+    return files[0]
 
-    Raises ``OSError`` for a missing file and ``ValueError`` for an unsupported tokenizer.
-    """
-    if not (folder / TOKENIZER).is_file() and len(files := list(folder.glob("*.gguf"))) == 1:
-        return _from_gguf(gguf.metadata(files[0]))
+
+def _texts(folder: Path, *, tokenizer: bool) -> dict[str, str]:
     others = [name for name in (CONFIG, _TOKENIZER_CONFIG, _TEMPLATE) if (folder / name).is_file()]
-    return {name: (folder / name).read_text("utf-8") for name in (TOKENIZER, *others)}
+    names = [TOKENIZER, *others] if tokenizer else others
+    return {name: (folder / name).read_text("utf-8") for name in names}
 
 
-def _from_gguf(facts: dict[str, Any]) -> dict[str, str]:
-    tokens = facts["tokenizer.ggml.tokens"]
-    config = {
-        "vocab_size": len(tokens),
-        "n_positions": facts.get(f"{facts.get('general.architecture')}.context_length"),
-        "eos_token_id": facts.get("tokenizer.ggml.eos_token_id"),
+def documents(folder: Path) -> dict[str, str]:
+    """Return what a gateway on another host needs, by file name; the module says in which form.
+
+    Raises ``OSError`` for a missing file and ``ValueError`` for one that cannot be read.
+    """
+    file = _gguf_file(folder)
+    if file is None:
+        return _texts(folder, tokenizer=True)
+    model = LlamaTokenizer(file)
+    own: dict[str, str] = {
+        VOCABULARY: base64.b64encode(gguf.vocabulary(file)).decode("ascii"),
+        CONFIG: json.dumps({"n_positions": model.context_length}),
     }
-    tokenizer_config: dict[str, Any] = {"chat_template": facts.get("tokenizer.chat_template")}
-    for name in ("bos", "eos"):
-        if (token := facts.get(f"tokenizer.ggml.{name}_token_id")) is not None:
-            tokenizer_config[f"{name}_token"] = tokens[token]
-    files = {TOKENIZER: gguf.tokenizer(facts), CONFIG: config, _TOKENIZER_CONFIG: tokenizer_config}
-    return {name: json.dumps(document, ensure_ascii=False) for name, document in files.items()}
+    if model.chat_template:
+        own[_TEMPLATE] = model.chat_template
+    return own | _texts(folder, tokenizer=False)
 
 
 def _default(template: str | list[dict[str, str]] | None) -> str | None:
@@ -89,11 +108,11 @@ def _default(template: str | list[dict[str, str]] | None) -> str | None:
 
 
 def main(folder: str) -> int:
-    """Print the documents; return 1, with the reason on standard error, for an unsupported tokenizer."""
+    """Print the documents; return 1, with the reason on standard error, for a folder that has none."""
     try:
         texts = documents(Path(folder))
     except (OSError, ValueError) as error:
-        sys.stderr.write(f"{folder} has no vocabulary that the gateway supports: {error}\n")
+        sys.stderr.write(f"{folder} has no vocabulary that the gateway can read: {error}\n")
         return 1
     json.dump(texts, sys.stdout)
     return 0

@@ -97,7 +97,7 @@ class OutputSequence:
         self.tokens += 1
         delta.tokens += 1
         delta.logprob_sum += logprob or 0.0
-        if token == self._tokenizer.eos_id:
+        if self._tokenizer.is_end(token):
             self._finish(delta, "stop")
             return
         text = self._utf8.decode(self._tokenizer.bytes_of(token))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from gateway.errors import ApiError, invalid
 from gateway.text.chat import ChatTemplate, Message
-from gateway.text.fim import FimTemplate
+from gateway.text.fim import PREFIX, SUFFIX, FimTemplate
 from gateway.text.tokenizer import Tokenizer
 
 # A token of code rarely has more than a few characters; text of more than this per token is cut first.
@@ -45,6 +45,16 @@ class BuiltPrompt:
     fim: bool = False
 
 
+def no_fim(param: str) -> ApiError:
+    """Return the 400 for a suffix, in the field ``param``, that the model has no tokens for."""
+    return invalid(
+        f"This model cannot fill in the middle, so it cannot use {param}. Leave out {param}, or ask the"
+        " administrator to serve a model that can, such as Qwen2.5-Coder or StarCoder2.",
+        param,
+        "unsupported_parameter",
+    )
+
+
 class PromptBuilder:
     """Encodes prompts and fits them into ``context_length`` tokens, or refuses them without ``truncate``."""
 
@@ -67,11 +77,12 @@ class PromptBuilder:
         """Return ids that leave room for ``max_tokens`` more.
 
         A completion larger than half the context never pushes the prompt out: ``max_tokens`` shrinks instead.
-        Raises 400 ``context_length_exceeded`` where truncation is off, and 400 for ids that do not exist.
+        Raises 400 ``context_length_exceeded`` where truncation is off, 400 for ids that do not exist, and 400
+        for a suffix that the model cannot use.
         """
         reserved = min(max_tokens, self._context // 2)
         limit = self._context - reserved
-        if prompt.ids is None and prompt.suffix and self._fim is not None:
+        if prompt.suffix:
             ids, truncated = await self._fill_in_middle(prompt, limit)
             return BuiltPrompt(ids, min(max_tokens, self._context - len(ids)), truncated, fim=True)
         if prompt.messages is not None:
@@ -152,16 +163,13 @@ class PromptBuilder:
 
     async def _fill_in_middle(self, prompt: Prompt, limit: int) -> tuple[list[int], bool]:
         """Return the template's ids with prefix and suffix, cut to what the sentinels leave of ``limit``."""
-        assert self._fim is not None  # noqa: S101  -- checked by the caller; for the type checker
-        encode = self._tokenizer.encode_fragment
+        if self._fim is None:
+            raise no_fim("suffix")
         chars = self._context * _CHARS_PER_TOKEN
-        prefix = await encode(self._fim.clean((prompt.text or "")[-chars:]))
-        suffix = await encode(self._fim.clean((prompt.suffix or "")[:chars]))
-        start = self._tokenizer.encode("")
-        pieces = self._fim.pieces()
-        literal = {
-            piece: self._tokenizer.encode_control(piece) for piece in pieces if not _is_placeholder(piece)
-        }
+        suffix = await self._tokenizer.encode_fragment(self._fim.clean((prompt.suffix or "")[:chars]))
+        prefix = await self._fim_prefix(prompt, self._fim)
+        start = list(self._tokenizer.start)
+        literal = {piece: self._literal(piece) for piece in self._fim.pieces if piece not in (PREFIX, SUFFIX)}
         room = max(2, limit - len(start) - sum(map(len, literal.values())))
         kept_suffix = suffix[: max(room // 4, room - len(prefix))]
         kept_prefix = prefix[-(room - len(kept_suffix)) :]
@@ -171,13 +179,19 @@ class PromptBuilder:
         if truncated and not self._truncate:
             raise self._too_long(len(prefix) + len(suffix), self._context - limit)
         files = await self._other_files(prompt, room - len(kept_prefix) - len(kept_suffix))
-        values = {"{prefix}": kept_prefix, "{suffix}": kept_suffix}
-        ids = [
-            token
-            for piece in pieces
-            for token in (values[piece] if _is_placeholder(piece) else literal[piece])
-        ]
-        return start + files + ids, truncated
+        values = literal | {PREFIX: kept_prefix, SUFFIX: kept_suffix}
+        return start + files + [token for piece in self._fim.pieces for token in values[piece]], truncated
+
+    async def _fim_prefix(self, prompt: Prompt, fim: FimTemplate) -> list[int]:
+        """Return the ids before the cursor: the client's own, or those of its text."""
+        if prompt.ids is not None:
+            return self._checked(prompt.ids)
+        text = (prompt.text or "")[-self._context * _CHARS_PER_TOKEN :]
+        return await self._tokenizer.encode_fragment(fim.clean(text))
+
+    def _literal(self, piece: str | int) -> list[int]:
+        """Return the ids of a template's own token or text."""
+        return [piece] if isinstance(piece, int) else self._tokenizer.encode_control(piece)
 
     async def _other_files(self, prompt: Prompt, room: int) -> list[int]:
         """Return other files as context: whole files only, the last ones preferred.
@@ -187,7 +201,7 @@ class PromptBuilder:
         separator = self._fim.file_separator if self._fim else None
         if separator is None:
             return []
-        separator_ids = self._tokenizer.encode_control(separator)
+        separator_ids = self._literal(separator)
         kept: list[int] = []
         for name, text in reversed(prompt.files):
             assert self._fim is not None  # noqa: S101  -- a separator comes from a template
@@ -197,7 +211,3 @@ class PromptBuilder:
                 break
             kept = ids + kept
         return kept
-
-
-def _is_placeholder(piece: str) -> bool:
-    return piece in ("{prefix}", "{suffix}")

@@ -1,4 +1,4 @@
-"""The model's tokenizer: text to ids and ids to bytes.
+"""A model's tokenizer: text to ids and ids to bytes.
 
 User text is encoded literally: ``<|endoftext|>`` in a file is text, not the control token (FauxPilot encodes
 it as id 50256). Control tokens are recognised only in text that the gateway itself writes, such as a
@@ -6,81 +6,69 @@ template.
 """
 
 import asyncio
-import json
-from collections.abc import Sequence
-from pathlib import Path
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 
-from tokenizers import Tokenizer as HfTokenizer
-
-from gateway.text.model_files import ModelFiles
-from gateway.text.vocabulary import token_bytes
-
-# Below this many characters encoding takes well under a millisecond, less than a trip to a thread and back.
-_INLINE_CHARS = 2000
+from gateway.text.fim import FimTemplate
 
 
-class Tokenizer:
-    """Encodes prompts and stop strings, and decodes tokens to bytes."""
+class Tokenizer(ABC):
+    """Encodes prompts and stop strings, and decodes tokens to bytes.
 
-    def __init__(self, files: ModelFiles) -> None:
-        self._control = HfTokenizer.from_str(files.tokenizer_json)
-        self._literal = HfTokenizer.from_str(files.tokenizer_json)
-        self._literal.encode_special_tokens = True
-        for tokenizer in (self._control, self._literal):
-            tokenizer.no_truncation()
-            tokenizer.no_padding()
-        document = json.loads(files.tokenizer_json)
-        self._bytes = token_bytes(document)
-        self.control_texts = [token["content"] for token in document.get("added_tokens") or ()]
-        self.context_length = files.context_length or 2048
-        self.vocab_size = max(files.vocab_size or 0, len(self._bytes))
-        self.eos_id = self._end_of_text(files)
+    ``context_length`` is in tokens; ``vocab_size`` counts the ids; ``eos_id`` is the end-of-text token's;
+    ``start`` are the ids that the model wants before every text; ``control_texts`` are the texts of control
+    tokens, which are not control tokens where a user typed them. ``chat_template`` is Jinja and
+    ``chat_tokens`` are the texts that it may use by name: ``bos_token``, ``eos_token``.
+    """
 
-    @classmethod
-    def load(cls, folder: Path) -> "Tokenizer":
-        """Load the tokenizer of a model's folder; raises as ``ModelFiles.read`` does."""
-        return cls(ModelFiles.read(folder))
+    context_length: int
+    vocab_size: int
+    eos_id: int
+    start: Sequence[int]
+    control_texts: Sequence[str]
+    chat_template: str | None
+    chat_tokens: Mapping[str, str]
+    # Up to this many characters are encoded at once: it takes less than a trip to a thread and back.
+    inline_chars: int
 
-    def _end_of_text(self, files: ModelFiles) -> int:
-        """Return the end-of-text id: config.json's, else that of a usual name, else the last id."""
-        if files.eos_id is not None:
-            return files.eos_id
-        for name in ("<|endoftext|>", "</s>", "<eos>", "<|im_end|>"):
-            token = self._control.token_to_id(name)
-            if token is not None:
-                return int(token)
-        return self.vocab_size - 1
-
+    @abstractmethod
     def encode(self, text: str) -> list[int]:
         """Encode user text, in which control tokens are not recognised."""
-        return list(self._literal.encode(text).ids)
+
+    @abstractmethod
+    def fragment(self, text: str) -> list[int]:
+        """Encode user text inside a prompt: without the tokens that the model wants around a text."""
+
+    @abstractmethod
+    def encode_control(self, text: str) -> list[int]:
+        """Encode the gateway's own text with its control tokens: templates and stop strings."""
+
+    @abstractmethod
+    def bytes_of(self, token: int) -> bytes:
+        """Return a token's bytes: none for control tokens and for ids past the vocabulary's end."""
+
+    @abstractmethod
+    def is_end(self, token: int) -> bool:
+        """Return whether the token ends a completion."""
+
+    @abstractmethod
+    def fim_template(self) -> FimTemplate | None:
+        """Return the template of the vocabulary's own fill-in-the-middle tokens; ``None`` without them."""
 
     async def encode_async(self, text: str) -> list[int]:
         """Encode user text without blocking the event loop, however long it is."""
-        if len(text) <= _INLINE_CHARS:
-            return self.encode(text)
-        return await asyncio.to_thread(self._encode_released, text)
-
-    def _encode_released(self, text: str) -> list[int]:
-        """Encode with the GIL released, which only the batch call does; its threads slow short text down."""
-        return list(self._literal.encode_batch_fast([text])[0].ids)
+        return await self._off_loop(self.encode, text)
 
     async def encode_fragment(self, text: str) -> list[int]:
-        """Encode user text inside a prompt: without the beginning-of-text token."""
-        return self.without_start(await self.encode_async(text))
+        """Encode user text inside a prompt without blocking the event loop; see ``fragment``."""
+        return await self._off_loop(self.fragment, text)
 
-    def without_start(self, ids: list[int]) -> list[int]:
-        """Return the ids without the beginning-of-text token that some tokenizers put before every text."""
-        start = self.encode("")
-        return ids[len(start) :] if start and ids[: len(start)] == start else ids
+    async def _off_loop(self, work: Callable[[str], list[int]], text: str) -> list[int]:
+        return work(text) if len(text) <= self.inline_chars else await asyncio.to_thread(work, text)
 
-    def encode_control(self, text: str) -> list[int]:
-        """Encode the gateway's own text with its control tokens: templates and stop strings."""
-        return list(self._control.encode(text, add_special_tokens=False).ids)
-
-    def bytes_of(self, token: int) -> bytes:
-        """Return a token's bytes: none for control tokens and for ids past the vocabulary's end."""
-        return self._bytes[token] if 0 <= token < len(self._bytes) else b""
+    def with_start(self, ids: list[int]) -> list[int]:
+        """Return a rendered chat's ids with the beginning-of-text token where the template left it to us."""
+        return ids
 
     def decode(self, ids: Sequence[int]) -> str:
         """Return the text of ``ids``; broken UTF-8 becomes U+FFFD."""

@@ -1,5 +1,6 @@
 """Files, folders and a host's needs as Ansible's modules judge them, without a host."""
 
+import base64
 import os
 import stat
 from pathlib import Path
@@ -91,6 +92,13 @@ class TestFiles:
         with pytest.raises(files.FileError, match="it is wrong"):
             made(entry(tmp_path / "f", content="bad", validate=["check", "%s"]), code=1)
         assert [path.read_text() for path in tmp_path.iterdir()] == ["good"]
+
+    def test_bytes_are_written_as_they_are_and_once(self, tmp_path):
+        data = bytes(range(256))
+        item = entry(tmp_path / "f", base64=base64.b64encode(data).decode())
+        assert made(item).changes == [str(tmp_path / "f")]
+        assert (tmp_path / "f").read_bytes() == data
+        assert made(item).changes == []
 
     def test_a_secret_shows_in_no_diff(self, tmp_path):
         found = made(entry(tmp_path / "f", secret="hunter2"), entry(tmp_path / "g", content="plain"))

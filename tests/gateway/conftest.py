@@ -10,6 +10,7 @@ from tritonclient.grpc import service_pb2_grpc
 
 from gateway.app import create_app
 from gateway.settings import Settings
+from gateway.text.loading import load_tokenizer
 from gateway.text.tokenizer import Tokenizer
 from testing.doubles.fake_gitlab import gitlab
 from testing.doubles.fake_issuer import issuer
@@ -35,12 +36,12 @@ def codegen_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def codegen(codegen_dir: Path) -> Tokenizer:
-    return Tokenizer.load(codegen_dir)
+    return load_tokenizer(codegen_dir)
 
 
 @pytest.fixture(scope="session")
 def tiny() -> Tokenizer:
-    return Tokenizer.load(TINY)
+    return load_tokenizer(TINY)
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ async def client(
 ) -> AsyncIterator[httpx.AsyncClient]:
     """Give a client of a gateway, with CodeGen's tokenizer, in front of the recording server."""
     # Reading 50 000 tokens takes a second, and every test has an app of its own.
-    monkeypatch.setattr("gateway.wiring.Tokenizer", lambda _files: codegen)
+    monkeypatch.setattr("gateway.wiring.load_tokenizer", lambda _folder: codegen)
     app = create_app(settings(model_dir=codegen_dir, engine_url=fake, model="codegen-350M-mono"))
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as found:

@@ -9,6 +9,8 @@ import pytest
 from testing import recordings
 
 RECORDINGS = Path(recordings.__file__).parent
+# For recorded requests with a suffix: any text serves, as only the answer's shape is compared.
+FIM_TEMPLATE = "<P>{prefix}<S>{suffix}<M>"
 
 
 def cases(file: str, *names: str) -> list:

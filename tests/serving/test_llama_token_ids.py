@@ -15,6 +15,8 @@ def reader(tmp_path):
         writer = gguf.GGUFWriter(tmp_path / "model.gguf", "phi2")
         writer.add_tokenizer_model(model)
         writer.add_token_list(tokens)
+        byte, normal = gguf.TokenType.BYTE, gguf.TokenType.NORMAL
+        writer.add_token_types([byte if token.startswith("<0x") else normal for token in tokens])
         writer.add_eos_token_id(0)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()

@@ -6,6 +6,7 @@ import pwd
 import shutil
 import stat
 import tempfile
+from base64 import b64decode
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ OPTIONS: dict[str, Any] = {
     },
     "content": {"type": "str", "default": ""},
     "secret": {"type": "str", "no_log": True},
+    "base64": {"type": "str"},
     "mode": {"type": "str"},
     "owner": {"type": "str"},
     "group": {"type": "str"},
@@ -40,9 +42,11 @@ def entry(**options: object) -> Entry:
     return {name: option.get("default") for name, option in OPTIONS.items()} | options
 
 
-def content(item: Entry) -> str:
-    """Return the text that a file must hold, whether it may be shown or not."""
-    return str(item["content"] if item["secret"] is None else item["secret"])
+def content(item: Entry) -> bytes:
+    """Return what a file must hold, whether it may be shown or not."""
+    if item["base64"] is not None:
+        return b64decode(item["base64"])
+    return str(item["content"] if item["secret"] is None else item["secret"]).encode()
 
 
 @dataclass
@@ -78,7 +82,7 @@ class Files:
         return changed
 
     def _file(self, path: Path, item: Entry) -> bool:
-        desired = content(item).encode()
+        desired = content(item)
         current = path.read_bytes() if path.is_file() and not path.is_symlink() else None
         if current == desired and self._has_owner_and_mode(path, item, 0o644):
             return False

@@ -45,6 +45,9 @@ options:
       secret:
         description: Text of a file that is never shown, in place of O(files[].content).
         type: str
+      base64:
+        description: Base64 of a file that is not text, in place of O(files[].content).
+        type: str
       mode:
         description: Octal mode; C(0644) for files and C(0755) for folders by default.
         type: str

@@ -99,7 +99,7 @@ class Unit:
         self.module, self.params = module, module.params
         self.files = Files(not module.check_mode, module.run_command)
         read = [
-            (item["path"], content(item), item["mode"])
+            (item["path"], content(item).decode("utf-8", "surrogateescape"), item["mode"])
             for item in self.params["files"]
             if item["triggers_restart"]
         ]

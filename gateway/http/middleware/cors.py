@@ -61,7 +61,9 @@ def _with_headers(send: Send, origin: str) -> Send:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             headers["Access-Control-Allow-Origin"] = origin
-            headers["Access-Control-Expose-Headers"] = "x-request-id, retry-after, openai-processing-ms"
+            headers["Access-Control-Expose-Headers"] = (
+                "x-request-id, retry-after, openai-processing-ms, x-assist-ignored"
+            )
             headers.add_vary_header("Origin")
         await send(message)
 

@@ -28,8 +28,9 @@ class TokenIdReader:
     def _by_bytes(self) -> dict[bytes, int]:
         """Map the bytes of each token that is not whole characters to its id."""
         reader = gguf.GGUFReader(self._path)
-        model = str(reader.get_field("tokenizer.ggml.model").contents())
-        decode = _byte_level() if model == "gpt2" else _sentence_piece
+        kinds = reader.get_field("tokenizer.ggml.token_type")
+        has_byte_tokens = kinds is not None and gguf.TokenType.BYTE in kinds.contents()
+        decode = _sentence_piece if has_byte_tokens else _byte_level()
         ids: dict[bytes, int] = {}
         for index, text in enumerate(reader.get_field("tokenizer.ggml.tokens").contents()):
             data = decode(text)

@@ -1,5 +1,6 @@
 """Chats: a model's own template, OpenAI's own client, and a judge of both: llama.cpp's server on the same file."""
 
+import base64
 import json
 import subprocess
 import sys
@@ -13,8 +14,8 @@ import pytest
 from gateway.app import create_app
 from gateway.errors import ApiError
 from gateway.text.chat import ChatTemplate, Message
+from gateway.text.loading import load_tokenizer
 from gateway.text.model_files import ModelFiles
-from gateway.text.tokenizer import Tokenizer
 from stackfile.catalogue import ROOT
 from testing import needs
 from testing.servers.gateway import gateway
@@ -55,10 +56,14 @@ def model_folder(folder: Path, template: object = TEMPLATE) -> Path:
     return folder
 
 
+def template_of(folder: Path) -> ChatTemplate:
+    tokenizer = load_tokenizer(folder)
+    return ChatTemplate(tokenizer.chat_template or "", tokenizer.chat_tokens, tokenizer)
+
+
 @pytest.fixture
 def chatty(tmp_path: Path) -> ChatTemplate:
-    files = ModelFiles.read(model_folder(tmp_path))
-    return ChatTemplate(files.chat_template or "", files.chat_tokens, Tokenizer(files))
+    return template_of(model_folder(tmp_path))
 
 
 async def test_a_chat_is_what_the_models_template_makes_of_it(chatty, tiny):
@@ -185,8 +190,12 @@ def test_a_gateway_on_another_host_than_the_model_is_given_all_of_it(chat_file, 
         [*command, chat_file], capture_output=True, text=True, cwd=ROOT, check=True, timeout=60
     )
     for name, text in json.loads(done.stdout).items():
-        (tmp_path / name).write_text(text)
-    assert ModelFiles.read(tmp_path) == ModelFiles.read(chat_file)
+        data = base64.b64decode(text) if name.endswith(".gguf") else text.encode()
+        (tmp_path / name).write_bytes(data)
+    here, there = load_tokenizer(tmp_path), load_tokenizer(chat_file)
+    for fact in ("chat_template", "chat_tokens", "context_length", "eos_id", "vocab_size", "start"):
+        assert getattr(here, fact) == getattr(there, fact), fact
+    assert here.encode(TALK[0]["content"]) == there.encode(TALK[0]["content"])
     (tmp_path / "empty").mkdir()
     none = subprocess.run(
         [*command, tmp_path / "empty"], capture_output=True, text=True, cwd=ROOT, check=False
@@ -195,8 +204,7 @@ def test_a_gateway_on_another_host_than_the_model_is_given_all_of_it(chat_file, 
 
 
 async def test_the_prompt_is_llama_cpps_own(server, chat_file):
-    files = ModelFiles.read(chat_file)
-    made = ChatTemplate(files.chat_template or "", files.chat_tokens, Tokenizer(files))
+    made = template_of(chat_file)
     talk = [Message(turn["role"], turn["content"]) for turn in TALK[:2]]
     theirs = ask(server, "/apply-template", {"messages": TALK[:2]})["prompt"]
     request = {"content": theirs, "add_special": False, "parse_special": True}

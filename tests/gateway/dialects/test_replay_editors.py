@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from testing.servers.gateway import gateway
-from tests.gateway.replay import case, cases, events, texts
+from tests.gateway.replay import FIM_TEMPLATE, case, cases, events, texts
 
 pytestmark = pytest.mark.triton
 EDITORS = "editor_clients.json"
@@ -15,7 +15,7 @@ EDITORS = "editor_clients.json"
 @pytest.fixture(scope="module")
 def http(triton):
     with (
-        gateway(triton.model_dir, triton.grpc) as running,
+        gateway(triton.model_dir, triton.grpc, fim_template=FIM_TEMPLATE) as running,
         httpx.Client(base_url=running.url, timeout=30) as client,
     ):
         yield client

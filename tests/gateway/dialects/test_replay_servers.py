@@ -5,7 +5,7 @@ import openai
 import pytest
 
 from testing.servers.gateway import gateway
-from tests.gateway.replay import case, cases, events, texts
+from tests.gateway.replay import FIM_TEMPLATE, case, cases, events, texts
 
 pytestmark = pytest.mark.triton
 VLLM, LLAMA, OPENAI = "vllm_completions.json", "llamacpp_server.json", "openai_python.json"
@@ -14,7 +14,7 @@ BAD = ("stream_options_without_stream_null", "empty_prompt", "out_of_vocab", "ne
 
 @pytest.fixture(scope="module")
 def running(triton):
-    with gateway(triton.model_dir, triton.grpc) as found:
+    with gateway(triton.model_dir, triton.grpc, fim_template=FIM_TEMPLATE) as found:
         yield found
 
 

@@ -75,7 +75,7 @@ async def test_a_wrong_value_is_a_400_that_names_its_parameter(client, body, par
         {"keep_alive": 5, "options": {}, "extra": {"x": []}, "nwo": "a/b"},
         {"best_of": 0},
         {"presence_penalty": 1, "frequency_penalty": -2, "logit_bias": {"50256": -100}, "user": "u"},
-        {"suffix": "\n"},
+        {"suffix": ""},
         {"prompt": "nul \u0000 in the text"},
         {"stream": False},
     ],

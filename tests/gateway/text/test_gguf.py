@@ -1,29 +1,14 @@
-"""A GGUF file's own tokenizer: the gateway must send the ids that llama.cpp makes of the text."""
+"""The head of a GGUF file, for a gateway on another host than the model."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from gateway.text import gguf
-from gateway.text.tokenizer import Tokenizer
-from stackfile.catalogue import ROOT
+from gateway.text.loading import load_tokenizer
+from serving.convert import convert
 from testing import gguf_files, needs
-from testing.servers.llama_server import running_llama
 from testing.servers.triton import TINY
-from tests.serving.test_llama_server import ask, ready
-
-TEXTS = [
-    "",
-    " ",
-    "def main(",
-    "def add(a, b):\n    return a + b\n",
-    "  two  spaces,\ttabs\n\n\nand lines\r\n",
-    "for i in range(100_000): print(f'{i:>8}')  # don't",
-    "naïve café · 日本語のテキスト 🙂 ﷺ",
-    "<s> and </s> and <|endoftext|> and <0x0A> are text",
-    (ROOT / "stackfile/kubernetes.py").read_text(),
-]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -31,53 +16,36 @@ def runtime() -> None:
     needs.package("xllamacpp")
 
 
-@pytest.fixture(scope="module", params=["byte_level", "qwen", "sentence_piece"])
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp(request.param)
-    gguf_files.write(folder, getattr(gguf_files, request.param))
-    return folder
+def test_the_vocabulary_alone_makes_the_same_ids(tmp_path: Path):
+    file = gguf_files.write(tmp_path, gguf_files.sentence_piece)
+    alone = tmp_path / "other" / "vocabulary.gguf"
+    alone.parent.mkdir()
+    alone.write_bytes(gguf.vocabulary(file))
+    text = file.with_suffix(".txt").name + "\ndef add(a, b): é"
+    assert load_tokenizer(alone.parent).encode(text) == load_tokenizer(tmp_path).encode(text)
+    assert alone.stat().st_size < file.stat().st_size / 4
 
 
-@pytest.fixture(scope="module")
-def server(model: Path) -> Iterator[str]:
-    with running_llama(model, context=256) as (address, _):
-        ready(address)
-        yield address
+def test_it_is_the_same_for_two_files_of_one_tokenizer(tmp_path: Path):
+    files = [
+        gguf_files.vocabulary_only(tmp_path / f"{n}.gguf", "qwen2", marks)
+        for n, marks in ((1, ["<a>"]), (2, ["<a>"]), (3, ["<b>"]))
+    ]
+    first, second, other = (gguf.vocabulary(file) for file in files)
+    assert first == second != other
 
 
-@pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
-def test_the_ids_are_llama_cpps_own(model: Path, server: str, text: str):
-    theirs = ask(server, "/tokenize", {"content": text, "add_special": True, "parse_special": False})
-    assert Tokenizer.load(model).encode(text) == theirs["tokens"]
+def test_a_file_that_we_converted_leaves_the_text_to_the_tokenizer_beside_it(tmp_path: Path):
+    convert(TINY, tmp_path, "llama_cpp", "Q8_0")
+    assert gguf.has_numbered_tokens(tmp_path / "model.gguf")
+    assert load_tokenizer(tmp_path).encode("def f") == load_tokenizer(TINY).encode("def f")
+    assert not gguf.has_numbered_tokens(gguf_files.vocabulary_only(tmp_path / "v.gguf", "qwen2"))
 
 
-@pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
-def test_what_was_encoded_decodes_to_itself(model: Path, text: str):
-    tokenizer = Tokenizer.load(model)
-    # SentencePiece begins every text with a space.
-    start = " " if text and "sentence_piece" in model.name else ""
-    assert tokenizer.decode(tokenizer.encode(text)) == start + text
-
-
-def test_context_and_end_are_the_files(model: Path):
-    tokenizer = Tokenizer.load(model)
-    assert tokenizer.context_length == 2048
-    assert tokenizer.vocab_size == 2048
-    assert tokenizer.eos_id == (2 if "sentence_piece" in model.name else 0)
-
-
-@pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
-def test_the_models_own_vocabulary_comes_back_from_a_file_as_it_went_in(tmp_path: Path, text: str):
-    gguf_files.write(tmp_path, gguf_files.byte_level)
-    assert Tokenizer.load(tmp_path).encode(text) == Tokenizer.load(TINY).encode(text)
-
-
-def test_an_unknown_kind_is_refused_with_the_remedy():
-    with pytest.raises(ValueError, match=r"tokenizer\.json beside it"):
-        gguf.tokenizer({"tokenizer.ggml.model": "gpt2", "tokenizer.ggml.pre": "tekken"})
-
-
-def test_a_file_that_is_no_gguf_is_refused(tmp_path: Path):
-    (tmp_path / "model.gguf").write_bytes(b"GGUF\x01\x00\x00\x00")
-    with pytest.raises(ValueError, match="not a GGUF file"):
-        Tokenizer.load(tmp_path)
+@pytest.mark.parametrize(
+    "content", [b"", b"GGUF\x03\x00\x00\x00", b"GGUF\x01" + bytes(40), b"PK" * 30, b"GGUF\x03" + b"\xff" * 60]
+)
+def test_what_is_not_a_gguf_file_is_refused(tmp_path: Path, content: bytes):
+    (tmp_path / "model.gguf").write_bytes(content)
+    with pytest.raises(ValueError, match="can't be read as a GGUF file"):
+        gguf.vocabulary(tmp_path / "model.gguf")

@@ -7,7 +7,7 @@ from gateway.text.fim import FimTemplate
 from gateway.text.prompt import Prompt, PromptBuilder
 
 LINES = "".join(f"x{i} = {i}\n" for i in range(200))
-FIM = FimTemplate("<P>{prefix}<S>{suffix}<M>", ("<P>", "<S>", "<M>"))
+FIM = FimTemplate(("<P>", "{prefix}", "<S>", "{suffix}", "<M>"), ("<P>", "<S>", "<M>"))
 
 
 def builder(tiny, *, fim=None, context=64, truncate=True) -> PromptBuilder:
@@ -66,10 +66,18 @@ async def test_explicit_truncation_keeps_the_asked_end(tiny, left, kept):
     assert built.ids == kept
 
 
-async def test_a_suffix_without_a_template_never_enters_the_prompt(tiny):
-    built = await builder(tiny).build(Prompt(text="def f", suffix="SECRET"), 4)
+async def test_a_suffix_without_a_template_is_refused_and_an_empty_one_is_none(tiny):
+    with pytest.raises(ApiError, match="cannot fill in the middle") as caught:
+        await builder(tiny).build(Prompt(text="def f", suffix="SECRET"), 4)
+    assert (caught.value.status, caught.value.param) == (400, "suffix")
+    built = await builder(tiny).build(Prompt(text="def f", suffix=""), 4)
     assert built.ids == tiny.encode("def f")
     assert not built.fim
+
+
+async def test_a_prompt_of_ids_has_a_suffix_too(tiny):
+    built = await builder(tiny, fim=FIM).build(Prompt(ids=tiny.encode("ab"), suffix="cd"), 4)
+    assert tiny.decode(built.ids) == "<P>ab<S>cd<M>"
 
 
 async def test_a_template_joins_prefix_and_suffix(tiny):
@@ -90,7 +98,7 @@ async def test_prefix_and_suffix_share_the_room(tiny):
 
 
 async def test_other_files_come_before_the_prompt_for_models_with_a_separator(tiny):
-    fim = FimTemplate(FIM.template, (*FIM.stop, "<|file_sep|>"))
+    fim = FimTemplate(FIM.pieces, FIM.stop, "<|file_sep|>")
     prompt = Prompt(text="ab", suffix="cd", files=[("u.py", "x=1")])
     built = await builder(tiny, fim=fim, context=256).build(prompt, 4)
     assert tiny.decode(built.ids) == "<|file_sep|>u.py\nx=1<P>ab<S>cd<M>"

@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from gateway.engine.base import TokenChunk
 from gateway.text.fim import FimTemplate
 from gateway.text.language import language_of, without_incomplete_line
+from gateway.text.loading import load_tokenizer
 from gateway.text.output_sequence import OutputSequence
 from gateway.text.stops import StopMatcher
-from gateway.text.tokenizer import Tokenizer
 from tests.gateway.conftest import TINY
 from tests.gateway.replay import RECORDINGS
 
 VECTORS = json.loads((RECORDINGS / "tokenizer_stopwords.json").read_text("utf-8"))
 GITLAB = json.loads((RECORDINGS / "gitlab_2023_codegen.json").read_text("utf-8"))
-TOKENIZER = Tokenizer.load(TINY)
+TOKENIZER = load_tokenizer(TINY)
 ALPHABET = "ab\n# é日😀"
 
 
@@ -134,7 +134,7 @@ def test_an_incomplete_last_line_is_cut_unless_it_is_the_only_one(text, expected
 def test_sentinels_are_removed_from_user_text():
     template = FimTemplate.parse('{"template": "<P>{prefix}<S>{suffix}<M>", "stop": ["<P>", "<S>", "<M>"]}')
     assert template.clean("a<P>b<M>") == "ab"
-    assert template.pieces() == ["<P>", "{prefix}", "<S>", "{suffix}", "<M>"]
+    assert template.pieces == ("<P>", "{prefix}", "<S>", "{suffix}", "<M>")
 
 
 @pytest.mark.parametrize("text", ["<P>{prefix}", "<P>{prefix}{prefix}{suffix}"])
