@@ -137,8 +137,9 @@ class Request:
         return all(row.finished for row in self.rows)
 
     def progressed(self, row: OutputRow) -> None:
-        """Notify that ``row`` has grown or finished."""
-        self._notify(row)
+        """Notify that ``row`` has grown or finished; of a whole request only the end matters."""
+        if row.finished or not self.whole:
+            self._notify(row)
 
     def complete(self) -> None:
         """Send the final response, once."""

@@ -4,10 +4,10 @@ import threading
 
 import pytest
 
-from serving.backend.requests import OutputRow, SamplingParams
+from serving.backend.requests import OutputRow, Request, SamplingParams
 from serving.backend.scheduler import Places, split
 from testing.until import until
-from tests.serving.local import SAMPLED, Bench
+from tests.serving.local import SAMPLED, Bench, Recorder
 
 
 class ManualRuntime:
@@ -190,3 +190,13 @@ def test_a_large_seeded_request_is_divided_the_same_way_each_time(engine):
     request = engine.request([5], n=10, seed=1, params=SAMPLED)
     sizes = [len(group.rows) for group in split(request.rows, 4)]
     assert sizes == [4, 4, 2]
+
+
+def test_a_whole_request_wakes_the_sender_at_the_end_of_its_rows_only():
+    woken: list[OutputRow] = []
+    for whole in (False, True):
+        request = Request(Recorder(), woken.append, whole=whole)
+        row = OutputRow(request, 0, [1], 3, SamplingParams())
+        while not row.push(1, -1.0):
+            pass
+    assert [row.request.whole for row in woken] == [False, False, False, True]
