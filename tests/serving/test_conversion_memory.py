@@ -1,7 +1,9 @@
 """A conversion's peak of memory: a part of one layer, however large the model, and within the loader's limit."""
 
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -103,14 +105,22 @@ def test_ctranslate2s_own_optimiser_writes_the_same_bytes(tmp_path, precision):
     assert (target / "model.bin").read_bytes() == (tmp_path / "model.bin").read_bytes()
 
 
+@pytest.fixture(scope="module")
+def codegen_2b(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Give random weights of the true shape, 5.2 GiB, for as long as they are used."""
+    folder = tmp_path_factory.mktemp("2b")
+    yield random_codegen.make(folder / "model", random_codegen.CODEGEN_2B)
+    shutil.rmtree(folder)
+
+
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("conversion", CONVERSIONS[::2], ids="-".join)
-def test_codegen_2b_is_converted_within_the_loaders_limit(tmp_path, conversion):
-    """Random weights of the true shape: 5.2 GiB, whose conversion takes a minute or more."""
-    source = random_codegen.make(tmp_path / "2b", random_codegen.CODEGEN_2B)
+def test_codegen_2b_is_converted_within_the_loaders_limit(codegen_2b, tmp_path, conversion):
     use = Use(models()["codegen-2B-multi"], *conversion, context=2048, slots=1)
     assert use.loader <= 1024
     with memory_group(use.loader) as group:
-        before, peak, _ = measured(source, tmp_path / "out", conversion, group)
+        before, peak, _ = measured(codegen_2b, tmp_path / "out", conversion, group)
         assert group.killed == 0
+    shutil.rmtree(tmp_path / "out")
     assert (peak - before) * MIB <= 1.3 * layer_group(random_codegen.CODEGEN_2B["n_embd"])
