@@ -46,8 +46,8 @@ class FimFacts(Strict):
 class Origin(Strict):
     """Where an entry's facts come from: of each group, the source of its least certain fact.
 
-    ``pin``: sizes and checksums, None without. ``shape``: architecture, parameters, layers, KV width and
-    context. ``tokens``: the FIM template and the stop tokens.
+    ``pin``: sizes and checksums, None without. ``shape``: architecture, parameters, layers, widths, heads,
+    vocabulary and context. ``tokens``: the FIM template and the stop tokens.
     """
 
     pin: FactSource | None = None
@@ -61,7 +61,8 @@ class ModelFacts(Strict):
 
     ``commercial``: the licence allows commercial use; without, a stack must accept it (``accept_licence``).
     ``restrictions``: what else the licence demands of those who use or pass on the model. ``memory_gib``: the
-    weights by precision, without the KV cache. ``stop``: the tokens that end a text or a chat's answer.
+    weights by precision, without the KV cache. ``kv_width``: the KV heads together; ``width``: the embedding;
+    ``vocabulary``: rows of the head. ``stop``: the tokens that end a text or a chat's answer.
 
     Its files are at one of: ``path`` in this project, ``repository`` on the hub, or ``sources``, tried in
     their order.
@@ -80,6 +81,9 @@ class ModelFacts(Strict):
     context_length: int = Field(gt=0)
     layers: int = Field(gt=0)
     kv_width: int = Field(gt=0)
+    width: int = Field(gt=0)
+    heads: int = Field(gt=0)
+    vocabulary: int = Field(gt=0)
     memory_gib: dict[str, Gib]
     stop: tuple[str, ...] = ()
     fim: FimFacts | None = None
@@ -120,10 +124,6 @@ class ModelFacts(Strict):
         """The licence, whether it allows commercial use, and what it demands, for a reader of a plan."""
         name = self.licence if self.commercial else f"{self.licence}, not for commercial use"
         return f"{name}. {self.restrictions}" if self.restrictions else name
-
-    def kv_cache_gib(self, tokens: int, bytes_per_value: int) -> float:
-        """Return the memory of keys and values for ``tokens`` cached tokens, in GiB."""
-        return 2 * self.layers * self.kv_width * tokens * bytes_per_value / 2**30
 
 
 class RuntimeFacts(Strict):

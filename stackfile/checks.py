@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from stackfile import runtime_selection
 from stackfile.catalogue import AcceleratorFacts, ModelFacts
@@ -10,12 +11,10 @@ from stackfile.gke_checks import conflicts as gke_conflicts
 from stackfile.hosts_checks import conflicts as hosts_conflicts
 from stackfile.kubernetes_checks import conflicts as kubernetes_conflicts
 from stackfile.licence_checks import conflicts as licence_conflicts
+from stackfile.memory import Use
+from stackfile.memory_checks import conflicts as memory_conflicts
+from stackfile.memory_checks import use_of
 from stackfile.stack import CLUSTERS, Stack
-
-# Share of a device's memory for weights and KV cache; runtime, activations and CUDA context take the rest.
-USABLE_SHARE = 0.92
-# Sequences of full context length that must fit into memory; batches of short prompts are far larger.
-SEQUENCES_AT_FULL_CONTEXT = 1
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,11 @@ class Selection:
             return replace(selection, precision=best)
         return selection
 
+    @cached_property
+    def use(self) -> Use:
+        """How the model is served, with the slots and the context."""
+        return use_of(self.stack, self.model, self.device, self.runtime, self.precision)
+
 
 def _offered(selection: Selection) -> list[str]:
     """Return the precisions that runtime, accelerator and model all support, best first."""
@@ -64,7 +68,7 @@ def all_conflicts(selection: Selection) -> Iterator[Conflict]:
     yield from _format(selection)
     yield from _architecture(selection)
     yield from _precision(selection)
-    yield from _memory(selection)
+    yield from memory_conflicts(selection.stack, selection.device, selection.use, _offered(selection))
     yield from _split(selection)
     yield from _engine(selection.stack)
     yield from _ports(selection.stack)
@@ -122,30 +126,6 @@ def _precision(selection: Selection) -> Iterator[Conflict]:
             f"{selection.runtime} cannot run {selection.stack.model} as {selection.precision!r} on {kind};"
             f" set precision to one of: {', '.join(offered)}",
         )
-
-
-def _memory(selection: Selection) -> Iterator[Conflict]:
-    weights = selection.model.memory_gib.get(selection.precision)
-    if selection.device.memory_gib is None or weights is None:
-        return
-    stack = selection.stack
-    devices = stack.accelerator.count if stack.accelerator.split == "tensor" else 1
-    usable = selection.device.memory_gib * USABLE_SHARE * devices
-    copies = stack.serving.instances
-    cached = 4 if selection.precision in {"float32", "F32"} else 2
-    cache = selection.model.kv_cache_gib(_context_length(selection) * SEQUENCES_AT_FULL_CONTEXT, cached)
-    if copies * weights + cache <= usable:
-        return
-    smaller = [
-        name for name in _offered(selection) if copies * selection.model.memory_gib[name] + cache <= usable
-    ]
-    remedy = f"set precision: {smaller[0]}" if smaller else "choose a smaller model or a larger accelerator"
-    yield (
-        ("model",),
-        f"{stack.model} needs {copies} x {weights:.1f} GiB of weights as {selection.precision}"
-        f" (one copy an instance) and {cache:.1f} GiB of KV cache, but {stack.accelerator.kind} offers"
-        f" {usable:.1f} GiB; {remedy}, or lower context_length",
-    )
 
 
 def _split(selection: Selection) -> Iterator[Conflict]:
@@ -214,10 +194,6 @@ def _jobs(stack: Stack) -> Iterator[Conflict]:
             f"{jobs.max_bytes} exceeds limits.max_body_bytes ({stack.limits.max_body_bytes}), which applies"
             " first; lower max_bytes or raise max_body_bytes",
         )
-
-
-def _context_length(selection: Selection) -> int:
-    return selection.stack.context_length or selection.model.context_length
 
 
 def _context(selection: Selection) -> Iterator[Conflict]:
