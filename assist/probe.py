@@ -25,9 +25,10 @@ class NotServingError(Exception):
 
 @dataclass(frozen=True)
 class Completion:
-    """A completion and its duration in seconds."""
+    """A completion, its number of new tokens, and the duration of the whole request in seconds."""
 
     text: str
+    tokens: int
     seconds: float
 
 
@@ -101,12 +102,13 @@ def complete(deployment: Deployment) -> Completion:
         raise NotServingError(f"the gateway at {deployment.url} does not respond: {error}") from error
     if response.status_code != 200:
         raise NotServingError(f"the gateway returned {response.status_code}: {response.text[:500]}")
-    text = response.json()["choices"][0]["text"]
+    document = response.json()
+    text, tokens = document["choices"][0]["text"], document["usage"]["completion_tokens"]
     if not text.strip():
         raise NotServingError(
             "the completion is empty; the model or its tokenizer may be damaged: model-loader verify --repair"
         )
-    return Completion(text, time.monotonic() - since)
+    return Completion(text, tokens, time.monotonic() - since)
 
 
 def _client() -> httpx.Client:

@@ -65,6 +65,7 @@ def _offered(selection: Selection) -> list[str]:
 def all_conflicts(selection: Selection) -> Iterator[Conflict]:
     """Yield every conflict of the stack, in no particular order."""
     yield from licence_conflicts(selection.stack, selection.model)
+    yield from _place(selection)
     yield from _format(selection)
     yield from _architecture(selection)
     yield from _precision(selection)
@@ -81,6 +82,16 @@ def all_conflicts(selection: Selection) -> Iterator[Conflict]:
     yield from hosts_conflicts(selection.stack)
 
 
+def _place(selection: Selection) -> Iterator[Conflict]:
+    if selection.model.on_this_machine and selection.stack.target != "local":
+        yield (
+            ("model",),
+            f"{selection.stack.model} is in {selection.model.path} on this machine, which target"
+            f" {selection.stack.target} does not have; add it from a hub, or give its entry `sources`"
+            " with a mirror",
+        )
+
+
 def _format(selection: Selection) -> Iterator[Conflict]:
     if selection.model.format == "gguf" and selection.runtime != "llama_cpp":
         yield (
@@ -92,7 +103,7 @@ def _format(selection: Selection) -> Iterator[Conflict]:
 def _architecture(selection: Selection) -> Iterator[Conflict]:
     stack, model = selection.stack, selection.model
     if model.format == "gguf":
-        if reason := runtime_selection.unreadable(model):
+        if reason := runtime_selection.unreadable(model.architecture, model.memory_gib):
             yield ("model",), f"{stack.model} cannot be served: {reason}; choose another model"
         return
     able = runtime_selection.converters(model.architecture)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from assist import doctor
+from assist import doctor, probe, speeds
 from assist.client_env import ensure
 from assist.deployment import Overrides, resolve
 from assist.findings import Finding, exit_status
@@ -50,6 +50,15 @@ def test_a_stack_that_went_bad_is_neither_up_nor_down(layout, tmp_path):
     findings = doctor.examine(layout)
     assert exit_status(findings) == 2
     assert "gone.yaml" in findings[0].cause
+
+
+def test_a_completion_is_the_measurement_of_the_model_s_speed(layout, monkeypatch):
+    monkeypatch.setattr(probe, "complete", lambda _deployment: probe.Completion("text", 16, 2.0))
+    deployment = resolve("local", layout)
+    assert doctor.completion(deployment).status == "ok"
+    stack = deployment.stack
+    measured = speeds.Speed(8.0, stack.runtime, stack.precision)
+    assert speeds.read(layout.speeds) == {stack.model.id: measured}
 
 
 def test_a_model_file_cut_short_is_found(layout):

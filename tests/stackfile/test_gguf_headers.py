@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from assist.paths import Paths
+from model_loader.inspection import gguf_header
 from stackfile.catalogue import ModelFacts, models
-from testing import gguf_header, needs
+from testing import needs
 
 STORE = Path(os.environ.get("MODEL_STORE", Paths().store))
 FETCH = "model-loader fetch qwen2.5-coder-0.5b-instruct-Q4_K_M --store .run/models"
