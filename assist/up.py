@@ -66,8 +66,9 @@ def _run(
         if not outcome.kept:
             return _failed(outcome.run, request, errors)
         return _kept(deployment.stack.name, outcome.cause, request, errors)
+    completion = _completion(deployment)
     seconds = {**outcome.run.seconds, **seconds, "total": time.time() - started}
-    return _served(deployment, outcome.run, seconds, request, console)
+    return _served(deployment, outcome.run, seconds, completion, request, console)
 
 
 def _play(deployment: Deployment, request: Request, progress: Console, *, check: bool = False) -> switch.Play:
@@ -134,6 +135,7 @@ def _served(
     deployment: Deployment,
     outcome: playbook.Run,
     seconds: dict[str, float],
+    completion: probe.Completion | None,
     request: Request,
     console: Console,
 ) -> int:
@@ -154,6 +156,7 @@ def _served(
                 **facts,
                 "phases": phases,
                 "total": round(total, 3),
+                "completion": completion and completion.facts(),
                 "curl": report.curl(deployment, key),
                 "vscode": settings,
             }
@@ -162,7 +165,15 @@ def _served(
     console.print(report.phase_table(seconds, total))
     console.print(f"changed={outcome.changed}", highlight=False)
     report.show_service(console, deployment, key)
+    if completion:
+        report.show_completion(console, completion)
     return 0
+
+
+def _completion(deployment: Deployment) -> probe.Completion | None:
+    """Return a completion for the user to see; None where only the users of a GitLab instance may ask."""
+    asks = deployment.stack.auth.mode != "gitlab" or "ASSIST_KEY" in client_env(deployment.layout)
+    return probe.complete(deployment) if asks else None
 
 
 def _print(document: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ NOBODY = 65534
 
 @pytest.fixture
 def deployment(tmp_path: Path) -> Deployment:
-    return resolve("local", Paths(SOURCE, tmp_path / ".run"), Overrides(port=free_ports(1)[0]))
+    return resolve("tiny", Paths(SOURCE, tmp_path / ".run"), Overrides(port=free_ports(1)[0]))
 
 
 def _finding(found, name):
