@@ -57,8 +57,10 @@ def _offered(selection: Selection) -> list[str]:
     offered = {str(runtime): names for runtime, names in selection.device.precisions.items()}
     names = offered.get(selection.runtime, ())
     if model.format == "gguf":
-        # A ready file keeps the type that it is written in, wherever llama.cpp runs at all.
-        return list(model.memory_gib) if names and selection.runtime == "llama_cpp" else []
+        # A ready file keeps the type that it is written in, wherever llama.cpp runs at all; what a server of
+        # the user's own runs on is the user's knowledge.
+        runs = names or selection.stack.engine.url is not None
+        return list(model.memory_gib) if runs and selection.runtime == "llama_cpp" else []
     return [name for name in names if name in model.memory_gib]
 
 
@@ -125,7 +127,14 @@ def _precision(selection: Selection) -> Iterator[Conflict]:
     kind, offered = selection.stack.accelerator.kind, _offered(selection)
     if selection.precision in offered:
         return
-    if not offered:
+    if not offered and selection.runtime == "llama_cpp" and selection.device.is_gpu:
+        yield (
+            ("accelerator", "kind"),
+            f"the pinned llama.cpp computes on CPUs only and would leave the {kind} idle; set kind: cpu,"
+            " or engine.kind: openai with engine.url of a llama.cpp server with CUDA that you run, or a model"
+            " in safetensors, which ctranslate2 serves on a GPU",
+        )
+    elif not offered:
         yield (
             ("accelerator", "kind"),
             f"{selection.runtime} cannot run {selection.stack.model} on {kind} in any precision;"

@@ -94,7 +94,18 @@ triton: {grpc_port: 8000}
         ({"accelerator": {"kind": "cpu", "count": 2}}, "serving.instances"),
         ({"accelerator": {"kind": "k80"}, "precision": "int8"}, "one of: float32"),
         ({"model": "mistral-7b-instruct-Q2_K", "runtime": "ctranslate2"}, "set runtime: llama_cpp"),
-        ({"model": "mistral-7b-instruct-Q2_K", "accelerator": {"kind": "k80"}}, "choose another runtime"),
+        (
+            {"model": "mistral-7b-instruct-Q2_K", "accelerator": {"kind": "k80"}},
+            "leave the k80 idle; set kind: cpu",
+        ),
+        (
+            {"model": "mistral-7b-instruct-Q2_K", "accelerator": {"kind": "t4"}},
+            "leave the t4 idle; set kind: cpu",
+        ),
+        (
+            {"runtime": "llama_cpp", "accelerator": {"kind": "a100"}},
+            "engine.url of a llama.cpp server with CUDA",
+        ),
         ({"model": "qwen2.5-coder-1.5b", "runtime": "onnxruntime"}, "cannot be converted for onnxruntime"),
         ({"model": "qwen2.5-coder-1.5b", "runtime": "llama_cpp"}, "cannot be converted for llama_cpp"),
         ({"runtime": "onnxruntime", "accelerator": {"kind": "t4"}}, "choose another runtime"),
@@ -165,8 +176,9 @@ def entry(monkeypatch, base: str, **changes: object) -> None:
 @pytest.mark.parametrize("precision", runtimes()["llama_cpp"].file_types)
 def test_a_gguf_file_of_any_type_that_llama_cpp_reads_is_accepted(tmp_path, monkeypatch, precision):
     entry(monkeypatch, "smollm2-135m-instruct-Q4_1", memory_gib={precision: 0.1})
-    for kind in ("cpu", "t4"):
-        stack = loaded(tmp_path, model="other", accelerator={"kind": kind})
+    own_server = {"engine": {"kind": "openai", "url": "http://127.0.0.1:8080/v1"}}
+    for place in ({"accelerator": {"kind": "cpu"}}, {"accelerator": {"kind": "t4"}, **own_server}):
+        stack = loaded(tmp_path, model="other", **place)
         assert (stack.runtime, stack.precision) == ("llama_cpp", precision)
 
 
