@@ -4,7 +4,15 @@ import os
 import subprocess
 import sys
 
-NAMES = ("bench_gateway", "bench_hosts", "bench_kubernetes", "bench_loader", "bench_preview", "bench_serving")
+NAMES = (
+    "bench_editor",
+    "bench_gateway",
+    "bench_hosts",
+    "bench_kubernetes",
+    "bench_loader",
+    "bench_preview",
+    "bench_serving",
+)
 
 
 def main() -> int:

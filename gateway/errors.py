@@ -61,6 +61,11 @@ def quota(message: str, retry_after: float) -> ApiError:
     return ApiError(429, message, "rate_limit_error", "rate_limit_exceeded", retry_after=retry_after)
 
 
+def replaced(message: str) -> ApiError:
+    """Return a 499 (NGINX's "client closed request"): nobody waits for this answer, and no client retries."""
+    return ApiError(499, message, code="request_replaced")
+
+
 def unavailable(message: str, retry_after: float = 1.0, code: str = "upstream_unavailable") -> ApiError:
     """Return a 503: the server is full or stopping, or the engine is down; a later retry may help."""
     return ApiError(503, message, "server_error", code, retry_after=retry_after)

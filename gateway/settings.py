@@ -184,6 +184,9 @@ class Settings(BaseSettings):
     first_token_timeout_s: float | None = Field(None, gt=0)
     """Seconds until a stream's first token; then it gets 504. Unset: ASSIST_DEADLINE_S alone."""
 
+    recent_answers_s: float = Field(60.0, ge=0)
+    """Seconds for which a caller who types a greedy answer gets its rest from memory; 0 keeps none."""
+
     # Admission
     max_in_flight: int = Field(64, gt=0)
     """Requests at the engine at once; further ones wait in the queue."""

@@ -27,6 +27,7 @@ def parameters(model: Path, options: argparse.Namespace) -> Any:  # noqa: ANN401
     params.n_ctx = options.context_length * options.slots
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = options.threads
     params.n_gpu_layers = 0
+    params.n_cache_reuse = options.cache_reuse
     params.endpoint_metrics = True
     # /slots would show the prompts of all users to each of them.
     params.endpoint_slots = False
@@ -55,6 +56,10 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--context-length", type=int, required=True, help="tokens per request")
     cores = len(os.sched_getaffinity(0))
     parser.add_argument("--threads", type=int, default=cores, help="threads (default: all cores)")
+    parser.add_argument(
+        "--cache-reuse", type=int, default=0,
+        help="tokens of a stretch that keeps its cache when it moves in a prompt, 0: none does (default: 0)",
+    )  # fmt: skip
     parser.add_argument("--drain-s", type=float, default=30, help="seconds to wait for requests at the end")
     return parser.parse_args(arguments)
 

@@ -6,11 +6,12 @@ tokenising (vllm#58192 did it the other way round and was overrun by work that i
 
 import asyncio
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from gateway import errors
+from gateway.admission.cursor import Cursor
 from gateway.admission.fair_queue import FairQueue
 from gateway.admission.rate_limits import LocalLimiter, RateLimiter
 from gateway.admission.slots import Slots
@@ -22,12 +23,17 @@ from gateway.telemetry.usage import Usage
 _BUSY = "All {slots} concurrent-request slots are in use and the queue is full. Try again shortly."
 _DISPLACED = "The server is full and your other requests hold most of its queue. Try again shortly."
 _TIMED_OUT = "Timed out after {seconds:g} s waiting for a free slot. Try again shortly."
+_REPLACED = "A newer request for the same place in the same file has replaced this one. Use its answer."
 _CONCURRENCY = "This key already has {limit} requests under way. Wait for one to finish."
 _PER_MINUTE = "This key's limit of {limit} {unit} per minute is used up. Try again in {wait:.0f} s."
 
 
 class _Displaced(Exception):  # noqa: N818 -- a signal to one waiter, not an error of the program
     """A request of a caller with fewer requests took this one's position in the queue."""
+
+
+class _Replaced(Exception):  # noqa: N818 -- as above
+    """The caller typed on, and a newer request takes the place of this one."""
 
 
 class Admission:
@@ -48,6 +54,8 @@ class Admission:
         self.usage = usage or Usage()
         self._queue: FairQueue[asyncio.Future[None]] = FairQueue(settings.max_queue)
         self._held: Counter[str] = Counter()
+        # Where the waiting requests of each caller are typed; no larger than the queue.
+        self._cursors: defaultdict[str, dict[asyncio.Future[None], Cursor]] = defaultdict(dict)
 
     @property
     def running(self) -> int:
@@ -60,10 +68,17 @@ class Admission:
         return len(self._queue)
 
     @asynccontextmanager
-    async def slot(self, caller: Caller, request_id: str = "") -> AsyncIterator[float]:  # noqa: ARG002 -- kept for tracing
+    async def slot(
+        self,
+        caller: Caller,
+        request_id: str = "",  # noqa: ARG002 -- kept for tracing
+        cursor: Cursor | None = None,
+    ) -> AsyncIterator[float]:
         """Hold a slot at the engine and yield the seconds waited; leaving the context in any way frees it.
 
-        Raises ``ApiError`` 429 for the caller's own limits, 503 when the server is full.
+        A request with a ``cursor`` takes the place of the caller's earlier ones at it that still wait. Raises
+        ``ApiError`` 429 for the caller's own limits, 499 for a request that was replaced, 503 when the server
+        is full.
         """
         if caller.concurrency and self._held[caller.id] >= caller.concurrency:
             raise self._over_limit(caller, "concurrency", _CONCURRENCY.format(limit=caller.concurrency), 1.0)
@@ -71,7 +86,7 @@ class Admission:
         try:
             await self._check_rates(caller)
             started = self._clock()
-            await self._acquire(caller)
+            await self._acquire(caller, cursor)
             try:
                 self._record_start(caller, waited := self._clock() - started)
                 yield waited
@@ -104,20 +119,47 @@ class Admission:
             message = _PER_MINUTE.format(limit=caller.rpm, unit="requests", wait=wait)
             raise self._over_limit(caller, "requests", message, wait)
 
-    async def _acquire(self, caller: Caller) -> None:
+    async def _acquire(self, caller: Caller, cursor: Cursor | None) -> None:
         """Take a free slot, or wait in turn; a newcomer passes only a caller that is capped for now."""
         self._slots.record_request(caller.id)
         if self._may_acquire(caller.id):
             self._slots.acquire(caller.id)
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if not self._replace(caller, cursor, turn):
+            self._push(caller, turn)
+        self._grant_slots()
+        if cursor is not None:
+            self._cursors[caller.id][turn] = cursor
+        try:
+            await self._wait(caller, turn)
+        finally:
+            self._forget(caller, turn)
+
+    def _push(self, caller: Caller, turn: "asyncio.Future[None]") -> None:
         queued, displaced = self._queue.push(caller.id, turn)
         if not queued:
             raise self._overloaded(caller, "queue_full", _BUSY.format(slots=self._settings.max_in_flight))
         if displaced is not None and not displaced.done():
             displaced.set_exception(_Displaced())
-        self._grant_slots()
-        await self._wait(caller, turn)
+
+    def _replace(self, caller: Caller, cursor: Cursor | None, turn: "asyncio.Future[None]") -> bool:
+        """Take the place of the caller's request that waits at the same cursor; return whether there is one.
+
+        Each newer request replaces the one before it, so there is one at most.
+        """
+        for older, other in self._cursors.get(caller.id, {}).items():
+            if cursor is not None and cursor.follows(other) and not older.done():
+                self._queue.replace(caller.id, older, turn)
+                older.set_exception(_Replaced())
+                return True
+        return False
+
+    def _forget(self, caller: Caller, turn: "asyncio.Future[None]") -> None:
+        if turns := self._cursors.get(caller.id):
+            turns.pop(turn, None)
+            if not turns:
+                del self._cursors[caller.id]
 
     def _may_acquire(self, caller: str) -> bool:
         free = not self._slots.all_in_use and not self._queue.count(caller)
@@ -131,6 +173,9 @@ class Admission:
                 await turn
         except _Displaced:
             raise self._overloaded(caller, "displaced", _DISPLACED) from None
+        except _Replaced:
+            self._record_refusal(caller, "replaced")
+            raise errors.replaced(_REPLACED) from None
         except BaseException as error:
             self._stop_waiting(caller, turn)
             if isinstance(error, TimeoutError):

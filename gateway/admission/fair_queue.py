@@ -42,6 +42,12 @@ class FairQueue(Generic[Waiter]):
         self._update_counts(caller, len(waiters) - 1, len(waiters))
         return True, displaced
 
+    def replace(self, caller: str, waiter: Waiter, newer: Waiter) -> None:
+        """Put ``newer`` into the queue instead of ``waiter``, which is in it; the caller keeps its turn."""
+        waiters = self._turns[caller]
+        del waiters[waiter]
+        waiters[newer] = None
+
     def pop(self, skip: str | None = None) -> tuple[str, Waiter] | None:
         """Take the first waiter of the caller whose turn it is, except ``skip``; None if no other waits."""
         turns = islice(self._turns.items(), 2)

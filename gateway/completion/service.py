@@ -11,8 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from gateway.admission.admission import Admission
+from gateway.admission.cursor import Cursor
 from gateway.caller import Caller
 from gateway.completion.completer import Completer, best
+from gateway.completion.recent_answers import RecentAnswers
 from gateway.completion.types import Choice, CompletionRequest, Plan
 from gateway.errors import ApiError, deadline, unavailable
 from gateway.responses import EventStream, json_response, until_disconnect
@@ -58,6 +60,14 @@ class StreamWriter(Protocol):
         ...
 
 
+def _cursor(request: CompletionRequest) -> Cursor | None:
+    """Return where the request is typed; only an editor's request has a suffix."""
+    prompt = request.prompts[0]
+    if len(request.prompts) > 1 or not prompt.suffix:
+        return None
+    return Cursor(prompt.text or "", prompt.suffix)
+
+
 class CompletionService:
     """Runs completion requests for every dialect, under admission control and with metrics.
 
@@ -75,6 +85,7 @@ class CompletionService:
         self.completer = completer
         self.metrics = metrics
         self.admission = admission
+        self._recent = RecentAnswers(settings.recent_answers_s)
 
     async def complete(
         self,
@@ -128,7 +139,9 @@ class CompletionService:
         return EventStream(first, chunks, writer.failure, self.settings.write_timeout_s, headers)
 
     async def _complete(self, http: Request, caller: Caller, request: CompletionRequest) -> CompletionResult:
-        async with self.admission.slot(caller, http.state.request_id) as queue_s:
+        if (known := self._recent.find(caller.id, request)) is not None:
+            return await self._known(http, caller, request, known)
+        async with self.admission.slot(caller, http.state.request_id, _cursor(request)) as queue_s:
             result = await self._plan(http, request, queue_s)
             try:
                 async with asyncio.timeout(self._remaining(queue_s) + 1):
@@ -145,13 +158,33 @@ class CompletionService:
             result.completion_tokens = sum(choice.tokens for choice in choices)
             result.choices = best(choices, request.n, request.rows)
             result.complete = True
+            self._recent.keep(caller.id, request, result.choices[0])
             await self._account(http, caller, result)
             return result
+
+    async def _known(
+        self, http: Request, caller: Caller, request: CompletionRequest, known: Choice
+    ) -> CompletionResult:
+        """Return the rest of an earlier answer; the request counts like any other, without a slot."""
+        await self.admission.admit(caller)
+        result = await self._plan(http, request, 0.0)
+        known.tokens = len(await self.completer.tokenizer.encode_fragment(known.text))
+        result.completion_tokens, result.choices, result.complete = known.tokens, [known], True
+        result.first_token_s = time.perf_counter() - http.state.started
+        self.metrics.answered_from_recent()
+        await self._account(http, caller, result)
+        return result
 
     async def _chunks(
         self, http: Request, caller: Caller, request: CompletionRequest, writer: StreamWriter
     ) -> AsyncGenerator[bytes, None]:
-        async with self.admission.slot(caller, http.state.request_id) as queue_s:
+        if (known := self._recent.find(caller.id, request)) is not None:
+            result = await self._known(http, caller, request, known)
+            if chunk := writer.chunk(Delta(0, known.text, tokens=known.tokens, finish_reason="stop"), result):
+                yield chunk
+            yield writer.end(result)
+            return
+        async with self.admission.slot(caller, http.state.request_id, _cursor(request)) as queue_s:
             result = await self._plan(http, request, queue_s)
             choices = [Choice(index) for index in range(len(result.plan.engine_requests) * request.rows)]
             result.choices = choices
@@ -165,6 +198,7 @@ class CompletionService:
                         if chunk := writer.chunk(delta, result):
                             yield chunk
                 result.complete = True
+                self._recent.keep(caller.id, request, choices[0])
                 yield writer.end(result)
             finally:
                 result.engine_s = time.perf_counter() - result.started

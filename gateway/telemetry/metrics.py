@@ -93,6 +93,7 @@ class Metrics:
             "assist_tokens_wasted",
             "Tokens generated for clients that left; of whole completions, the number requested",
         )
+        self._recent = counter("assist_recent_answers", "Requests answered from their caller's last answers")
         self._stopped = counter("assist_stops", "Completions ended by a stop string", ["by"])
 
     def _make_http_metrics(self) -> None:
@@ -147,6 +148,10 @@ class Metrics:
     def stopped(self, by: str) -> None:
         """Count a completion that ended ``by`` a stop string in the ``text`` or a ``token`` of the model."""
         self._stopped.labels(by if by in {"text", "token"} else OTHER).inc()
+
+    def answered_from_recent(self) -> None:
+        """Count a request that needed no engine, because its caller types an earlier answer."""
+        self._recent.inc()
 
     def cancelled(self, wasted_tokens: int = 0) -> None:
         """Count a client that disconnected before its response was complete."""

@@ -8,6 +8,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from . import tensors
+from .engine_metrics import EngineMetrics
 from .replies import StreamReply, WholeReply, send_end, send_error
 from .requests import BadRequestError, Reply, Request
 from .response_sender import ResponseSender
@@ -36,6 +37,8 @@ class TritonPythonModel:
         self._sender = ResponseSender(
             lambda error: pb_utils.Logger.log_error(f"could not send a response: {error}")
         )
+        labels = {"model": args["model_name"], "instance": args["model_instance_name"]}
+        self._metrics = EngineMetrics(self._runtime, labels, pb_utils.Logger.log_warn)
         self._withdrawals = Withdrawals()
         self._scheduler = Scheduler(
             self._runtime,
@@ -64,6 +67,7 @@ class TritonPythonModel:
         """Stop the threads and free the model."""
         self._scheduler.close()
         self._sender.close()
+        self._metrics.close()
         self._runtime.close()
         self._withdrawals.close()
 

@@ -1,7 +1,9 @@
 """Servers that are set up otherwise: another runtime, a short queue, a broken model, a signal."""
 
+import re
 import threading
 
+import httpx
 import pytest
 from tritonclient.utils import InferenceServerException
 
@@ -9,6 +11,7 @@ from serving.convert import convert
 from serving.model_repository import Repository, generate
 from testing import needs
 from testing.servers.triton import TINY, Triton, require_triton
+from testing.until import until
 from tests.serving import reference
 from tests.serving.client import Client
 from tests.serving.local import PROMPTS, TOKENIZER
@@ -55,6 +58,24 @@ def test_another_runtime_serves_the_same_interface(serve, tmp_path, runtime, pre
     assert [[i for row, ids, *_ in parts if row == k for i in ids] for k in range(2)] == whole
     with pytest.raises(InferenceServerException, match="context length"):
         client.ids("x", 4000)
+
+
+def test_llama_cpps_counters_are_on_the_metrics_port(serve, tmp_path):
+    needs.package("xllamacpp")
+    model_dir = tmp_path / "converted"
+    model_dir.mkdir()
+    convert(TINY, model_dir, "llama_cpp", "Q8_0")
+    server = serve(model_dir, "llama_cpp", "Q8_0")
+    prompt = TOKENIZER.encode("def hello(").ids
+    Client(server).ids("def hello(", 8)
+
+    def counted(name: str) -> float:
+        text = httpx.get(f"http://{server.metrics}/metrics", timeout=60).text
+        found = re.search(rf"^llamacpp:{name}{{.*}} (\S+)$", text, re.MULTILINE)
+        return float(found[1]) if found else 0.0
+
+    until(lambda: counted("prompt_tokens_total") == len(prompt))
+    until(lambda: 1 <= counted("tokens_predicted_total") <= 8)
 
 
 def test_a_full_queue_refuses_at_once(serve, tiny_int8):

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.admission.admission import Admission
+from gateway.admission.cursor import Cursor
 from gateway.caller import Caller
 from gateway.errors import ApiError
 from gateway.settings import Settings
@@ -254,3 +255,86 @@ async def test_work_that_fails_frees_its_place(work: Callable[[], Awaitable[None
         except ValueError:
             pass
     assert gate.running == 0
+
+
+class TestReplacing:
+    """A caller that types on needs no answer to what it asked before."""
+
+    async def waiting(
+        self, gate: Admission, caller: Caller, before: str, after: str = "\n"
+    ) -> asyncio.Task[None]:
+        async def enter() -> None:
+            async with gate.slot(caller, cursor=Cursor(before, after) if before else None):
+                pass
+
+        task = asyncio.create_task(enter())
+        await settle()
+        return task
+
+    async def test_a_waiting_request_makes_way_for_a_newer_one_at_its_cursor(self):
+        gate, release = admission(slots=1), asyncio.Event()
+        holder = asyncio.create_task(hold(gate, BOB, release, []))
+        await settle()
+        first = await self.waiting(gate, ANN, "x = ")
+        second = await self.waiting(gate, ANN, "x = 1")
+        with pytest.raises(ApiError) as refused:
+            await first
+        assert (refused.value.status, refused.value.code) == (499, "request_replaced")
+        assert gate.waiting == 1
+        release.set()
+        await asyncio.gather(holder, second)
+        assert (gate.running, gate.waiting) == (0, 0)
+
+    @pytest.mark.parametrize(
+        ("caller", "before", "after"),
+        [
+            (BOB, "x = 1", "\n"),
+            (ANN, "x = 1", "\n\n"),
+            (ANN, "y = 1", "\n"),
+            (ANN, "x = ", "\n"),
+            (ANN, "", "\n"),
+        ],
+        ids=["another caller", "another suffix", "another line", "the same again", "no editor"],
+    )
+    async def test_no_other_request_makes_it_go(self, caller, before, after):
+        gate, release = admission(slots=1), asyncio.Event()
+        holder = asyncio.create_task(hold(gate, CAT, release, []))
+        await settle()
+        first = await self.waiting(gate, ANN, "x = ")
+        other = await self.waiting(gate, caller, before, after)
+        assert gate.waiting == 2
+        release.set()
+        await asyncio.gather(holder, first, other)
+
+    async def test_its_caller_keeps_its_turn_while_it_types(self):
+        gate, release, log = admission(slots=1), asyncio.Event(), []
+        holder = asyncio.create_task(hold(gate, CAT, release, []))
+        await settle()
+        first = await self.waiting(gate, ANN, "x = ")
+        bob = asyncio.create_task(hold(gate, BOB, _set(), log))
+        await settle()
+
+        async def second() -> None:
+            async with gate.slot(ANN, cursor=Cursor("x = 1", "\n")):
+                log.append(ANN.id)
+
+        newer = asyncio.create_task(second())
+        await settle()
+        release.set()
+        with pytest.raises(ApiError):
+            await first
+        await asyncio.gather(holder, bob, newer)
+        assert log == [ANN.id, BOB.id]
+
+    async def test_a_running_request_runs_on(self):
+        gate, release = admission(slots=1), asyncio.Event()
+
+        async def run() -> None:
+            async with gate.slot(ANN, cursor=Cursor("x = ", "\n")):
+                await release.wait()
+
+        running = asyncio.create_task(run())
+        await settle()
+        second = await self.waiting(gate, ANN, "x = 1")
+        release.set()
+        await asyncio.gather(running, second)
