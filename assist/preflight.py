@@ -18,7 +18,6 @@ from assist.deployment import Deployment
 from assist.findings import Finding, ok, problem
 from assist.package_index import unreachable
 from assist.versions import numbers
-from stackfile.checks import model_copies
 
 _GIB = 2**30
 _ENVIRONMENTS_GIB = 1.5  # measured: 0.9 for the three environments, and what uv unpacks on the way
@@ -146,7 +145,7 @@ def _weights_gib(deployment: Deployment) -> float:
     stack = deployment.stack
     if stack.accelerator.is_gpu or not deployment.needs_triton:
         return 0.0
-    return stack.model.memory_gib.get(stack.precision, 0.0) * model_copies(stack)
+    return stack.model.memory_gib.get(stack.precision, 0.0) * stack.serving.instances
 
 
 def _shared_memory(deployment: Deployment) -> Finding:

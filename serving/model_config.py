@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-# name, type, dims, flags: s = one number per row (the backend receives no dimension for it), o = optional,
+# name, type, dims, flags: s = one number per row (without a dimension in the decoupled model), o = optional,
 # r = requests of different lengths may share a batch.
 _INPUTS = (
     ("input_ids", "UINT32", "-1", "r"),
@@ -52,7 +52,7 @@ class ModelConfig:
             'backend: "python"',
             f"max_batch_size: {self.max_batch_size}",
             f"model_transaction_policy {{ decoupled: {str(self.decoupled).lower()} }}",
-            *(_input(*spec) for spec in _INPUTS),
+            *(self._input(*spec) for spec in _INPUTS),
             *(
                 f'output {{ name: "{name}" data_type: TYPE_{kind} dims: [ {dims} ] }}'
                 for name, kind, dims in outputs
@@ -62,6 +62,14 @@ class ModelConfig:
             *(_parameter(key, value) for key, value in sorted(self.parameters.items())),
         ]
         return "\n".join(lines) + "\n"
+
+    def _input(self, name: str, kind: str, dims: str, flags: str) -> str:
+        text = f'input {{ name: "{name}" data_type: TYPE_{kind} dims: [ {dims} ]'
+        # A unary model passes its inputs on, with the dimension that the other model's clients send.
+        text += " reshape: { shape: [ ] }" if "s" in flags and self.decoupled else ""
+        text += " optional: true" if "o" in flags else ""
+        text += " allow_ragged_batch: true" if "r" in flags else ""
+        return text + " }"
 
     def _batching(self) -> str:
         """Bound the queue: a request is refused when the queue is full, or when its own timeout passes."""
@@ -74,14 +82,6 @@ class ModelConfig:
             return f"instance_group [ {{ count: {self.instances} kind: KIND_CPU }} ]"
         devices = ", ".join(str(index) for index in range(self.gpus))
         return f"instance_group [ {{ count: {self.instances} kind: KIND_GPU gpus: [ {devices} ] }} ]"
-
-
-def _input(name: str, kind: str, dims: str, flags: str) -> str:
-    text = f'input {{ name: "{name}" data_type: TYPE_{kind} dims: [ {dims} ]'
-    text += " reshape: { shape: [ ] }" if "s" in flags else ""
-    text += " optional: true" if "o" in flags else ""
-    text += " allow_ragged_batch: true" if "r" in flags else ""
-    return text + " }"
 
 
 def _parameter(key: str, value: str) -> str:

@@ -1,4 +1,4 @@
-"""Generates the Triton model repository: a unary model and its decoupled (streaming) twin."""
+"""Generates the Triton model repository: a decoupled (streaming) model and a unary front of it."""
 
 import argparse
 import shutil
@@ -18,7 +18,7 @@ _MODEL_FILES = {"ctranslate2": "model.bin", "llama_cpp": "*.gguf", "onnxruntime"
 _BACKEND = Path(__file__).parent / "backend"
 _MODEL_PY = '''"""Loads the backend that was copied beside this file."""
 
-from assist_backend.model import TritonPythonModel
+from assist_backend.{module} import TritonPythonModel
 
 __all__ = ["TritonPythonModel"]
 '''
@@ -42,7 +42,7 @@ class Repository:
         gpus: number of GPUs; 0 means the CPU.
         split: GPUs that share one copy of the model; no runtime supports more than 1.
         intra_threads: threads per batch; 0 uses all cores.
-        streams: streamed requests that advance at the same time.
+        streams: batches of streamed requests that CTranslate2 runs at the same time.
         max_queue_delay_us: microseconds that a request waits for others to share a batch.
         max_queue_size: requests that may wait before Triton refuses more.
 
@@ -62,9 +62,16 @@ class Repository:
     max_queue_size: int = 128
 
     @property
-    def batches(self) -> int:
-        """Batches of the unary model that run at the same time; CTranslate2 runs one, of many rows."""
-        return 1 if self.runtime == "ctranslate2" else min(self.max_batch_size, 8)
+    def places(self) -> dict[str, int]:
+        """Batches at the same time: together (``parallel``), of streams, and of whole requests.
+
+        CTranslate2 runs one large batch of whole requests. The other runtimes advance all rows together and
+        have a cache per row: each kind of request leaves one row to the other.
+        """
+        if self.runtime == "ctranslate2":
+            return {"parallel": self.streams + 1, "streams": self.streams, "wholes": 1}
+        rows = min(self.max_batch_size, 8)
+        return {"parallel": rows + 1, "streams": rows, "wholes": rows}
 
     def check(self) -> None:
         """Raise ``RepositoryError`` for values that no runtime can serve."""
@@ -111,8 +118,9 @@ def generate(target: Path, repository: Repository) -> bool:
     with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as work:
         built = Path(work) / "new"
         built.mkdir(mode=0o755)
-        for name in (UNARY, STREAM):
-            _write_model(built / name, repository, decoupled=name == STREAM)
+        _write_model(built / STREAM, _config(repository), "model")
+        (built / STREAM / "1" / "model").symlink_to(repository.model_dir.resolve())
+        _write_model(built / UNARY, _front_config(repository), "front")
         if target.is_dir() and _content(built) == _content(target):
             return False
         if target.exists():
@@ -121,42 +129,63 @@ def generate(target: Path, repository: Repository) -> bool:
     return True
 
 
-def _write_model(directory: Path, repository: Repository, *, decoupled: bool) -> None:
+def _write_model(directory: Path, config: ModelConfig, module: str) -> None:
     version = directory / "1"
     version.mkdir(parents=True)
-    config = _config(directory.name, repository, decoupled=decoupled)
     (directory / "config.pbtxt").write_text(config.text(), "utf-8")
-    (version / "model.py").write_text(_MODEL_PY, "utf-8")
+    (version / "model.py").write_text(_MODEL_PY.format(module=module), "utf-8")
     shutil.copytree(_BACKEND, version / "assist_backend", ignore=shutil.ignore_patterns("__pycache__"))
-    (version / "model").symlink_to(repository.model_dir.resolve())
 
 
-def _config(name: str, repository: Repository, *, decoupled: bool) -> ModelConfig:
+def _config(repository: Repository) -> ModelConfig:
+    """Return the configuration of the decoupled model, which holds the weights."""
     parameters = {
         "runtime": repository.runtime,
         "precision": repository.precision,
         "context_length": str(repository.context_length),
         "intra_threads": str(repository.intra_threads),
-        "parallel": str(repository.streams if decoupled else repository.batches),
-        # Two full batches keep the runtime busy; further rows wait in Triton's queue, which can refuse them.
-        "backlog": str(2 * repository.max_batch_size),
-    }
-    if decoupled:
+        "backlog": str(_backlog(repository)),
         # Tells clients that the request parameters withdrawable and withdraw are supported.
-        parameters["withdraws"] = "true"
-    elif repository.runtime in SCORING:
-        # Tells clients that the request parameter score_from is supported.
-        parameters["scores"] = "true"
+        "withdraws": "true",
+    }
     return ModelConfig(
-        name=name,
-        decoupled=decoupled,
+        name=STREAM,
+        decoupled=True,
         max_batch_size=repository.max_batch_size,
         instances=repository.instances,
         gpus=repository.gpus,
         max_queue_delay_us=repository.max_queue_delay_us,
         max_queue_size=repository.max_queue_size,
+        parameters=parameters | {name: str(count) for name, count in repository.places.items()},
+    )
+
+
+def _front_config(repository: Repository) -> ModelConfig:
+    """Return the configuration of the unary model, which passes requests on to the decoupled one."""
+    copies = repository.instances * max(1, repository.gpus)
+    parameters = {"model": STREAM, "backlog": str(copies * _backlog(repository))}
+    if repository.runtime in SCORING:
+        # Tells clients that the request parameter score_from is supported.
+        parameters["scores"] = "true"
+    return ModelConfig(
+        name=UNARY,
+        decoupled=False,
+        max_batch_size=repository.max_batch_size,
+        instances=1,
+        gpus=0,
+        # The delay serves batches, which the decoupled model forms.
+        max_queue_delay_us=0,
+        max_queue_size=repository.max_queue_size,
         parameters=parameters,
     )
+
+
+def _backlog(repository: Repository) -> int:
+    """Return the rows of a kind that wait: two full batches keep the runtime busy.
+
+    Further rows wait in Triton's queue, which can refuse them.
+    """
+    return 2 * repository.max_batch_size
 
 
 def _content(root: Path) -> dict[str, bytes | str]:

@@ -17,8 +17,6 @@ from stackfile.stack import CLUSTERS, Stack
 USABLE_SHARE = 0.92
 # Sequences of full context length that must fit into memory; batches of short prompts are far larger.
 SEQUENCES_AT_FULL_CONTEXT = 1
-# Triton serves a unary model and its decoupled twin: two processes, each of which loads the weights.
-MODELS_IN_TRITON = 2
 
 
 @dataclass(frozen=True)
@@ -134,7 +132,7 @@ def _memory(selection: Selection) -> Iterator[Conflict]:
     stack = selection.stack
     devices = stack.accelerator.count if stack.accelerator.split == "tensor" else 1
     usable = selection.device.memory_gib * USABLE_SHARE * devices
-    copies = model_copies(stack)
+    copies = stack.serving.instances
     cached = 4 if selection.precision in {"float32", "F32"} else 2
     cache = selection.model.kv_cache_gib(_context_length(selection) * SEQUENCES_AT_FULL_CONTEXT, cached)
     if copies * weights + cache <= usable:
@@ -146,14 +144,9 @@ def _memory(selection: Selection) -> Iterator[Conflict]:
     yield (
         ("model",),
         f"{stack.model} needs {copies} x {weights:.1f} GiB of weights as {selection.precision}"
-        f" (unary, stream) and {cache:.1f} GiB of KV cache, but {stack.accelerator.kind} offers"
+        f" (one copy an instance) and {cache:.1f} GiB of KV cache, but {stack.accelerator.kind} offers"
         f" {usable:.1f} GiB; {remedy}, or lower context_length",
     )
-
-
-def model_copies(stack: Stack | ResolvedStack) -> int:
-    """Return how many copies of the weights one device holds."""
-    return stack.serving.instances * (MODELS_IN_TRITON if stack.engine.kind == "triton" else 1)
 
 
 def _split(selection: Selection) -> Iterator[Conflict]:

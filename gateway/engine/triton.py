@@ -1,7 +1,8 @@
 """NVIDIA Triton over gRPC, with FasterTransformer's tensors.
 
-Whole completions come from the unary model, where Triton batches them; streams from its decoupled twin. A
-server without a twin, or whose only model is decoupled (NVIDIA's own streaming configuration), works as well.
+Whole completions come from the unary model, streams from the decoupled one; in this project's backend the
+former is a front of the latter. A server without a decoupled model, or whose only model is decoupled
+(NVIDIA's own streaming configuration), works as well.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The model that Triton's Python backend loads: starts each request, and responds when it is finished."""
+"""The model that holds the weights: starts each request, and responds when tokens arrive or all are there."""
 
 import json
 from pathlib import Path
@@ -8,16 +8,19 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from . import tensors
-from .replies import StreamReply, UnaryReply, send_end, send_error
+from .replies import StreamReply, WholeReply, send_end, send_error
 from .requests import BadRequestError, Reply, Request
 from .response_sender import ResponseSender
 from .runtimes import Options, load
-from .scheduler import Scheduler
+from .scheduler import Places, Scheduler
 from .withdrawals import Withdrawals
 
 
 class TritonPythonModel:
-    """Serves the unary model and its decoupled twin; ``execute`` returns without waiting for a result."""
+    """The decoupled model; ``execute`` returns without waiting for a result.
+
+    The request parameter ``whole`` asks for one response with the unary model's tensors (``front.py``).
+    """
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load the model. An exception, which names the remedy, makes Triton refuse to start."""
@@ -25,7 +28,6 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
         self._inputs = [item["name"] for item in config["input"]]
-        self._decoupled = pb_utils.using_decoupled_model_transaction_policy(config)
         options = _options(args, parameters, config["max_batch_size"])
         self._runtime = load(parameters["runtime"], options)
         self._limits = tensors.Limits(
@@ -35,22 +37,27 @@ class TritonPythonModel:
             lambda error: pb_utils.Logger.log_error(f"could not send a response: {error}")
         )
         self._withdrawals = Withdrawals()
-        self._scheduler = Scheduler(self._runtime, self._sender, backlog=int(parameters["backlog"]))
+        self._scheduler = Scheduler(
+            self._runtime,
+            self._sender,
+            backlog=int(parameters["backlog"]),
+            places=Places(int(parameters["streams"]), int(parameters["wholes"])),
+        )
 
     def execute(self, requests: list[Any]) -> None:
         """Start each request on its own; an invalid one receives an error at once and affects no other."""
         for triton_request in requests:
             triton_sender = triton_request.get_response_sender()
+            parameters = json.loads(triton_request.parameters() or "{}")
             try:
-                parameters = json.loads(triton_request.parameters() or "{}")
-                if self._decoupled and "withdraw" in parameters:
+                if "withdraw" in parameters:
                     self._withdrawals.note(str(parameters["withdraw"]))
                     self._scheduler.check_cancelled()
                     send_end(triton_sender)
                 else:
                     self._scheduler.submit(self._request(triton_request, triton_sender, parameters))
             except BadRequestError as error:
-                send_error(triton_sender, error)
+                send_error(triton_sender, error, marked=bool(parameters.get("whole")))
 
     def finalize(self) -> None:
         """Stop the threads and free the model."""
@@ -63,19 +70,18 @@ class TritonPythonModel:
         inputs = {name: pb_utils.get_input_tensor_by_name(triton_request, name) for name in self._inputs}
         arrays = {name: tensor.as_numpy() for name, tensor in inputs.items() if tensor is not None}
         lengths = [int(length) for length in arrays["input_lengths"].reshape(-1)]
+        withdrawn = self._withdrawals.check(parameters.get("withdrawable"))
+        whole, score_from = bool(parameters.get("whole")), parameters.get("score_from")
         reply: Reply
-        if self._decoupled:
-            reply = StreamReply(
-                triton_sender, lengths, self._withdrawals.check(parameters.get("withdrawable"))
-            )
+        if whole:
+            reply = WholeReply(triton_sender, arrays["input_ids"].shape[-1], lengths, withdrawn)
         else:
-            reply = UnaryReply(triton_sender, arrays["input_ids"].shape[-1], lengths)
-        request = Request(reply, self._sender.put, triton_request.timeout() / 1e6)
-        score_from = parameters.get("score_from")
-        if score_from is not None and self._decoupled:
+            reply = StreamReply(triton_sender, lengths, withdrawn)
+        if score_from is not None and not whole:
             raise BadRequestError(
                 "the streaming model cannot score prompt tokens: send score_from to the unary model"
             )
+        request = Request(reply, self._sender.put, triton_request.timeout() / 1e6, whole=whole)
         tensors.add_rows(
             request,
             arrays,

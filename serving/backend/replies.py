@@ -1,5 +1,6 @@
 """The responses to a client, sent through Triton."""
 
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,10 @@ import triton_python_backend_utils as pb_utils
 from . import tensors
 from .requests import BadRequestError, OutputRow, Request
 from .scheduler import CancelledError
+
+_MARK = re.compile(r"\[(INTERNAL|INVALID_ARG|CANCELLED)\] ")
+# In Triton's message when a request's process has died; its other messages mean that it took no request.
+_CRASHED = "healthy"
 
 
 class _Reply:
@@ -44,22 +49,58 @@ class _Reply:
             yield
 
 
-class UnaryReply(_Reply):
+class WholeReply(_Reply):
     """One response for the whole request."""
 
-    def __init__(self, sender: Any, width: int, lengths: Sequence[int]) -> None:  # noqa: ANN401 -- Triton ships no types
-        super().__init__(sender)
+    def __init__(
+        self,
+        sender: Any,  # noqa: ANN401 -- Triton ships no types
+        width: int,
+        lengths: Sequence[int],
+        withdrawn: Callable[[], bool],
+    ) -> None:
+        super().__init__(sender, withdrawn)
         self._width = width
         self._lengths = lengths
+
+    def failed(self, error: Exception) -> None:
+        """Send an error, with its code in the message, as the final response."""
+        with self._final():
+            send_error(self._sender, error, marked=True)
 
     def tokens(self, row: OutputRow, start: int, stop: int, *, final: bool) -> None:
         """Do nothing: all tokens are sent together."""
 
     def done(self, request: Request) -> None:
         """Send the response."""
-        outputs = tensors.unary_outputs(request.rows, self._width, self._lengths)
+        outputs = tensors.whole_outputs(request.rows, self._width, self._lengths)
         with self._final():
             _send(self._sender, outputs, final=True)
+
+
+class PassedReply(_Reply):
+    """One response, which another model has computed."""
+
+    def passed(self, response: Any) -> None:  # noqa: ANN401 -- Triton ships no types
+        """Send another model's response or error."""
+        if response.has_error():
+            self._send_final([], _unmarked(response.error().message()))
+        else:
+            self._send_final(response.output_tensors(), None)
+
+    def failed(self, error: Exception) -> None:
+        """Send an error of the call to the other model."""
+        self._send_final([], _unmarked(str(error)))
+
+    def _send_final(self, outputs: Sequence[Any], error: Any) -> None:  # noqa: ANN401 -- Triton ships no types
+        with self._lock:
+            if self._ended:
+                return
+            self._ended = True
+            self._sender.send(
+                pb_utils.InferenceResponse(outputs, error=error),
+                flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL,
+            )
 
 
 class StreamReply(_Reply):
@@ -87,15 +128,30 @@ def send_end(sender: Any) -> None:  # noqa: ANN401 -- Triton ships no types
     sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
 
-def send_error(sender: Any, error: Exception) -> None:  # noqa: ANN401 -- Triton ships no types
-    """Send an error with the matching gRPC status as the final response."""
-    code = pb_utils.TritonError.INTERNAL
+def send_error(sender: Any, error: Exception, *, marked: bool = False) -> None:  # noqa: ANN401 -- Triton ships no types
+    """Send an error with the matching gRPC status as the final response.
+
+    Between models Triton passes on the message alone: ``marked`` puts the code in front of it.
+    """
+    name = "INTERNAL"
     if isinstance(error, BadRequestError):
-        code = pb_utils.TritonError.INVALID_ARG
+        name = "INVALID_ARG"
     elif isinstance(error, CancelledError):
-        code = pb_utils.TritonError.CANCELLED
-    response = pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(str(error), code))
+        name = "CANCELLED"
+    message = f"[{name}] {error}" if marked else str(error)
+    response = pb_utils.InferenceResponse(
+        output_tensors=[], error=pb_utils.TritonError(message, getattr(pb_utils.TritonError, name))
+    )
     sender.send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+
+def _unmarked(message: str) -> Any:  # noqa: ANN401 -- Triton ships no types
+    """Return the error that the other model meant; one without a mark is Triton's own."""
+    match = _MARK.match(message)
+    if match:
+        return pb_utils.TritonError(message[match.end() :], getattr(pb_utils.TritonError, match[1]))
+    code = pb_utils.TritonError.INTERNAL if _CRASHED in message else pb_utils.TritonError.UNAVAILABLE
+    return pb_utils.TritonError(message, code)
 
 
 def _send(sender: Any, outputs: dict[str, Any], *, final: bool) -> None:  # noqa: ANN401 -- Triton ships no types

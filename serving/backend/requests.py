@@ -109,13 +109,21 @@ class OutputRow:
 class Request:
     """One client's request: rows that share a reply and a deadline."""
 
-    def __init__(self, reply: Reply, notify: Callable[[OutputRow], None], timeout_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        reply: Reply,
+        notify: Callable[[OutputRow], None],
+        timeout_s: float = 0.0,
+        *,
+        whole: bool = False,
+    ) -> None:
         """Create a request without rows.
 
         ``notify`` is called with each row that has grown or finished. ``timeout_s`` counts from now; 0 means
-        no timeout.
+        no timeout. ``whole``: the client receives one response for all tokens.
         """
         self.reply = reply
+        self.whole = whole
         self.rows: list[OutputRow] = []
         self.stopped = False
         self.expires = time.monotonic() + timeout_s if timeout_s > 0 else math.inf
@@ -129,8 +137,9 @@ class Request:
         return all(row.finished for row in self.rows)
 
     def progressed(self, row: OutputRow) -> None:
-        """Notify that ``row`` has grown or finished."""
-        self._notify(row)
+        """Notify that ``row`` has grown or finished; of a whole request only the end matters."""
+        if row.finished or not self.whole:
+            self._notify(row)
 
     def complete(self) -> None:
         """Send the final response, once."""

@@ -1,13 +1,17 @@
 """Combines rows of several requests into batches, and bounds the number of rows that wait.
 
+Streamed requests and whole ones share the runtime. Each kind has a queue and a largest number of batches of
+its own, so that neither can occupy every place.
+
 Rows with equal parameters and prompts of similar length run as one batch. A row whose seed the caller chose
 runs only with rows of its own request, so that no other request changes its text.
 """
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from .requests import BadRequestError, OutputRow, Request, SamplingParams
 from .response_sender import ResponseSender
@@ -16,7 +20,7 @@ from .runtimes.base import Runtime
 # CTranslate2 reads the shortest prompt of a batch at once and the rest of the longer ones token by token:
 # beyond this difference in tokens, two batches are faster than one.
 LENGTH_SPREAD = 16
-POLL_S = 0.1
+POLL_S = 0.05
 
 
 class CancelledError(Exception):
@@ -35,21 +39,43 @@ class RowGroup:
         """The parameters, which are equal for all rows."""
         return self.rows[0].params
 
+    @property
+    def whole(self) -> bool:
+        """Return whether the rows' request is answered as a whole."""
+        return self.rows[0].request.whole
+
     def may_join(self, head: "RowGroup") -> bool:
         """Return whether this group generates the same text in one batch with ``head`` as alone."""
-        if self.exclusive or self.params != head.params:
+        if self.exclusive or self.whole != head.whole or self.params != head.params:
             return False
         # In a batch of mixed lengths CTranslate2 treats prompt tokens that it reads late as generated tokens.
         spread = 0 if self.params.depends_on_context else LENGTH_SPREAD
         return abs(len(self.rows[0].prompt) - len(head.rows[0].prompt)) <= spread
 
 
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The largest number of batches of each kind that run at the same time; ``None`` is no limit."""
+
+    streams: int | None = None
+    wholes: int | None = None
+
+    def allow(self, *, whole: bool, running: int) -> bool:
+        """Return whether another batch of this kind may start while ``running`` of them run."""
+        most = self.wholes if whole else self.streams
+        return most is None or running < most
+
+
 class Scheduler:
     """Threads that take batches off a bounded queue and run them, and one that detects cancelled requests."""
 
-    def __init__(self, runtime: Runtime, sender: ResponseSender, *, backlog: int) -> None:
-        """Start the threads. At most ``backlog`` rows wait; while more would wait, ``submit`` blocks."""
+    def __init__(
+        self, runtime: Runtime, sender: ResponseSender, *, backlog: int, places: Places | None = None
+    ) -> None:
+        """Start the threads. While ``backlog`` rows of a kind wait, ``submit`` blocks for that kind."""
         self._runtime = runtime
+        self._places = places or Places()
+        self._running: Counter[bool] = Counter()
         self._sender = sender
         self._backlog = backlog
         self._waiting: deque[RowGroup] = deque()
@@ -66,7 +92,7 @@ class Scheduler:
         """Queue the rows of a request. Block while the queue is full, so that Triton's own queue fills up."""
         groups = list(split(request.rows, self._runtime.max_rows))
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._rows_waiting() < self._backlog)
+            self._changed.wait_for(lambda: self._closed or self._rows_waiting(request.whole) < self._backlog)
             self._live.add(request)
             self._waiting.extend(groups)
             self._changed.notify_all()
@@ -87,27 +113,39 @@ class Scheduler:
         for thread in self._threads:
             thread.join(timeout=10)
 
-    def _rows_waiting(self) -> int:
-        return sum(len(group.rows) for group in self._waiting)
+    def _rows_waiting(self, whole: bool) -> int:
+        return sum(len(group.rows) for group in self._waiting if group.whole == whole)
 
     def _work(self) -> None:
-        while (rows := self._next_batch()) is not None:
-            rows = [row for row in rows if not row.request.stopped]
+        while (batch := self._next_batch()) is not None:
+            rows = [row for row in batch if not row.request.stopped]
             if rows:
                 self._run(rows)
+            with self._changed:
+                self._running[batch[0].request.whole] -= 1
+                self._changed.notify_all()
 
     def _next_batch(self) -> list[OutputRow] | None:
         """Wait for rows and return the next batch, or None when the scheduler is closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._waiting)
-            if self._closed:
+            self._changed.wait_for(lambda: self._closed or self._startable() is not None)
+            head = self._startable()
+            if self._closed or head is None:
                 return None
-            head = self._waiting.popleft()
+            self._waiting.remove(head)
+            self._running[head.whole] += 1
             rows = list(head.rows)
             if not head.exclusive:
                 rows += self._joining(head, self._runtime.max_rows - len(rows))
             self._changed.notify_all()
             return rows
+
+    def _startable(self) -> RowGroup | None:
+        """Return the oldest group whose kind has a place left."""
+        allowed = {
+            kind: self._places.allow(whole=kind, running=self._running[kind]) for kind in (False, True)
+        }
+        return next((group for group in self._waiting if allowed[group.whole]), None)
 
     def _joining(self, head: RowGroup, room: int) -> list[OutputRow]:
         groups = [group for group in self._waiting if group.may_join(head)][:room]

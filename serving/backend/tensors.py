@@ -148,7 +148,7 @@ class _RowReader:
         return None if tensor is None else tensor[self._index].reshape(-1)[0]
 
 
-def unary_outputs(rows: Sequence[OutputRow], width: int, lengths: Sequence[int]) -> dict[str, NDArray[Any]]:
+def whole_outputs(rows: Sequence[OutputRow], width: int, lengths: Sequence[int]) -> dict[str, NDArray[Any]]:
     """Return the outputs of one request: ``output_ids [n, 1, width + limit]`` and the other tensors.
 
     ``lengths`` are the lengths of the prompts as the client sent them. The rest after a row's end is filled

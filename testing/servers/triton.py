@@ -129,7 +129,7 @@ def tiny_int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def triton(tiny_int8: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Triton]:
-    """Run a server with the unary model and its streaming twin; a test that kills it must start it again."""
+    """Run a server with the streaming model and its unary front; a test that kills it must start it again."""
     require_triton()
     from serving.model_repository import Repository, generate
 

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from serving.backend.requests import OutputRow, Request, SamplingParams
 from serving.backend.response_sender import ResponseSender
 from serving.backend.runtimes import Options, load
-from serving.backend.scheduler import Scheduler
+from serving.backend.scheduler import Places, Scheduler
 from serving.convert import convert
 from testing.servers.triton import TINY
 from testing.until import until
@@ -75,15 +75,25 @@ def until_stopped(row: OutputRow) -> None:
 class Bench:
     """A scheduler over a runtime, with requests as one-liners."""
 
-    def __init__(self, runtime) -> None:
+    def __init__(self, runtime, places: Places | None = None) -> None:
         self.runtime = runtime
         self.sender = ResponseSender(lambda error: pytest.fail(repr(error)))
-        self.scheduler = Scheduler(runtime, self.sender, backlog=64)
+        self.scheduler = Scheduler(runtime, self.sender, backlog=64, places=places)
 
     def request(
-        self, prompt, *, n=1, limit=24, params=None, seed=None, stop=(), timeout_s=0.0, on_push=None
+        self,
+        prompt,
+        *,
+        n=1,
+        limit=24,
+        params=None,
+        seed=None,
+        stop=(),
+        timeout_s=0.0,
+        on_push=None,
+        whole=False,
     ) -> Request:
-        request = Request(Recorder(), self.sender.put, timeout_s)
+        request = Request(Recorder(), self.sender.put, timeout_s, whole=whole)
         ids = TOKENIZER.encode(prompt).ids if isinstance(prompt, str) else prompt
         for index in range(n):
             each = None if seed is None else seed + index

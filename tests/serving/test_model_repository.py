@@ -34,8 +34,9 @@ def test_both_models_are_made_over_the_resolved_weights(tmp_path, model_dir):
     current.symlink_to(model_dir.name)
     target = tmp_path / "repository"
     assert generate(target, described(current))
+    assert (target / "fastertransformer_stream" / "1" / "model").readlink() == model_dir
+    assert not (target / "fastertransformer" / "1" / "model").exists(), "the unary model holds no weights"
     for name in ("fastertransformer", "fastertransformer_stream"):
-        assert (target / name / "1" / "model").readlink() == model_dir
         assert (target / name / "1" / "model.py").is_file()
     assert "decoupled: false" in config(target)
     assert "decoupled: true" in config(target, "fastertransformer_stream")
@@ -76,21 +77,30 @@ def test_any_user_may_read_the_repository(tmp_path, model_dir):
 
 def test_the_queue_is_bounded_and_a_requests_timeout_counts(tmp_path, model_dir):
     generate(tmp_path / "repository", described(model_dir, max_queue_size=7, max_queue_delay_us=250))
-    for name in ("fastertransformer", "fastertransformer_stream"):
+    for name, delay in (("fastertransformer", 0), ("fastertransformer_stream", 250)):
         text = config(tmp_path / "repository", name)
         assert "max_queue_size: 7" in text
-        assert "max_queue_delay_microseconds: 250" in text
+        assert f"max_queue_delay_microseconds: {delay} " in text
         assert "allow_timeout_override: true" in text
 
 
 def test_each_gpu_gets_an_instance_with_a_whole_copy(tmp_path, model_dir):
     generate(tmp_path / "repository", described(model_dir, gpus=2, precision="int8_float16"))
-    assert "kind: KIND_GPU gpus: [ 0, 1 ]" in config(tmp_path / "repository")
+    assert "kind: KIND_GPU gpus: [ 0, 1 ]" in config(tmp_path / "repository", "fastertransformer_stream")
+    assert "count: 1 kind: KIND_CPU" in config(tmp_path / "repository"), "the front needs no GPU"
 
 
 def test_without_a_gpu_the_instances_are_on_the_cpu(tmp_path, model_dir):
     generate(tmp_path / "repository", described(model_dir, instances=2))
-    assert "count: 2 kind: KIND_CPU" in config(tmp_path / "repository")
+    assert "count: 2 kind: KIND_CPU" in config(tmp_path / "repository", "fastertransformer_stream")
+    assert "count: 1 kind: KIND_CPU" in config(tmp_path / "repository")
+
+
+@pytest.mark.parametrize("runtime", ["ctranslate2", "llama_cpp", "onnxruntime"])
+def test_streams_and_whole_requests_each_leave_the_other_a_place(tmp_path, runtime):
+    places = described(tmp_path, runtime=runtime, max_batch_size=64).places
+    assert max(places["streams"], places["wholes"]) < places["parallel"]
+    assert places["parallel"] <= places["streams"] + places["wholes"]
 
 
 def test_the_backend_in_the_repository_needs_nothing_of_the_project(tmp_path, model_dir):

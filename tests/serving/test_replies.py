@@ -78,3 +78,63 @@ def test_a_withdrawn_request_is_a_cancelled_one_and_triton_is_not_asked(replies)
     sender = Sender()
     assert replies.StreamReply(sender, [1], lambda: True).cancelled()
     assert not sender.asking.is_set()
+
+
+class Errors(Sender):
+    """A sender that keeps the errors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.errors: list[object] = []
+
+    def send(self, response: object, flags: int = 0) -> None:
+        super().send(flags=flags)
+        self.errors.append(response)
+
+
+@pytest.fixture
+def said(replies, monkeypatch):
+    """Let an error response be its message and code."""
+    utils = sys.modules["triton_python_backend_utils"]
+    codes = {"INTERNAL": 1, "INVALID_ARG": 2, "CANCELLED": 3, "UNAVAILABLE": 4}
+    made = type("TritonError", (), {**codes, "__new__": lambda _, message, code: (message, code)})
+    monkeypatch.setattr(utils, "TritonError", made)
+    monkeypatch.setattr(utils, "InferenceResponse", lambda *_, error=None, **__: error)
+    return codes
+
+
+@pytest.mark.parametrize("kind", ["BadRequestError", "CancelledError", "RuntimeError"])
+def test_an_error_keeps_message_and_code_on_its_way_through_the_front(replies, said, kind):
+    error = getattr(replies, kind, RuntimeError)("of the engine")
+    direct, between, client = Errors(), Errors(), Errors()
+    replies.send_error(direct, error)
+    replies.WholeReply(between, 1, [1], lambda: False).failed(error)
+    ((message, _),) = between.errors
+    # Triton passes on the message alone.
+    passed = types.SimpleNamespace(
+        has_error=lambda: True, error=lambda: types.SimpleNamespace(message=lambda: message)
+    )
+    replies.PassedReply(client).passed(passed)
+    assert client.errors == direct.errors
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ("Exceeds maximum queue size", "UNAVAILABLE"),
+        ("Request timeout expired", "UNAVAILABLE"),
+        ("Stub process 'fastertransformer_stream_0_0' is not healthy.", "INTERNAL"),
+    ],
+)
+def test_tritons_own_refusals_are_unavailability_and_a_crash_is_internal(replies, said, message, code):
+    client = Errors()
+    replies.PassedReply(client).failed(RuntimeError(message))
+    assert client.errors == [(message, said[code])]
+
+
+def test_nothing_follows_the_fronts_final_response(replies, said):
+    client = Errors()
+    reply = replies.PassedReply(client)
+    reply.failed(RuntimeError("Request timeout expired"))
+    reply.failed(RuntimeError("another error"))
+    assert client.sent == 1

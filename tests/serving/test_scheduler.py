@@ -4,19 +4,19 @@ import threading
 
 import pytest
 
-from serving.backend.requests import OutputRow, SamplingParams
-from serving.backend.scheduler import split
+from serving.backend.requests import OutputRow, Request, SamplingParams
+from serving.backend.scheduler import Places, split
 from testing.until import until
-from tests.serving.local import SAMPLED, Bench
+from tests.serving.local import SAMPLED, Bench, Recorder
 
 
 class ManualRuntime:
     """Notes every batch and generates a token a row when it is allowed to."""
 
-    vocabulary_size, eos_id, parallel = 2048, 0, 1
+    vocabulary_size, eos_id = 2048, 0
 
-    def __init__(self, max_rows: int = 4) -> None:
-        self.max_rows = max_rows
+    def __init__(self, max_rows: int = 4, parallel: int = 1) -> None:
+        self.max_rows, self.parallel = max_rows, parallel
         self.batches: list[list[OutputRow]] = []
         self.go = threading.Semaphore(0)
         self.poison: set[int] = set()
@@ -109,6 +109,43 @@ def test_a_request_that_breaks_its_batch_fails_alone(engine):
         engine.wait(requests[2])
 
 
+@pytest.fixture
+def shared():
+    """Return an engine of three places, of which streams and whole requests may have two each."""
+    bench = Bench(ManualRuntime(max_rows=1, parallel=3), Places(streams=2, wholes=2))
+    yield bench
+    bench.runtime.go.release(1000)
+    bench.close()
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_one_kind_of_request_leaves_a_place_to_the_other(shared, whole):
+    requests = [shared.submit([1], limit=1, whole=whole) for _ in range(5)]
+    until(lambda: len(shared.runtime.batches) == 2, pause_s=0.001)
+    requests.append(shared.submit([2], limit=1, whole=not whole))
+    until(lambda: len(shared.runtime.batches) == 3, pause_s=0.001)
+    assert prompts_of(shared.runtime.batches[2]) == [2]
+    shared.runtime.go.release(6)
+    assert [shared.wait(request) for request in requests] == [[[1]]] * 5 + [[[2]]]
+
+
+def test_a_queue_full_of_whole_requests_keeps_no_stream_from_it(shared):
+    for _ in range(2 + 64):
+        shared.submit([1], limit=1, whole=True)
+    stream = shared.submit([2], limit=1)
+    until(lambda: [2] in [prompts_of(batch) for batch in shared.runtime.batches], pause_s=0.001)
+    shared.runtime.go.release(100)
+    assert shared.wait(stream) == [[2]]
+
+
+def test_streams_and_whole_requests_share_no_batch(engine):
+    requests = [waiting(engine), engine.submit([2], limit=1), engine.submit([3], limit=1, whole=True)]
+    engine.runtime.go.release(3)
+    for request in requests:
+        engine.wait(request)
+    assert sorted(prompts_of(batch) for batch in engine.runtime.batches) == [[1], [2], [3]]
+
+
 def test_a_full_queue_makes_the_next_request_wait(engine):
     waiting(engine)
     for _ in range(64):
@@ -153,3 +190,13 @@ def test_a_large_seeded_request_is_divided_the_same_way_each_time(engine):
     request = engine.request([5], n=10, seed=1, params=SAMPLED)
     sizes = [len(group.rows) for group in split(request.rows, 4)]
     assert sizes == [4, 4, 2]
+
+
+def test_a_whole_request_wakes_the_sender_at_the_end_of_its_rows_only():
+    woken: list[OutputRow] = []
+    for whole in (False, True):
+        request = Request(Recorder(), woken.append, whole=whole)
+        row = OutputRow(request, 0, [1], 3, SamplingParams())
+        while not row.push(1, -1.0):
+            pass
+    assert [row.request.whole for row in woken] == [False, False, False, True]

@@ -4,13 +4,16 @@ import re
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 from tritonclient.utils import InferenceServerException
 
+from serving.tritonserver import shm_prefix
 from testing.servers.triton import TINY
+from testing.until import until
 from tests.serving import reference
 from tests.serving.client import STREAM, UNARY, Client, inputs, is_end, tensors
 from tests.serving.local import PROMPTS, TOKENIZER
@@ -122,7 +125,7 @@ def test_a_bad_stream_ends_with_its_error(client):
     assert "context length" in error.message()
 
 
-def test_the_streaming_twin_refuses_unary_calls(client):
+def test_the_streaming_model_refuses_unary_calls(client):
     with pytest.raises(InferenceServerException, match="decoupled"):
         client.grpc.infer(STREAM, inputs(tensors([5, 6], 4)))
 
@@ -137,13 +140,47 @@ def test_a_client_that_gives_up_stops_the_work(triton, client):
     assert client.ids("x", 1)
 
 
-def pending(triton) -> int:
-    """Return how many requests Triton still holds."""
+def test_a_unary_client_that_leaves_ends_the_work_in_the_engine(triton, client):
+    """The engine runs one batch of whole requests at a time here: the next one is answered when the first has ended."""
+    before, begun = withdrawn(triton), metric(triton, "nv_inference_exec_count", STREAM)
+    call = client.grpc.async_infer(UNARY, inputs(tensors([5, 6], 2000, n=16)), lambda *_: None)
+    until(lambda: metric(triton, "nv_inference_exec_count", STREAM) > begun, pause_s=0.02)
+    call.cancel()
+    until(lambda: withdrawn(triton) - before, pause_s=0.02)
+    assert client.ids("x", 1)
+
+
+def test_whole_requests_do_not_keep_a_stream_waiting(client):
+    ended = threading.Event()
+    call = client.grpc.async_infer(UNARY, inputs(tensors([5, 6], 2000, n=16)), lambda *_: ended.set())
+    assert client.stream("def hello(", 4)[-1][-1]
+    assert not ended.is_set(), "the stream waited for the whole request"
+    call.cancel()
+
+
+def test_one_process_alone_has_a_runtime(triton):
+    family = psutil.Process(triton.pid).children(recursive=True)
+    stubs = [each for each in family if "triton_python_backend_stub" in each.cmdline()[0]]
+    assert len(stubs) == 2
+    engines = [each for each in stubs if any("libctranslate2" in m.path for m in each.memory_maps())]
+    assert [STREAM in " ".join(each.cmdline()) for each in engines] == [True]
+
+
+def metric(triton, name: str, model: str) -> int:
     import httpx
 
     text = httpx.get(f"http://{triton.metrics}/metrics").text
-    found = re.findall(r'nv_inference_pending_request_count\{model="fastertransformer".*\} (\d+)', text)
-    return sum(map(int, found))
+    return sum(map(int, re.findall(rf'{name}\{{model="{model}".*\}} (\d+)', text)))
+
+
+def pending(triton) -> int:
+    """Return how many requests Triton still holds."""
+    return metric(triton, "nv_inference_pending_request_count", UNARY)
+
+
+def withdrawn(triton) -> set[Path]:
+    prefix = shm_prefix(int(triton.grpc.rpartition(":")[2]))
+    return set(Path("/dev/shm").glob(f"{prefix}withdrawn_*"))
 
 
 def test_a_timeout_of_the_request_is_honoured(client):

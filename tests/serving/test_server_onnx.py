@@ -15,6 +15,7 @@ from tests.serving.test_server import (  # noqa: F401 -- collected here again, w
     test_many_clients_with_mixed_requests_get_what_each_would_get_alone,
     test_one_bad_request_never_fails_the_others,
     test_tokens_come_with_their_log_probabilities,
+    test_whole_requests_do_not_keep_a_stream_waiting,
 )
 
 pytestmark = pytest.mark.triton

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from serving.backend.requests import BadRequestError, Request
-from serving.backend.tensors import Limits, add_rows, stream_outputs, unary_outputs
+from serving.backend.tensors import Limits, add_rows, stream_outputs, whole_outputs
 from tests.serving.local import Recorder
 
 LIMITS = Limits(vocabulary_size=2048, eos_id=0, context_length=64)
@@ -129,7 +129,7 @@ def test_the_answer_has_fastertransformers_shapes():
     add_rows(request, tensors, LIMITS, mergeable=False)
     request.rows[0].push(9, -0.5)
     request.rows[0].push(0, -1.0)
-    outputs = unary_outputs(request.rows, 3, [3, 3])
+    outputs = whole_outputs(request.rows, 3, [3, 3])
     assert {name: output.shape for name, output in outputs.items()} == {
         "output_ids": (2, 1, 19), "sequence_length": (2, 1), "cum_log_probs": (2, 1), "output_log_probs": (2, 1, 16),
     }  # fmt: skip

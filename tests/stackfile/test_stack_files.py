@@ -46,6 +46,11 @@ def test_the_resolved_document_leaves_nothing_to_default(tmp_path):
     assert document["accelerator"]["split"] == "none"
 
 
+def test_a_models_weights_count_once_an_instance(tmp_path):
+    six_billion = loaded(tmp_path, model="codegen-6B-multi", accelerator={"kind": "t4"})
+    assert six_billion.precision == "int8_float16"
+
+
 def test_all_problems_are_reported_at_once_with_line_and_remedy(tmp_path):
     text = """name: other
 target: loca
@@ -69,10 +74,13 @@ triton: {grpc_port: 8000}
         ({"model": "tiny-codgen"}, "did you mean 'tiny-codegen'?"),
         ({"accelerator": {"kind": "l44"}}, "did you mean 'l4'?"),
         (
-            {"model": "codegen-2B-multi", "accelerator": {"kind": "t4"}, "precision": "float32"},
+            {"model": "codegen-6B-multi", "accelerator": {"kind": "t4"}, "precision": "float32"},
             "int8_float16",
         ),
-        ({"model": "codegen-6B-multi", "accelerator": {"kind": "t4"}}, "choose a smaller model"),
+        (
+            {"model": "codegen-6B-multi", "accelerator": {"kind": "t4"}, "serving": {"instances": 3}},
+            "choose a smaller model",
+        ),
         ({"accelerator": {"kind": "t4", "count": 2}}, "set split: replicate"),
         ({"accelerator": {"kind": "t4", "count": 2, "split": "tensor"}}, "set split: replicate"),
         ({"accelerator": {"kind": "cpu", "count": 2}}, "serving.instances"),
