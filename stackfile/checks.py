@@ -10,7 +10,6 @@ from stackfile.gke_checks import conflicts as gke_conflicts
 from stackfile.hosts_checks import conflicts as hosts_conflicts
 from stackfile.kubernetes_checks import conflicts as kubernetes_conflicts
 from stackfile.licence_checks import conflicts as licence_conflicts
-from stackfile.resolved import ResolvedStack
 from stackfile.stack import CLUSTERS, Stack
 
 # Share of a device's memory for weights and KV cache; runtime, activations and CUDA context take the rest.
