@@ -122,9 +122,9 @@ class Settings(BaseSettings):
     triton_verbosity: bool = Field(default=False)
     """No effect; accepted because FauxPilot's `.env` files set it."""
     triton_model: str = "fastertransformer"
-    """Name of Triton's model for whole completions; the default is FauxPilot's."""
+    """Name of Triton's unary model, which scores prompts; the default is FauxPilot's."""
     triton_stream_model: str = "fastertransformer_stream"
-    """Name of Triton's decoupled model for streams. Without it a stream brings its text in one piece."""
+    """Name of Triton's decoupled model, which completes; without it the unary one does, in one piece."""
     connect_timeout_s: float = Field(2.0, gt=0)
     """Seconds for Triton's response to a query for a model's metadata, which precedes the first request."""
     engine_wait_s: float = Field(0.0, ge=0)
@@ -180,7 +180,7 @@ class Settings(BaseSettings):
     max_stop_chars: int = Field(256, ge=1)
     """Longest stop string in characters."""
     deadline_s: float = Field(30.0, gt=0)
-    """Seconds for a whole request, the queue included; then it gets 504."""
+    """Seconds for a whole request, the queue included; its answer then ends, or is 504 without a token."""
     first_token_timeout_s: float | None = Field(None, gt=0)
     """Seconds until a stream's first token; then it gets 504. Unset: ASSIST_DEADLINE_S alone."""
 

@@ -93,6 +93,7 @@ class Metrics:
             "assist_tokens_wasted",
             "Tokens generated for clients that left; of whole completions, the number requested",
         )
+        self._expired = counter("assist_completions_expired", "Completions that the deadline cut short")
         self._stopped = counter("assist_stops", "Completions ended by a stop string", ["by"])
 
     def _make_http_metrics(self) -> None:
@@ -147,6 +148,10 @@ class Metrics:
     def stopped(self, by: str) -> None:
         """Count a completion that ended ``by`` a stop string in the ``text`` or a ``token`` of the model."""
         self._stopped.labels(by if by in {"text", "token"} else OTHER).inc()
+
+    def expired(self) -> None:
+        """Count a completion that the deadline ended with what there was."""
+        self._expired.inc()
 
     def cancelled(self, wasted_tokens: int = 0) -> None:
         """Count a client that disconnected before its response was complete."""
