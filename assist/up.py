@@ -13,6 +13,7 @@ from assist import findings, playbook, preflight, probe, report, switch
 from assist.causes import Cause
 from assist.client_env import client_env
 from assist.deployment import Deployment
+from stackfile import deadline
 
 
 @dataclass(frozen=True)
@@ -120,9 +121,18 @@ def _planned(deployment: Deployment, outcome: playbook.Run, request: Request, co
     model = deployment.stack.model
     if request.as_json:
         licence = model.model_dump(include={"licence", "commercial", "restrictions"})
-        _print({"status": "planned", "changed": outcome.changed, "changes": outcome.changes, **licence})
+        needed = deadline.of_stack(deployment.stack)
+        limits = {
+            "deadline_s": deployment.stack.limits.deadline_s,
+            "needed_s": round(needed.needed_s, 1),
+            "derivation": needed.derivation,
+        }
+        changes = {"changed": outcome.changed, "changes": outcome.changes}
+        _print({"status": "planned", **changes, "deadline": limits, **licence})
     else:
         console.print(f"{model.id}: {model.terms}", highlight=False, markup=False, soft_wrap=True)
+        words = deadline.words(deployment.stack)
+        console.print(f"Deadline: {words}", highlight=False, markup=False, soft_wrap=True)
         console.print(f"{outcome.changed} changes would be made; nothing was changed.")
     return 0
 

@@ -87,7 +87,8 @@ def _resolved(selection: checks.Selection) -> ResolvedStack:
             if own_llama(stack)
             else stack.engine,
             "serving": stack.serving,
-            **{part: getattr(stack, part) for part in ("limits", "auth", "cache", "gke")},
+            "limits": selection.limits,
+            **{part: getattr(stack, part) for part in ("auth", "cache", "gke")},
         }
     )
 
