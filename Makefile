@@ -14,7 +14,7 @@ export PORT HOST STACK ALLOW_UNPINNED
 help:  ## Say what each target does
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  make %-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-up:  ## Start the service on this machine and make a real completion (STACK=local PORT=5000 HOST=127.0.0.1 ALLOW_UNPINNED=)
+up:  ## Start the service on this machine and make a real completion (STACK=local, or tiny: no download; PORT=5000 HOST=127.0.0.1 ALLOW_UNPINNED=)
 	@started=$$(date +%s.%N) && scripts/bootstrap $(CONTROL) requirements/control.txt && ASSIST_STARTED=$$started $(ASSIST) up
 
 down:  ## Stop the service; what it has stored stays

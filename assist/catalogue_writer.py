@@ -1,21 +1,27 @@
-"""Records a model's revision, sizes and checksums in the catalogue (`assist models pin`).
+"""Writes the catalogue: pins, indexes of wheels, and models that a user adds.
 
 Comments and the order of the file are kept.
 """
 
 import difflib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from assist.atomic_write import write_text
 
 if TYPE_CHECKING:
     from model_loader.plan import WantedFile
+
+
+_ADDED_HEAD = """\
+# Models that `assist models add` has added; `assist models remove MODEL` removes one.
+# The fields are those of catalogue/models.yaml.
+"""
 
 
 class CatalogueError(Exception):
@@ -59,9 +65,61 @@ def record(catalogue: Path, model: str, revision: str, files: "Sequence[WantedFi
     if (origin := entry.get("origin")) is not None:
         origin["pin"] = "hub"
     entry["files"] = [_entry(file) for file in sorted(files, key=lambda file: file.path)]
+    return _replace(catalogue, _text(document))
+
+
+def put(file: Path, model: str, entry: Mapping[str, Any]) -> None:
+    """Write the ``entry`` of ``model`` into a file of added models, which is made if missing, in one step.
+
+    Raises OSError where the file cannot be written.
+    """
+    document: Any = _yaml().load(file if file.exists() else f"{_ADDED_HEAD}models: {{}}\n")
+    document["models"].fa.set_block_style()
+    document["models"][model] = _styled(entry)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, _text(document), 0o644)
+
+
+def drop(file: Path, model: str) -> None:
+    """Remove ``model`` from a file of added models, and with its last entry the file.
+
+    Raises KeyError for an unknown model, and OSError where the file cannot be written.
+    """
+    document: Any = _yaml().load(file)
+    del document["models"][model]
+    if document["models"]:
+        write_text(file, _text(document), 0o644)
+    else:
+        file.unlink()
+
+
+def dump(model: str, entry: Mapping[str, Any]) -> str:
+    """Return the YAML of one entry as it stands in the catalogue."""
+    return _text(CommentedMap({"models": CommentedMap({model: _styled(entry)})}))
+
+
+def _text(document: Any) -> str:  # noqa: ANN401 -- ruamel's own
     text = io.StringIO()
     _yaml().dump(document, text)
-    return _replace(catalogue, text.getvalue())
+    return text.getvalue()
+
+
+def _styled(entry: Mapping[str, Any]) -> CommentedMap:
+    """Return an entry in the catalogue's style: what is short is on one line."""
+    styled = CommentedMap(entry)
+    for key in ("memory_gib", "origin", "stop"):
+        if key in styled:
+            styled[key] = _on_one_line(entry[key])
+    if "fim" in styled:
+        styled["fim"] = CommentedMap(entry["fim"] | {"stop": _on_one_line(entry["fim"]["stop"])})
+    styled["files"] = [_on_one_line(file) for file in entry["files"]]
+    return styled
+
+
+def _on_one_line(value: Any) -> Any:  # noqa: ANN401 -- a list or a mapping, as ruamel's own
+    styled = CommentedMap(value) if isinstance(value, Mapping) else CommentedSeq(value)
+    styled.fa.set_flow_style()
+    return styled
 
 
 def record_index(catalogue: Path, model: str, block: dict[str, list[dict[str, str]]]) -> bool:
@@ -81,9 +139,7 @@ def record_index(catalogue: Path, model: str, block: dict[str, list[dict[str, st
         entry.insert(0, "sources", [CommentedMap({"hub": repository})])
     others = [source for source in entry["sources"] if "index" not in source]
     entry["sources"] = [*others, _index_source(block)]
-    text = io.StringIO()
-    _yaml().dump(document, text)
-    return _replace(catalogue, text.getvalue())
+    return _replace(catalogue, _text(document))
 
 
 def dump_index(block: dict[str, list[dict[str, str]]], stream: io.StringIO) -> None:
@@ -98,10 +154,8 @@ def _index_source(block: dict[str, list[dict[str, str]]]) -> CommentedMap:
     return source
 
 
-def _entry(file: "WantedFile") -> CommentedMap:
-    entry = CommentedMap({"path": file.path, "size": file.size, "sha256": file.sha256})
-    entry.fa.set_flow_style()
-    return entry
+def _entry(file: "WantedFile") -> Any:  # noqa: ANN401 -- ruamel's own
+    return _on_one_line({"path": file.path, "size": file.size, "sha256": file.sha256})
 
 
 def _replace(target: Path, text: str) -> bool:

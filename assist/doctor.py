@@ -1,5 +1,6 @@
 """The checks of a deployment, each with its remedy; they also work when nothing runs."""
 
+import contextlib
 import json
 import shutil
 import stat
@@ -7,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from assist import causes, probe, processes, snapshot
+from assist import causes, probe, processes, snapshot, speeds
 from assist.client_env import client_env
 from assist.deployment import Deployment, current
 from assist.findings import Finding, ok, problem, unknown, warning
@@ -103,6 +104,11 @@ def completion(deployment: Deployment) -> Finding:
         completion = probe.complete(deployment)
     except probe.NotServingError as error:
         return problem("completion", str(error), "make up; if that does not help: assist logs")
+    stack = deployment.stack
+    speed = speeds.Speed(round(completion.tokens / completion.seconds, 1), stack.runtime, stack.precision)
+    # A figure for `assist models list`; a folder that cannot be written is another check's matter.
+    with contextlib.suppress(OSError):
+        speeds.record(deployment.layout.speeds, stack.model.id, speed)
     return ok("completion", f"a real completion took {completion.seconds * 1000:.0f} ms")
 
 

@@ -69,7 +69,7 @@ def package(
             sums = wheel_maker.build(revision, wheels, folder, licence, reporter.add)
         block = wheel_maker.index_block(wheels, sums)
         if write:
-            catalogue_writer.record_index(catalogue.DIRECTORY / "models.yaml", model, block)
+            catalogue_writer.record_index(catalogue.file_of(model), model, block)
     except (LoaderError, StackFileError, catalogue_writer.CatalogueError) as error:
         fail(str(error))
     rows: list[Row] = [

@@ -78,6 +78,11 @@ class Paths:
         return self.home / "phases.json"
 
     @property
+    def speeds(self) -> Path:
+        """Tokens per second of each model that was served here (``assist.speeds``)."""
+        return self.home / "speeds.json"
+
+    @property
     def client_env(self) -> Path:
         """The variables for clients: ``ASSIST_URL`` and ``ASSIST_KEY``."""
         return self.home / "env"

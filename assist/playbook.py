@@ -17,9 +17,11 @@ from rich.status import Status
 
 from assist.paths import Paths
 from model_loader.progress import FOLLOWED
+from model_loader.sources.fallback import NO_SOURCE
 
 # Ansible refuses to run in a locale that is not UTF-8, or that the machine lacks; every Debian has this one.
 UTF8 = {"LC_ALL": "C.UTF-8"}
+_WITHOUT_DOWNLOAD = "Without a download: make up STACK=tiny (its model is a toy in this repository)"
 
 
 @dataclass(frozen=True)
@@ -136,5 +138,9 @@ def _result(timings: Path, code: int, changes: list[str], log: Path) -> Run:
             succeeded=False, failures=(f"Ansible did not run:\n{log.read_text(encoding='utf-8')[-2000:]}",)
         )
     document = json.loads(timings.read_text(encoding="utf-8"))
-    failures = tuple(f"{failure['task']}: {failure['message']}" for failure in document["failed"])
+    failures = tuple(_told(**failure) for failure in document["failed"])
     return Run(code == 0, document["seconds"], document["changed"], tuple(changes), failures)
+
+
+def _told(task: str, message: str) -> str:
+    return f"{task}: {message} {_WITHOUT_DOWNLOAD}" if NO_SOURCE in message else f"{task}: {message}"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from assist import processes
+from assist import memory_check, processes
 from assist.bundle.packages import libpython_package
 from assist.bundle.paths import BundlePaths
 from assist.deployment import Deployment
@@ -21,7 +21,6 @@ from assist.versions import numbers
 
 _GIB = 2**30
 _ENVIRONMENTS_GIB = 1.5  # measured: 0.9 for the three environments, and what uv unpacks on the way
-_OVERHEAD_GIB = 0.7  # Triton, its backend process, the gateway, Ansible
 _SOCKET_PATH_MAX = 107 - len(".1234567")  # sun_path, and the suffix that supervisor adds while it binds
 
 
@@ -116,16 +115,9 @@ def _disk(deployment: Deployment) -> Finding:
 
 
 def _memory(deployment: Deployment) -> Finding:
-    available = psutil.virtual_memory().available / _GIB
-    needed = _OVERHEAD_GIB + _weights_gib(deployment)
     # The running service can stop first, where both do not fit.
-    own = sum(_resident(process) for process in processes.own(deployment.layout)) / _GIB
-    free = f"{available:.1f} GiB of memory available"
-    if available + own >= needed:
-        return ok("memory", free)
-    after = f", {available + own:.1f} once the running service has stopped" if own else ""
-    remedy = "Stop other programs, or choose a smaller model or precision"
-    return problem("memory", f"{free}{after}, {needed:.1f} needed", remedy)
+    own = sum(_resident(process) for process in processes.own(deployment.layout)) // memory_check.MIB
+    return memory_check.finding(deployment.stack, fetched=deployment.model_link.exists(), own_mib=own)
 
 
 def _resident(process: psutil.Process) -> int:
@@ -133,19 +125,6 @@ def _resident(process: psutil.Process) -> int:
         return int(process.memory_info().rss)
     except psutil.Error:
         return 0
-
-
-def room_beside(deployment: Deployment) -> bool:
-    """Return whether the deployment fits into the memory that is free while another one runs."""
-    return psutil.virtual_memory().available / _GIB >= _OVERHEAD_GIB + _weights_gib(deployment)
-
-
-def _weights_gib(deployment: Deployment) -> float:
-    """Return the memory of the model's copies on this machine, in GiB; 0 where the weights are elsewhere."""
-    stack = deployment.stack
-    if stack.accelerator.is_gpu or not deployment.needs_triton:
-        return 0.0
-    return stack.model.memory_gib.get(stack.precision, 0.0) * stack.serving.instances
 
 
 def _shared_memory(deployment: Deployment) -> Finding:

@@ -2,7 +2,7 @@
 
 import ssl
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import httpx
@@ -13,8 +13,9 @@ from assist.client_env import client_env
 from assist.deployment import Deployment
 from assist.paths import Paths
 
-# The prompt of the verification, which is greedy, so that the completion is the same each time.
-PROMPT = "def fibonacci(n):\n    if n < 2:\n        return"
+# The verification asks for the middle of this code, or for what follows from a model without such tokens.
+PROMPT = "def fibonacci(n):\n    if n < 2:\n        return n\n    return"
+SUFFIX = "\n\n\nprint(fibonacci(10))\n"
 _STARTS = 4
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 
@@ -25,10 +26,24 @@ class NotServingError(Exception):
 
 @dataclass(frozen=True)
 class Completion:
-    """A completion and its duration in seconds."""
+    """A completion of ``PROMPT``, with ``suffix`` behind it if there is one.
+
+    ``tokens``: those generated. ``seconds``: the whole request, as a client sees it.
+    """
 
     text: str
+    suffix: str
+    tokens: int
     seconds: float
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens generated per second of the whole request, the time for reading the prompt included."""
+        return self.tokens / self.seconds
+
+    def facts(self) -> dict[str, Any]:
+        """Return it as plain data, with the prompt and the rate."""
+        return {"prompt": PROMPT, **asdict(self), "tokens_per_second": round(self.tokens_per_second, 1)}
 
 
 def status(url: str) -> int | None:
@@ -88,11 +103,20 @@ def usage(deployment: Deployment) -> dict[str, dict[str, Any]]:
     return callers
 
 
+def completion_request(deployment: Deployment) -> dict[str, Any]:
+    """Return the body of the verification's request, which is greedy.
+
+    A model with fill-in-the-middle tokens gets a suffix and ends at the line's end, as in an editor.
+    """
+    body = {"model": deployment.stack.model.id, "prompt": PROMPT, "max_tokens": 24, "temperature": 0}
+    return body | ({"suffix": SUFFIX, "stop": ["\n"]} if deployment.stack.model.fim else {})
+
+
 def complete(deployment: Deployment) -> Completion:
     """Make a real completion with the user's key. Raises NotServingError with the server's message."""
     key = client_env(deployment.layout).get("ASSIST_KEY")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    body = {"model": deployment.stack.model.id, "prompt": PROMPT, "max_tokens": 16, "temperature": 0}
+    body = completion_request(deployment)
     since = time.monotonic()
     try:
         with _client() as client:
@@ -101,12 +125,14 @@ def complete(deployment: Deployment) -> Completion:
         raise NotServingError(f"the gateway at {deployment.url} does not respond: {error}") from error
     if response.status_code != 200:
         raise NotServingError(f"the gateway returned {response.status_code}: {response.text[:500]}")
-    text = response.json()["choices"][0]["text"]
+    seconds = time.monotonic() - since
+    answer = response.json()
+    text = answer["choices"][0]["text"]
     if not text.strip():
         raise NotServingError(
             "the completion is empty; the model or its tokenizer may be damaged: model-loader verify --repair"
         )
-    return Completion(text, time.monotonic() - since)
+    return Completion(text, body.get("suffix", ""), answer["usage"]["completion_tokens"], seconds)
 
 
 def _client() -> httpx.Client:

@@ -7,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from assist import probe
 from assist.deployment import Deployment
 from assist.findings import Finding, document, exit_status
 from assist.terminal import out
@@ -53,6 +54,17 @@ def finish(findings: list[Finding], *, as_json: bool) -> NoReturn:
     raise typer.Exit(exit_status(findings))
 
 
+def show_completion(console: Console, completion: probe.Completion) -> None:
+    """Print the code with the model's part between marks, and how long it took."""
+    console.print(
+        f"\nA completion through the gateway: {completion.tokens} tokens in {completion.seconds:.2f} s "
+        f"({completion.tokens_per_second:.0f} tokens/s). The model wrote what is between » and «:",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.out(f"{probe.PROMPT}»{completion.text}«{completion.suffix}".rstrip(), highlight=False)
+
+
 def show_service(console: Console, deployment: Deployment, key: str | None) -> None:
     """Print the settings for clients. Long lines stay whole, so that they can be pasted."""
     console.print(f"\nURL  {deployment.url}", highlight=False)
@@ -70,9 +82,8 @@ def show_service(console: Console, deployment: Deployment, key: str | None) -> N
 def curl(deployment: Deployment, key: str | None) -> str:
     """Return a shell command that makes a completion."""
     authorization = f" -H 'Authorization: Bearer {key}'" if key else ""
-    body = json.dumps(
-        {"model": deployment.stack.model.id, "prompt": "def hello(", "max_tokens": 32, "temperature": 0}
-    )
+    # The code of the completion has no quote, which would end the shell's.
+    body = json.dumps(probe.completion_request(deployment))
     url, media = f"{deployment.url}/v1/completions", "-H 'Content-Type: application/json'"
     return f"curl -s {url}{authorization} {media} -d '{body}'"
 

@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from rich.console import Console
 
-from assist import causes, doctor, playbook, preflight, probe, processes, snapshot, trial
+from assist import causes, doctor, memory_check, playbook, probe, processes, snapshot, trial
 from assist.causes import Cause
 from assist.deployment import Deployment
 from assist.paths import Paths
@@ -72,7 +72,7 @@ def run(deployment: Deployment, play: Play, progress: Console) -> Outcome:
     if not _changes(deployment):
         return _outcome(deployment, _joined(prepared, play("")))
     new_engine = deployment.needs_triton and "triton" in _changes(deployment)
-    if new_engine and not preflight.room_beside(deployment):
+    if new_engine and not memory_check.room_beside(deployment.stack):
         progress.print(
             "There is not enough memory for a second engine, so requests wait or fail until the new one has "
             "started; if it does not start, the old one does.",

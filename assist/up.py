@@ -14,6 +14,7 @@ from assist.causes import Cause
 from assist.client_env import client_env
 from assist.deployment import Deployment
 from stackfile import deadline
+from stackfile.memory_checks import memory_words
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,9 @@ def _run(
         if not outcome.kept:
             return _failed(outcome.run, request, errors)
         return _kept(deployment.stack.name, outcome.cause, request, errors)
+    completion = _completion(deployment)
     seconds = {**outcome.run.seconds, **seconds, "total": time.time() - started}
-    return _served(deployment, outcome.run, seconds, request, console)
+    return _served(deployment, outcome.run, seconds, completion, request, console)
 
 
 def _play(deployment: Deployment, request: Request, progress: Console, *, check: bool = False) -> switch.Play:
@@ -121,16 +123,18 @@ def _planned(deployment: Deployment, outcome: playbook.Run, request: Request, co
     model = deployment.stack.model
     if request.as_json:
         licence = model.model_dump(include={"licence", "commercial", "restrictions"})
-        needed = deadline.of_stack(deployment.stack)
+        stack = deployment.stack
+        needed = deadline.of_stack(stack)
         limits = {
-            "deadline_s": deployment.stack.limits.deadline_s,
+            "deadline_s": stack.limits.deadline_s,
             "needed_s": round(needed.needed_s, 1),
             "derivation": needed.derivation,
         }
-        changes = {"changed": outcome.changed, "changes": outcome.changes}
-        _print({"status": "planned", **changes, "deadline": limits, **licence})
+        facts = {"memory": stack.memory.model_dump(), "deadline": limits, **licence}
+        _print({"status": "planned", "changed": outcome.changed, "changes": outcome.changes, **facts})
     else:
         console.print(f"{model.id}: {model.terms}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"Memory: {memory_words(deployment.stack)}", highlight=False, soft_wrap=True)
         words = deadline.words(deployment.stack)
         console.print(f"Deadline: {words}", highlight=False, markup=False, soft_wrap=True)
         console.print(f"{outcome.changed} changes would be made; nothing was changed.")
@@ -141,6 +145,7 @@ def _served(
     deployment: Deployment,
     outcome: playbook.Run,
     seconds: dict[str, float],
+    completion: probe.Completion | None,
     request: Request,
     console: Console,
 ) -> int:
@@ -161,6 +166,7 @@ def _served(
                 **facts,
                 "phases": phases,
                 "total": round(total, 3),
+                "completion": completion and completion.facts(),
                 "curl": report.curl(deployment, key),
                 "vscode": settings,
             }
@@ -169,7 +175,15 @@ def _served(
     console.print(report.phase_table(seconds, total))
     console.print(f"changed={outcome.changed}", highlight=False)
     report.show_service(console, deployment, key)
+    if completion:
+        report.show_completion(console, completion)
     return 0
+
+
+def _completion(deployment: Deployment) -> probe.Completion | None:
+    """Return a completion for the user to see; None where only the users of a GitLab instance may ask."""
+    asks = deployment.stack.auth.mode != "gitlab" or "ASSIST_KEY" in client_env(deployment.layout)
+    return probe.complete(deployment) if asks else None
 
 
 def _print(document: dict[str, Any]) -> None:

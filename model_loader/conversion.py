@@ -15,7 +15,8 @@ from model_loader.store import store as stores
 
 TOOLS = {"ctranslate2": "ctranslate2", "llama_cpp": "gguf", "onnxruntime": "onnx"}
 
-Converter = Callable[[Path, Path, str, str], None]
+# Called with source, target, runtime, precision, and what counts the bytes that were converted.
+Converter = Callable[[Path, Path, str, str, Callable[[int], None]], None]
 
 
 class ConversionFailed(LoaderError):  # noqa: N818  -- reads as what happened
@@ -35,7 +36,7 @@ def convert(
         runtime: ``ctranslate2``, ``llama_cpp`` or ``onnxruntime``.
         precision: a precision of that runtime, such as ``int8`` (``serving.convert.PRECISIONS``).
         run: the store, the options, the retry policy and the reporter.
-        converter: called with base, target folder, runtime and precision; ``serving.convert`` by default.
+        converter: ``serving.convert`` by default.
 
     Raises:
         ConversionFailed: the revision is incomplete, the runtime is unknown or not installed, or the
@@ -90,7 +91,8 @@ def _convert_new(
             Plan(manifest.model, manifest.revision, (*manifest.files, *manifest.files)), work, run
         )
         run.reporter.event("convert", source=str(base), runtime=runtime, precision=precision)
-        _run_converter(converter or _installed(), base, work.tree, runtime, precision)
+        run.reporter.expect(sum(file.size or 0 for file in manifest.files if _is_weight(file.path)))
+        _run_converter(converter or _installed(), base, work.tree, runtime, precision, run.reporter.add)
         files = tuple(_hash_tree(work.tree))
         converted = stores.Manifest(manifest.model, manifest.revision, manifest.source, files, extra)
         folder = run.store.publish(work, converted, f"{runtime}-{precision}")
@@ -104,9 +106,15 @@ def _installed() -> Converter:
     return serving_convert
 
 
-def _run_converter(converter: Converter, base: Path, target: Path, runtime: str, precision: str) -> None:
+def _is_weight(path: str) -> bool:
+    return path.endswith(".safetensors")
+
+
+def _run_converter(
+    converter: Converter, base: Path, target: Path, runtime: str, precision: str, count: Callable[[int], None]
+) -> None:
     try:
-        converter(base, target, runtime, precision)
+        converter(base, target, runtime, precision, count)
     except LoaderError:
         raise
     except Exception as error:

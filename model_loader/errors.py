@@ -4,6 +4,7 @@
 
     LoaderError
     ├── PlanError         the plan itself is refused (name, format, missing checksum)
+    ├── ModelError        a model's own files are damaged, or are of a kind that cannot be served
     ├── SourceError       the source refuses or lacks the file; another try cannot succeed
     │   ├── RedirectError a redirect leads to an address that the policy forbids
     │   └── NoSourceError every source of a model failed
@@ -24,6 +25,10 @@ class LoaderError(Exception):
 
 class PlanError(LoaderError):
     """The plan is refused before any byte is transferred."""
+
+
+class ModelError(LoaderError):
+    """A model's own files are damaged, or describe what no runtime here serves."""
 
 
 class SourceError(LoaderError):

@@ -1,4 +1,4 @@
-"""Write docs/reference/ from the code: the gateway's settings and the stack file's keys.
+"""Write docs/reference/ from the code: the settings, the stack file's keys, the memory of the stock stacks.
 
 ``python scripts/references.py`` writes the pages, ``--check`` exits with 1 where one is not current.
 """
@@ -75,6 +75,15 @@ Every key of a stack file, with its default. [The stack file](../stack-file.md) 
 
 {sections}
 """
+MEMORY = """# Memory of the stock stacks
+
+{note}
+What each process takes in MiB, and gets as its limit. [Memory](../memory.md) explains and measures it.
+
+| stack | model | slots x tokens | loader | engine | each GPU | weights | cache | workspace | gateway |
+|---|---|---|---|---|---|---|---|---|---|
+{rows}
+"""
 TABLE = "| key | default | value | meaning |\n|---|---|---|---|\n"
 
 
@@ -91,6 +100,19 @@ def settings_page() -> str:
     return SETTINGS.format(
         note=NOTE.format(source="`gateway/settings.py`"), rows="\n".join(rows), llama=DEFAULT_PREDICT
     )
+
+
+def memory_page() -> str:
+    """Return the page of the memory that each stock stack takes."""
+    rows = []
+    for file in sorted((ROOT / "stacks").glob("[a-z]*.yaml")):
+        stack = load_stack(file)
+        memory, slots = stack.memory, f"{stack.serving.slots} x {stack.context_length}"
+        parts = ("loader", "engine", "device", "weights", "cache", "workspace", "gateway")
+        figures = [str(getattr(memory, f"{part}_mib") or "-") for part in parts]
+        served = f"`{stack.model.id}` {stack.runtime} {stack.precision}"
+        rows.append(f"| {' | '.join([f'`{stack.name}`', served, slots, *figures])} |")
+    return MEMORY.format(note=NOTE.format(source="`stackfile/memory.py`"), rows="\n".join(rows))
 
 
 def variables(name: str, field: FieldInfo) -> list[str]:
@@ -236,13 +258,17 @@ def cell(text: str) -> str:
     return " ".join(text.split()).replace("``", "`").replace("|", "\\|")
 
 
+def _pages() -> dict[str, str]:
+    return {"settings.md": settings_page(), "stack-file.md": stack_page(), "memory.md": memory_page()}
+
+
 def main() -> int:
     """Write or check the pages; return the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 for a stale page")
     check = parser.parse_args().check
     stale = []
-    for name, text in (("settings.md", settings_page()), ("stack-file.md", stack_page())):
+    for name, text in _pages().items():
         page = PAGES / name
         if not page.is_file() or page.read_text("utf-8") != text:
             stale.append(name)

@@ -37,6 +37,7 @@ class Repository:
         runtime: ``ctranslate2``, ``llama_cpp`` or ``onnxruntime``.
         precision: the precision that the model was converted to.
         context_length: tokens of prompt and output together.
+        slots: rows at once that each instance has memory for, each of ``context_length`` tokens.
         max_batch_size: rows per batch.
         instances: model instances per device.
         gpus: number of GPUs; 0 means the CPU.
@@ -52,6 +53,7 @@ class Repository:
     runtime: str
     precision: str
     context_length: int
+    slots: int = 9
     max_batch_size: int = 16
     instances: int = 1
     gpus: int = 0
@@ -66,12 +68,17 @@ class Repository:
         """Batches at the same time: together (``parallel``), of streams, and of whole requests.
 
         CTranslate2 runs one large batch of whole requests. The other runtimes advance all rows together and
-        have a cache per row: each kind of request leaves one row to the other.
+        have a cache per row, a slot: each kind of request leaves one to the other.
         """
         if self.runtime == "ctranslate2":
             return {"parallel": self.streams + 1, "streams": self.streams, "wholes": 1}
-        rows = min(self.max_batch_size, 8)
-        return {"parallel": rows + 1, "streams": rows, "wholes": rows}
+        most = max(1, self.slots - 1)
+        return {"parallel": self.slots, "streams": most, "wholes": most}
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all rows at once, together; rows wait for room where they would need more."""
+        return self.slots * self.context_length
 
     def check(self) -> None:
         """Raise ``RepositoryError`` for values that no runtime can serve."""
@@ -144,6 +151,7 @@ def _config(repository: Repository) -> ModelConfig:
         "precision": repository.precision,
         "context_length": str(repository.context_length),
         "intra_threads": str(repository.intra_threads),
+        "tokens": str(repository.tokens),
         "backlog": str(_backlog(repository)),
         # Tells clients that the request parameters withdrawable and withdraw are supported.
         "withdraws": "true",

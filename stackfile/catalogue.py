@@ -1,5 +1,6 @@
 """The catalogue: models, runtimes, accelerators and drivers, read from ``catalogue/*.yaml``."""
 
+import os
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
@@ -22,10 +23,10 @@ Runtime = Literal["ctranslate2", "llama_cpp", "onnxruntime"]
 Architecture = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
 # A licence: an SPDX id, or the name on the model's card for one that SPDX does not list.
 Licence = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+-]*$")]
-# What a fact was taken from: the model's `file`; the repository's `config.json`; the `hub`, asked by
-# `assist models pin`; `public records`, two or more that agree where a checksum is concerned; or
-# `general knowledge`, to be compared with the file's header.
-FactSource = Literal["file", "config.json", "hub", "public records", "general knowledge"]
+# What a fact was taken from: the model's `file`; the `user` who added it; the repository's `config.json`; the
+# `hub`, asked by `assist models pin`; `public records`, two or more that agree where a checksum is concerned;
+# or `general knowledge`, to be compared with the file's header.
+FactSource = Literal["file", "config.json", "hub", "user", "public records", "general knowledge"]
 
 
 class ModelFile(Strict):
@@ -46,8 +47,8 @@ class FimFacts(Strict):
 class Origin(Strict):
     """Where an entry's facts come from: of each group, the source of its least certain fact.
 
-    ``pin``: sizes and checksums, None without. ``shape``: architecture, parameters, layers, KV width and
-    context. ``tokens``: the FIM template and the stop tokens.
+    ``pin``: sizes and checksums, None without. ``shape``: architecture, parameters, layers, widths, heads,
+    vocabulary and context. ``tokens``: the FIM template and the stop tokens.
     """
 
     pin: FactSource | None = None
@@ -61,10 +62,12 @@ class ModelFacts(Strict):
 
     ``commercial``: the licence allows commercial use; without, a stack must accept it (``accept_licence``).
     ``restrictions``: what else the licence demands of those who use or pass on the model. ``memory_gib``: the
-    weights by precision, without the KV cache. ``stop``: the tokens that end a text or a chat's answer.
+    weights by precision, without the KV cache. ``kv_width``: the KV heads together; ``width``: the embedding;
+    ``vocabulary``: rows of the head. ``stop``: the tokens that end a text or a chat's answer.
+    ``chat_template``: whether the files have one; None where nobody looked.
 
-    Its files are at one of: ``path`` in this project, ``repository`` on the hub, or ``sources``, tried in
-    their order.
+    Its files are at one of: ``path``, a folder in this project or, where absolute, on this machine;
+    ``repository`` on the hub; or ``sources``, tried in their order.
     """
 
     repository: str | None = None
@@ -80,9 +83,13 @@ class ModelFacts(Strict):
     context_length: int = Field(gt=0)
     layers: int = Field(gt=0)
     kv_width: int = Field(gt=0)
+    width: int = Field(gt=0)
+    heads: int = Field(gt=0)
+    vocabulary: int = Field(gt=0)
     memory_gib: dict[str, Gib]
     stop: tuple[str, ...] = ()
     fim: FimFacts | None = None
+    chat_template: bool | None = None
     files: tuple[ModelFile, ...]
     origin: Origin | None = None
     note: str | None = None
@@ -111,6 +118,11 @@ class ModelFacts(Strict):
         return next((place for place in self.places if place.hub), None)
 
     @property
+    def on_this_machine(self) -> bool:
+        """Whether the files are in a folder outside this project, which no other machine has."""
+        return self.path is not None and Path(self.path).is_absolute()
+
+    @property
     def pinned(self) -> bool:
         """Return whether every file has a checksum; others download only with ``--allow-unpinned``."""
         return all(file.sha256 for file in self.files)
@@ -120,10 +132,6 @@ class ModelFacts(Strict):
         """The licence, whether it allows commercial use, and what it demands, for a reader of a plan."""
         name = self.licence if self.commercial else f"{self.licence}, not for commercial use"
         return f"{name}. {self.restrictions}" if self.restrictions else name
-
-    def kv_cache_gib(self, tokens: int, bytes_per_value: int) -> float:
-        """Return the memory of keys and values for ``tokens`` cached tokens, in GiB."""
-        return 2 * self.layers * self.kv_width * tokens * bytes_per_value / 2**30
 
 
 class RuntimeFacts(Strict):
@@ -246,32 +254,64 @@ class Drivers(Strict):
 M = TypeVar("M", bound=Strict)
 
 
-def _load(name: str, kind: type[M]) -> M:
-    model, problems = validate(read(DIRECTORY / name), kind)
+def _load(file: Path, kind: type[M]) -> M:
+    model, problems = validate(read(file), kind)
     if problems or model is None:
         raise StackFileError(problems)
     return model
 
 
+def added_file() -> Path:
+    """Return the file of the models that ``assist models add`` made: the clone's own, beside the catalogue.
+
+    An installed wheel's is the user's, because the next version replaces the wheel's folders.
+    """
+    if DIRECTORY != _INSTALLED:
+        return DIRECTORY / "added.yaml"
+    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    return Path(home) / "ai-assist" / "models.yaml"
+
+
+def model_files() -> list[Path]:
+    """Return the files of the model catalogue that exist; a later one's entry replaces an earlier one's."""
+    added = dict.fromkeys((DIRECTORY / "added.yaml", added_file()))
+    return [DIRECTORY / "models.yaml", *(file for file in added if file.is_file())]
+
+
 @cache
 def models() -> dict[str, ModelFacts]:
     """Return the model catalogue by id. Raises StackFileError for an invalid file."""
-    return _load("models.yaml", Models).models
+    return {name: facts for file in model_files() for name, facts in _load(file, Models).models.items()}
+
+
+def added() -> frozenset[str]:
+    """Return the models of ``added_file``. Raises StackFileError for an invalid file."""
+    file = added_file()
+    return frozenset(_load(file, Models).models if file.is_file() else ())
+
+
+def file_of(model: str) -> Path:
+    """Return the file whose entry of a model counts, or the project's own for an unknown one.
+
+    Raises StackFileError for an invalid file.
+    """
+    first, *others = model_files()
+    return next((file for file in reversed(others) if model in _load(file, Models).models), first)
 
 
 @cache
 def runtimes() -> dict[Runtime, RuntimeFacts]:
     """Return the facts of every runtime by name. Raises StackFileError for an invalid file."""
-    return _load("runtimes.yaml", Runtimes).runtimes
+    return _load(DIRECTORY / "runtimes.yaml", Runtimes).runtimes
 
 
 @cache
 def accelerators() -> dict[str, AcceleratorFacts]:
     """Return the accelerator catalogue by name. Raises StackFileError for an invalid file."""
-    return _load("accelerators.yaml", Accelerators).accelerators
+    return _load(DIRECTORY / "accelerators.yaml", Accelerators).accelerators
 
 
 @cache
 def drivers() -> dict[str, DriverBranch]:
     """Return the driver catalogue by branch. Raises StackFileError for an invalid file."""
-    return _load("drivers.yaml", Drivers).drivers
+    return _load(DIRECTORY / "drivers.yaml", Drivers).drivers

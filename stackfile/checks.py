@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from stackfile import deadline, runtime_selection
 from stackfile.catalogue import AcceleratorFacts, ModelFacts
@@ -10,12 +11,10 @@ from stackfile.gke_checks import conflicts as gke_conflicts
 from stackfile.hosts_checks import conflicts as hosts_conflicts
 from stackfile.kubernetes_checks import conflicts as kubernetes_conflicts
 from stackfile.licence_checks import conflicts as licence_conflicts
+from stackfile.memory import Use
+from stackfile.memory_checks import conflicts as memory_conflicts
+from stackfile.memory_checks import use_of
 from stackfile.stack import CLUSTERS, LimitsSection, Stack
-
-# Share of a device's memory for weights and KV cache; runtime, activations and CUDA context take the rest.
-USABLE_SHARE = 0.92
-# Sequences of full context length that must fit into memory; batches of short prompts are far larger.
-SEQUENCES_AT_FULL_CONTEXT = 1
 
 
 @dataclass(frozen=True)
@@ -46,6 +45,11 @@ class Selection:
             return replace(selection, precision=best)
         return selection
 
+    @cached_property
+    def use(self) -> Use:
+        """How the model is served, with the slots and the context."""
+        return use_of(self.stack, self.model, self.device, self.runtime, self.precision)
+
     @property
     def limits(self) -> LimitsSection:
         """The stack's limits, with the deadline and the grace period that model and device need."""
@@ -53,7 +57,7 @@ class Selection:
         needed = deadline.derive(
             self.model, self.device, self.runtime, self.precision,
             max_tokens=stack.limits.max_tokens,
-            context_length=stack.context_length or self.model.context_length,
+            context_length=self.use.context,
         )  # fmt: skip
         return deadline.complete(stack.limits, needed)
 
@@ -72,10 +76,11 @@ def _offered(selection: Selection) -> list[str]:
 def all_conflicts(selection: Selection) -> Iterator[Conflict]:
     """Yield every conflict of the stack, in no particular order."""
     yield from licence_conflicts(selection.stack, selection.model)
+    yield from _place(selection)
     yield from _format(selection)
     yield from _architecture(selection)
     yield from _precision(selection)
-    yield from _memory(selection)
+    yield from memory_conflicts(selection.stack, selection.device, selection.use, _offered(selection))
     yield from _split(selection)
     yield from _engine(selection.stack)
     yield from _ports(selection.stack)
@@ -86,6 +91,16 @@ def all_conflicts(selection: Selection) -> Iterator[Conflict]:
     yield from kubernetes_conflicts(selection.stack, selection.model, selection.device, selection.runtime)
     yield from gke_conflicts(selection.stack, selection.device)
     yield from hosts_conflicts(selection.stack)
+
+
+def _place(selection: Selection) -> Iterator[Conflict]:
+    if selection.model.on_this_machine and selection.stack.target != "local":
+        yield (
+            ("model",),
+            f"{selection.stack.model} is in {selection.model.path} on this machine, which target"
+            f" {selection.stack.target} does not have; add it from a hub, or give its entry `sources`"
+            " with a mirror",
+        )
 
 
 def _format(selection: Selection) -> Iterator[Conflict]:
@@ -99,7 +114,7 @@ def _format(selection: Selection) -> Iterator[Conflict]:
 def _architecture(selection: Selection) -> Iterator[Conflict]:
     stack, model = selection.stack, selection.model
     if model.format == "gguf":
-        if reason := runtime_selection.unreadable(model):
+        if reason := runtime_selection.unreadable(model.architecture, model.memory_gib):
             yield ("model",), f"{stack.model} cannot be served: {reason}; choose another model"
         return
     able = runtime_selection.converters(model.architecture)
@@ -133,30 +148,6 @@ def _precision(selection: Selection) -> Iterator[Conflict]:
             f"{selection.runtime} cannot run {selection.stack.model} as {selection.precision!r} on {kind};"
             f" set precision to one of: {', '.join(offered)}",
         )
-
-
-def _memory(selection: Selection) -> Iterator[Conflict]:
-    weights = selection.model.memory_gib.get(selection.precision)
-    if selection.device.memory_gib is None or weights is None:
-        return
-    stack = selection.stack
-    devices = stack.accelerator.count if stack.accelerator.split == "tensor" else 1
-    usable = selection.device.memory_gib * USABLE_SHARE * devices
-    copies = stack.serving.instances
-    cached = 4 if selection.precision in {"float32", "F32"} else 2
-    cache = selection.model.kv_cache_gib(_context_length(selection) * SEQUENCES_AT_FULL_CONTEXT, cached)
-    if copies * weights + cache <= usable:
-        return
-    smaller = [
-        name for name in _offered(selection) if copies * selection.model.memory_gib[name] + cache <= usable
-    ]
-    remedy = f"set precision: {smaller[0]}" if smaller else "choose a smaller model or a larger accelerator"
-    yield (
-        ("model",),
-        f"{stack.model} needs {copies} x {weights:.1f} GiB of weights as {selection.precision}"
-        f" (one copy an instance) and {cache:.1f} GiB of KV cache, but {stack.accelerator.kind} offers"
-        f" {usable:.1f} GiB; {remedy}, or lower context_length",
-    )
 
 
 def _split(selection: Selection) -> Iterator[Conflict]:
@@ -225,10 +216,6 @@ def _jobs(stack: Stack) -> Iterator[Conflict]:
             f"{jobs.max_bytes} exceeds limits.max_body_bytes ({stack.limits.max_body_bytes}), which applies"
             " first; lower max_bytes or raise max_body_bytes",
         )
-
-
-def _context_length(selection: Selection) -> int:
-    return selection.stack.context_length or selection.model.context_length
 
 
 def _context(selection: Selection) -> Iterator[Conflict]:

@@ -53,8 +53,8 @@ class Requirements(Strict):
 
     disk_gib: Annotated[float, Field(gt=0)] = 4.0
     """Free disk space in GiB, in addition to twice the model's size."""
-    memory_gib: Annotated[float, Field(gt=0)] = 1.0
-    """Memory in GiB."""
+    memory_gib: Annotated[float, Field(gt=0)] | None = None
+    """Memory in GiB. Default: the limits of the host's services together (docs/memory.md)."""
     kernel: Annotated[str, StringConstraints(pattern=r"^\d+\.\d+$")] = "5.10"
     """Oldest Linux kernel."""
 
@@ -85,8 +85,8 @@ class GatewayUnits(Strict):
 
     instances: Annotated[int, Field(ge=1, le=16)] = 2
     """Gateways of a host, on the ports from `gateway.port` and `gateway.metrics_port` on."""
-    memory_mib: Count = 1024
-    """Memory limit of a gateway in MiB."""
+    memory_mib: Count | None = None
+    """Memory limit of a gateway in MiB. Default: what it takes (docs/memory.md); less is refused."""
 
 
 class TritonUnit(Strict):
@@ -94,8 +94,8 @@ class TritonUnit(Strict):
 
     startup_timeout_s: Count = 1200
     """Seconds within which Triton must have loaded the model."""
-    memory_mib: Count = 8192
-    """Memory limit of Triton in MiB."""
+    memory_mib: Count | None = None
+    """Memory limit of Triton in MiB. Default: what it takes (docs/memory.md); less is refused."""
 
 
 class DriverSettings(Strict):

@@ -74,8 +74,9 @@ class GatewayPods(Strict):
     """CPU use in percent of the request that the autoscaler aims at."""
     cpu_m: Count = 250
     """CPU of a gateway, request and limit, in thousandths of a core."""
-    memory_mib: Count = 512
-    """Memory of a gateway, request and limit, in MiB."""
+    memory_mib: Count | None = None
+    """Memory of a gateway, request and limit, in MiB. Default: what it takes (docs/memory.md); less is
+    refused."""
 
 
 class TritonPods(Strict):
@@ -85,8 +86,9 @@ class TritonPods(Strict):
     """Number of Triton pods."""
     cpu_m: Count = 1000
     """CPU of a Triton pod, request and limit, in thousandths of a core."""
-    memory_mib: Count = 2048
-    """Memory of a Triton pod, request and limit, in MiB."""
+    memory_mib: Count | None = None
+    """Memory of a Triton pod, request and limit, in MiB. Default: what it takes (docs/memory.md); less is
+    refused."""
     shm_mib: Count = 256
     """Shared memory of a Triton pod in MiB."""
     spare_gpus: Annotated[int, Field(ge=0)] = 0
@@ -103,19 +105,15 @@ LLAMA_URL = f"http://llama:{LLAMA_PORT}/v1"
 
 
 class LlamaPods(Strict):
-    """llama.cpp's server, the engine ``openai`` without a ``url``: number and size.
-
-    Each server computes ``slots`` requests at once; every slot holds a context of its own in memory.
-    """
+    """llama.cpp's server, the engine ``openai`` without a ``url``: number and size."""
 
     replicas: Count = 1
     """Number of llama.cpp's servers."""
     cpu_m: Count = 1000
     """CPU of a server, request and limit, in thousandths of a core."""
-    memory_mib: Count = 2048
-    """Memory of a server, request and limit, in MiB."""
-    slots: Count = 4
-    """Requests that a server computes at once; every slot holds a context in memory."""
+    memory_mib: Count | None = None
+    """Memory of a server, request and limit, in MiB. Default: what it takes (docs/memory.md); less is
+    refused."""
     startup_timeout_s: Count = 1200
     """Seconds within which a server must have loaded the model."""
 
@@ -125,8 +123,9 @@ class LoaderPods(Strict):
 
     cpu_m: Count = 500
     """CPU of the loader, request and limit, in thousandths of a core."""
-    memory_mib: Count = 1024
-    """Memory of the loader, request and limit, in MiB."""
+    memory_mib: Count | None = None
+    """Memory of the loader, request and limit, in MiB. Default: what it takes (docs/memory.md); less is
+    refused."""
     retries: Annotated[int, Field(ge=0)] = 10
     """Retries of a failed loader."""
     wait_timeout_s: Count = 900

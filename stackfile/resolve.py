@@ -11,6 +11,7 @@ from stackfile.hosts import Hosts
 from stackfile.jobs import resolved as resolved_jobs
 from stackfile.kubernetes import LLAMA_URL, Kubernetes, complete
 from stackfile.kubernetes_checks import own_llama
+from stackfile.memory_checks import memory_of
 from stackfile.resolved import ResolvedAccelerator, ResolvedModel, ResolvedStack
 from stackfile.stack import CLUSTERS, GatewaySection, Stack, TritonSection
 from stackfile.validation import validate
@@ -71,7 +72,7 @@ def _resolved(selection: checks.Selection) -> ResolvedStack:
             "accept_licence": stack.accept_licence,
             "runtime": selection.runtime,
             "precision": selection.precision,
-            "context_length": stack.context_length or selection.model.context_length,
+            "context_length": selection.use.context,
             "accelerator": ResolvedAccelerator(
                 kind=stack.accelerator.kind,
                 count=count,
@@ -86,7 +87,8 @@ def _resolved(selection: checks.Selection) -> ResolvedStack:
             "engine": stack.engine.model_copy(update={"url": LLAMA_URL})
             if own_llama(stack)
             else stack.engine,
-            "serving": stack.serving,
+            "serving": stack.serving.model_copy(update={"slots": selection.use.slots}),
+            "memory": memory_of(stack, selection.use),
             "limits": selection.limits,
             **{part: getattr(stack, part) for part in ("auth", "cache", "gke")},
         }

@@ -10,6 +10,7 @@ from stackfile.gke import Gke
 from stackfile.hosts import Hosts
 from stackfile.jobs import JobsSection
 from stackfile.kubernetes import Kubernetes
+from stackfile.memory import Memory
 from stackfile.stack import (
     AuthSection,
     CacheSection,
@@ -47,6 +48,7 @@ class ResolvedStack(Strict):
     runtime: Runtime
     precision: str
     context_length: int
+    memory: Memory
     accelerator: ResolvedAccelerator
     engine: EngineSection
     serving: ServingSection

@@ -5,9 +5,9 @@ stack is also resolved on machines where none is installed.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from stackfile.catalogue import Measurement, ModelFacts, runtimes
+from stackfile.catalogue import Measurement, runtimes
 
 
 def converters(architecture: str) -> list[str]:
@@ -15,16 +15,16 @@ def converters(architecture: str) -> list[str]:
     return [name for name, facts in runtimes().items() if architecture in facts.converts]
 
 
-def unreadable(model: ModelFacts) -> str | None:
-    """Return why llama.cpp cannot serve this GGUF model, or None where it can.
+def unreadable(architecture: str, file_types: Collection[str]) -> str | None:
+    """Return why llama.cpp cannot serve a GGUF model of this architecture, or None where it can.
 
-    Its architecture decides, and the type that its weights are written in.
+    ``file_types`` are those that its weights can be had in.
     """
     facts = runtimes()["llama_cpp"]
-    if model.architecture not in facts.reads:
-        return f"the pinned llama.cpp generates no text with architecture {model.architecture!r}"
-    if not set(model.memory_gib) & set(facts.file_types):
-        return f"the pinned llama.cpp does not read weights of type {', '.join(model.memory_gib)}"
+    if architecture not in facts.reads:
+        return f"the pinned llama.cpp generates no text with architecture {architecture!r}"
+    if not set(file_types) & set(facts.file_types):
+        return f"the pinned llama.cpp does not read weights of type {', '.join(file_types)}"
     return None
 
 

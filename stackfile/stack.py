@@ -51,6 +51,9 @@ class ServingSection(Strict):
     """Microseconds to wait for a fuller batch. Every lone request waits that long."""
     instances: Count = 1
     """Copies of the model on one device."""
+    slots: Count | None = None
+    """Sequences that each copy computes at once, each with a cache for `context_length` tokens; further
+    requests wait. Default: 9 on a CPU, and on a GPU up to 17, as many as fit."""
     intra_threads: Annotated[int, Field(ge=0)] = 0
     """Threads of each copy on a CPU; 0: the runtime chooses by model size."""
 
@@ -164,7 +167,8 @@ class Stack(Strict):
     """Precision of the weights: `int8`, `int8_float16`, `float16`, `float32`, or a GGUF type such as `Q8_0`;
     `auto`: the best one of runtime and hardware."""
     context_length: Count | None = None
-    """Tokens of prompt and completion together. Default: the model's."""
+    """Tokens of prompt and completion together. Default: the model's, at most 8192, and as many as fit a
+    GPU."""
     accelerator: AcceleratorSection = AcceleratorSection()
     engine: EngineSection = EngineSection()
     serving: ServingSection = ServingSection()

@@ -21,7 +21,7 @@ def write(folder: Path, vocabulary: Vocabulary) -> Path:
     """Convert the tiny model with this vocabulary in place of the numbered one."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(to_gguf, "_add_tokenizer", vocabulary)
-        to_gguf.convert(TINY, folder, "Q8_0")
+        to_gguf.convert(Checkpoint(TINY), folder, "Q8_0")
     return folder / to_gguf.FILE_NAME
 
 

@@ -8,6 +8,7 @@ from assist.gke.google import LOGIN, Google, GoogleError
 from assist.versions import numbers
 from stackfile import ResolvedStack
 from stackfile.gke import APIS, Gke
+from stackfile.memory_checks import memory_words
 
 FILESTORE_API = "file.googleapis.com"
 Check = Callable[[ResolvedStack, Gke, Google], Iterator[Finding]]
@@ -76,9 +77,7 @@ def _apis(stack: ResolvedStack, _: Gke, client: Google) -> Iterator[Finding]:
 
 def _model(stack: ResolvedStack, _: Gke, __: Google) -> Iterator[Finding]:
     """Report the check that was made when the stack was read, which refuses a model that does not fit."""
-    weights, device = stack.model.memory_gib.get(stack.precision), stack.accelerator
-    cause = f"{stack.model.id} as {stack.precision} ({weights} GiB of weights) fits {device.kind}"
-    yield ok("model", cause)
+    yield ok("model", f"{stack.model.id} fits {stack.accelerator.kind}: {memory_words(stack)}")
 
 
 def _licence(stack: ResolvedStack, _: Gke, __: Google) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from assist.paths import SOURCE
 from stackfile import ResolvedStack, load_stack, stack_file
 from stackfile.catalogue import drivers
 from stackfile.hosts import Hosts
+from stackfile.memory import redis_limit
 
 USERS = {
     "gateway": ("assist-gateway", "assist-nginx"),
@@ -155,12 +156,22 @@ class RoleVars:
                 self.folders["programs"]: required.disk_gib,
                 self.folders["models"]: model,
             },
-            "memory_gib": required.memory_gib,
+            "memory_gib": required.memory_gib or self._memory_gib(),
             "kernel": required.kernel,
             "gpus": self._gpus,
             "driver": driver.minimum if driver and self._gpus else "",
             "ports": {str(opening.port): opening.use for opening in self._openings() if opening.use != "SSH"},
         }
+
+    def _memory_gib(self) -> float:
+        """Return the limits of this host's services together; the loader ends before the engine starts."""
+        memory, redis = self.service.memory, self.hosts.redis
+        limits = {
+            "gateway": self.hosts.gateway.instances * memory.gateway_mib,
+            "gpu": max(memory.engine_mib, memory.loader_mib),
+            "queue": redis_limit(redis.cache_mib) + redis_limit(redis.queue_mib),
+        }
+        return sum(mib for group, mib in limits.items() if group in self.groups) / 1024
 
     @property
     def _gpus(self) -> int:
@@ -197,10 +208,18 @@ class RoleVars:
     def _redis(self) -> dict[str, Any]:
         listen = dict.fromkeys(["127.0.0.1", *self.inventory.reach("queue")])
         clients = self.inventory.of("gateway", "gpu", "queue")
-        return {"listen": list(listen), "clients": clients, "cache": self.service.cache.kind == "redis"}
+        redis = self.hosts.redis
+        return {
+            "listen": list(listen),
+            "clients": clients,
+            "cache": self.service.cache.kind == "redis",
+            "cache_limit_mib": redis_limit(redis.cache_mib),
+            "queue_limit_mib": redis_limit(redis.queue_mib),
+        }
 
     def _triton(self) -> dict[str, Any]:
-        service, settings = self.service, self.hosts.triton.model_dump()
+        service = self.service
+        settings = self.hosts.triton.model_dump() | {"memory_mib": service.memory.engine_mib}
         split = service.accelerator.count if service.accelerator.split == "tensor" else 1
         return settings | {
             "listen": self.inventory.listen(self.host),

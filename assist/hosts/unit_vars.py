@@ -53,6 +53,7 @@ class UnitVars:
             "ASSIST_METRICS_HOST": self._metrics_host(),
         }
         return self.hosts.gateway.model_dump() | {
+            "memory_mib": self.service.memory.gateway_mib,
             "environment": environment | self._engine(self.inventory.reach("gpu")),
             "ports": self.ports(),
             "files": [self._gateway_file(**ports) for ports in self.ports()],
@@ -74,6 +75,8 @@ class UnitVars:
         first = self.service.jobs.metrics_port
         return {
             "enabled": bool(self.service.jobs.enabled),
+            # A worker has a gateway's tokenizer and its own share of requests.
+            "memory_mib": self.service.memory.gateway_mib,
             "environment": environment | self._engine([self.inventory.listen(self.host)]),
             "instances": [str(index) for index in range(count)],
             "files": [

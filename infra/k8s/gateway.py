@@ -109,7 +109,7 @@ def _template(
     context: Context, settings: tuple[str, ...], priority_class: pulumi.Input[str] | None
 ) -> PodTemplateSpecArgs:
     gateway, image = context.kubernetes.gateway, context.kubernetes.images.gateway
-    resources = pods.size(gateway.cpu_m, gateway.memory_mib)
+    resources = pods.size(gateway.cpu_m, context.stack.memory.gateway_mib)
     grace_s = LEAVE_S + round(context.stack.limits.grace_s) + _MARGIN_S
     keys = [_keys_volume()] if context.stack.auth.mode == "keys" else []
     return PodTemplateSpecArgs(
@@ -150,7 +150,7 @@ def _container(context: Context, settings: tuple[str, ...]) -> ContainerArgs:
     return pods.container(
         NAME,
         kubernetes.images.gateway,
-        pods.size(kubernetes.gateway.cpu_m, kubernetes.gateway.memory_mib),
+        pods.size(kubernetes.gateway.cpu_m, context.stack.memory.gateway_mib),
         command=["python", "-m", "gateway"],
         env=[EnvVarArgs(name=name, value=value) for name, value in environment(context).items()]
         + [_from_secret(name) for name in settings],

@@ -50,7 +50,7 @@ def command(context: Context, settings: LlamaPods) -> list[str]:
         "alias": context.stack.model.id,
         "host": "0.0.0.0",  # noqa: S104 -- in a pod, NetworkPolicies decide who connects
         "port": LLAMA_PORT,
-        "slots": settings.slots,
+        "slots": context.stack.serving.slots,
         "context-length": context.stack.context_length,
         "threads": context.stack.serving.intra_threads or max(1, -(-settings.cpu_m // 1000)),
         "drain-s": round(context.stack.limits.grace_s),
@@ -85,7 +85,10 @@ def _deployment(
 def _template(
     context: Context, settings: LlamaPods, priority_class: pulumi.Input[str] | None
 ) -> PodTemplateSpecArgs:
-    image, resources = context.kubernetes.images.triton, pods.size(settings.cpu_m, settings.memory_mib)
+    image, resources = (
+        context.kubernetes.images.triton,
+        pods.size(settings.cpu_m, context.stack.memory.engine_mib),
+    )
     return PodTemplateSpecArgs(
         metadata=ObjectMetaArgs(labels=context.labels(NAME) | pods.STORE_LABEL),
         spec=pods.pod(
@@ -105,7 +108,7 @@ def _container(context: Context, settings: LlamaPods) -> ContainerArgs:
         NAME,
         # Triton's image for CPUs contains llama.cpp, one of its runtimes.
         context.kubernetes.images.triton,
-        pods.size(settings.cpu_m, settings.memory_mib),
+        pods.size(settings.cpu_m, context.stack.memory.engine_mib),
         command=command(context, settings),
         ports=[ContainerPortArgs(name="http", container_port=LLAMA_PORT)],
         volume_mounts=[pods.store_mount(read_only=True)],

@@ -71,6 +71,7 @@ def _digest(context: Context, *, hub_token: bool) -> str:
         [file.model_dump() for file in context.stack.model.files],
         kubernetes.images.loader,
         kubernetes.loader.model_dump(),
+        context.stack.memory.loader_mib,
         kubernetes.store.model_dump(),
         kubernetes.triton.node_selector,
         kubernetes.registry,
@@ -103,7 +104,7 @@ def _container(context: Context, *, hub_token: bool) -> ContainerArgs:
     return pods.container(
         "loader",
         context.kubernetes.images.loader,
-        pods.size(loader.cpu_m, loader.memory_mib),
+        pods.size(loader.cpu_m, context.stack.memory.loader_mib),
         command=command(context),
         env=environment,
         volume_mounts=[pods.store_mount(read_only=False)],

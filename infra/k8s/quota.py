@@ -46,17 +46,17 @@ def hard(stack: ResolvedStack) -> dict[str, str]:
 
 
 def _counts(stack: ResolvedStack, kubernetes: Kubernetes) -> list[PodCount]:
-    gateway, triton, loader = kubernetes.gateway, kubernetes.triton, kubernetes.loader
+    gateway, triton, loader, memory = kubernetes.gateway, kubernetes.triton, kubernetes.loader, stack.memory
     counts = [
-        PodCount(gateway.max_replicas + 1, gateway.cpu_m, gateway.memory_mib),
+        PodCount(gateway.max_replicas + 1, gateway.cpu_m, memory.gateway_mib),
         # The next model's Job may start before the old one is deleted.
-        PodCount(2, loader.cpu_m, loader.memory_mib),
+        PodCount(2, loader.cpu_m, memory.loader_mib),
     ]
     if stack.engine.kind == "triton":
         gpus = stack.accelerator.count if stack.accelerator.is_gpu else 0
-        counts.append(PodCount(triton.replicas + surge(stack), triton.cpu_m, triton.memory_mib, gpus))
+        counts.append(PodCount(triton.replicas + surge(stack), triton.cpu_m, memory.engine_mib, gpus))
     if llama := kubernetes.llama:
-        counts.append(PodCount(llama.replicas + 1, llama.cpu_m, llama.memory_mib))
+        counts.append(PodCount(llama.replicas + 1, llama.cpu_m, memory.engine_mib))
     if stack.cache.kind == "redis":
         counts.append(PodCount(1, REDIS_CPU_M, REDIS_MEMORY_MIB))
     return counts

@@ -71,10 +71,10 @@ def _deployment(
 
 
 def _template(context: Context, priority_class: pulumi.Input[str] | None) -> PodTemplateSpecArgs:
-    settings = context.kubernetes.triton
+    settings, memory_mib = context.kubernetes.triton, context.stack.memory.engine_mib
     accelerator, image = context.stack.accelerator, context.kubernetes.images.triton
-    resources = pods.size(settings.cpu_m, settings.memory_mib, accelerator.count if accelerator.is_gpu else 0)
-    preparing = pods.size(settings.cpu_m, settings.memory_mib)
+    resources = pods.size(settings.cpu_m, memory_mib, accelerator.count if accelerator.is_gpu else 0)
+    preparing = pods.size(settings.cpu_m, memory_mib)
     return PodTemplateSpecArgs(
         metadata=ObjectMetaArgs(labels=context.labels(NAME) | pods.STORE_LABEL),
         spec=pods.pod(
@@ -103,6 +103,7 @@ def repository_command(context: Context) -> list[str]:
         "precision": stack.precision,
         "context-length": stack.context_length,
         "max-batch-size": serving.max_batch_size,
+        "slots": serving.slots,
         "instances": serving.instances,
         "gpus": gpus,
         "split": stack.accelerator.count if stack.accelerator.split == "tensor" else 1,

@@ -21,6 +21,8 @@ from model_loader.sources.protocols import Source
 
 T = TypeVar("T")
 
+# How the message of NoSourceError begins.
+NO_SOURCE = "no source has the model"
 # Tries without progress of a source that another one follows: the next one is the better retry.
 HASTY_TRIES = 2
 # Seconds of a connection attempt to a source that another one follows.
@@ -60,7 +62,7 @@ def first_that_works(
         raise failures[0][1]
     reasons = "; ".join(f"{source.name}: {str(error).rstrip('.')}" for source, error in failures)
     raise NoSourceError(
-        f"no source has the model. {reasons}. Make one of them reachable (HTTPS_PROXY, HF_ENDPOINT,"
+        f"{NO_SOURCE}. {reasons}. Make one of them reachable (HTTPS_PROXY, HF_ENDPOINT,"
         " PIP_INDEX_URL), pass --source with a mirror or a folder, or use `model-loader import`."
     )
 

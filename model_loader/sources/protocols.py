@@ -20,6 +20,7 @@ from model_loader.sources.transport import Transport, safe
 DEFAULT_ENDPOINT = "https://huggingface.co"
 READ = 1024 * 1024
 MAX_LISTING = 64 * 1024 * 1024  # bytes of one API response: about 200 000 files
+_PULL_REQUEST = re.compile(r"^refs/pr/(\d{1,9})$")
 _CONTENT_RANGE = re.compile(r"^bytes (\d+)-(\d+)/(\d+)$")
 
 
@@ -170,10 +171,11 @@ class HubSource(HttpSource):
 
     def __init__(self, endpoint: str, repository: str, revision: str, transport: Transport) -> None:
         root = endpoint.rstrip("/")
+        self._model = f"{root}/api/models/{quote(repository)}"
         self._endpoint, self._repository = root, repository
         super().__init__(f"{root}/{quote(repository)}/resolve/{quote(revision, safe='')}", transport)
         self.name = f"{safe(root)}/{repository}"
-        self._api = f"{root}/api/models/{quote(repository)}/revision/{quote(revision, safe='')}?blobs=true"
+        self._api = f"{self._model}/revision/{quote(revision, safe='')}?blobs=true"
         self._revision = revision
 
     def at(self, commit: str) -> "HubSource":
@@ -196,6 +198,19 @@ class HubSource(HttpSource):
                 f"{self.name}: requested commit {self._revision}, but the hub returned commit {commit[:40]}."
             )
         return commit, files
+
+    def card(self) -> object:
+        """Return the head of the repository's card, as the hub parsed it, or None. Raises as ``listing``."""
+        document = self.json(self._api)
+        return document.get("cardData") if isinstance(document, dict) else None
+
+    def pull_requests(self) -> list[str]:
+        """Return the references of the repository's pull requests, newest first. Raises as ``listing``."""
+        document = self.json(f"{self._model}/refs?include_prs=true")
+        pulls = document.get("pullRequests") if isinstance(document, dict) else None
+        names = [str(each.get("ref")) for each in pulls or () if isinstance(each, dict)]
+        numbered = {int(match[1]): name for name in names if (match := _PULL_REQUEST.match(name))}
+        return [numbered[number] for number in sorted(numbered, reverse=True)]
 
 
 def _hub_file(row: dict[str, Any]) -> WantedFile:

@@ -42,6 +42,7 @@ class TritonPythonModel:
             self._sender,
             backlog=int(parameters["backlog"]),
             places=Places(int(parameters["streams"]), int(parameters["wholes"])),
+            tokens=int(parameters["tokens"]),
         )
 
     def execute(self, requests: list[Any]) -> None:

@@ -1,12 +1,15 @@
 """Combines rows of several requests into batches, and bounds the number of rows that wait.
 
 Streamed requests and whole ones share the runtime. Each kind has a queue and a largest number of batches of
-its own, so that neither can occupy every place.
+its own, so that neither can occupy every place. The tokens of all running rows, with those that they may
+still generate, stay within what the caches have memory for; the oldest row waits for room, and all younger
+ones behind it.
 
 Rows with equal parameters and prompts of similar length run as one batch. A row whose seed the caller chose
 runs only with rows of its own request, so that no other request changes its text.
 """
 
+import sys
 import threading
 import time
 from collections import Counter, deque
@@ -44,6 +47,11 @@ class RowGroup:
         """Return whether the rows' request is answered as a whole."""
         return self.rows[0].request.whole
 
+    @property
+    def tokens(self) -> int:
+        """The tokens that the rows may have in the cache: their prompts, and all that they may generate."""
+        return sum(tokens_of(row) for row in self.rows)
+
     def may_join(self, head: "RowGroup") -> bool:
         """Return whether this group generates the same text in one batch with ``head`` as alone."""
         if self.exclusive or self.whole != head.whole or self.params != head.params:
@@ -70,12 +78,23 @@ class Scheduler:
     """Threads that take batches off a bounded queue and run them, and one that detects cancelled requests."""
 
     def __init__(
-        self, runtime: Runtime, sender: ResponseSender, *, backlog: int, places: Places | None = None
+        self,
+        runtime: Runtime,
+        sender: ResponseSender,
+        *,
+        backlog: int,
+        places: Places | None = None,
+        tokens: int | None = None,
     ) -> None:
-        """Start the threads. While ``backlog`` rows of a kind wait, ``submit`` blocks for that kind."""
+        """Start the threads. While ``backlog`` rows of a kind wait, ``submit`` blocks for that kind.
+
+        ``tokens``: of all running rows at most; ``None`` is no limit.
+        """
         self._runtime = runtime
         self._places = places or Places()
         self._running: Counter[bool] = Counter()
+        self._tokens = sys.maxsize if tokens is None else tokens
+        self._tokens_free = self._tokens
         self._sender = sender
         self._backlog = backlog
         self._waiting: deque[RowGroup] = deque()
@@ -90,7 +109,7 @@ class Scheduler:
 
     def submit(self, request: Request) -> None:
         """Queue the rows of a request. Block while the queue is full, so that Triton's own queue fills up."""
-        groups = list(split(request.rows, self._runtime.max_rows))
+        groups = list(split(request.rows, self._runtime.max_rows, self._tokens))
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._rows_waiting(request.whole) < self._backlog)
             self._live.add(request)
@@ -123,6 +142,7 @@ class Scheduler:
                 self._run(rows)
             with self._changed:
                 self._running[batch[0].request.whole] -= 1
+                self._tokens_free += sum(tokens_of(row) for row in batch)
                 self._changed.notify_all()
 
     def _next_batch(self) -> list[OutputRow] | None:
@@ -137,18 +157,26 @@ class Scheduler:
             rows = list(head.rows)
             if not head.exclusive:
                 rows += self._joining(head, self._runtime.max_rows - len(rows))
+            self._tokens_free -= sum(tokens_of(row) for row in rows)
             self._changed.notify_all()
             return rows
 
     def _startable(self) -> RowGroup | None:
-        """Return the oldest group whose kind has a place left."""
+        """Return the oldest group whose kind has a place left, once there is room for its tokens."""
         allowed = {
             kind: self._places.allow(whole=kind, running=self._running[kind]) for kind in (False, True)
         }
-        return next((group for group in self._waiting if allowed[group.whole]), None)
+        oldest = next((group for group in self._waiting if allowed[group.whole]), None)
+        # A row longer than the whole room runs alone: the runtime refuses what exceeds the context.
+        room = oldest is not None and min(oldest.tokens, self._tokens) <= self._tokens_free
+        return oldest if room else None
 
     def _joining(self, head: RowGroup, room: int) -> list[OutputRow]:
-        groups = [group for group in self._waiting if group.may_join(head)][:room]
+        groups, free = list[RowGroup](), self._tokens_free - head.tokens
+        for group in self._waiting:
+            if len(groups) < room and group.tokens <= free and group.may_join(head):
+                groups.append(group)
+                free -= group.tokens
         for group in groups:
             self._waiting.remove(group)
         return [row for group in groups for row in group.rows]
@@ -202,8 +230,16 @@ class Scheduler:
                 self._changed.notify_all()
 
 
-def split(rows: Iterable[OutputRow], max_rows: int) -> Iterable[RowGroup]:
-    """Divide the rows of one request into groups: seeded rows together, every other row on its own."""
+def tokens_of(row: OutputRow) -> int:
+    """Return the tokens that a row may have in the cache: its prompt, and all that it may generate."""
+    return len(row.prompt) + row.limit
+
+
+def split(rows: Iterable[OutputRow], max_rows: int, max_tokens: int = sys.maxsize) -> Iterable[RowGroup]:
+    """Divide the rows of one request into groups: seeded rows together, every other row on its own.
+
+    A group has at most ``max_rows`` rows and ``max_tokens`` tokens, as ``tokens_of`` counts them.
+    """
     seeded: list[OutputRow] = []
     for row in rows:
         if row.params.score and row.score_from < len(row.prompt):
@@ -212,10 +248,16 @@ def split(rows: Iterable[OutputRow], max_rows: int) -> Iterable[RowGroup]:
             row.finish()
         elif row.seed is None or row.params.greedy:
             yield RowGroup([row], exclusive=False)
-        elif seeded and (row.params != seeded[0].params or len(seeded) == max_rows):
+        elif seeded and not _room_for(row, seeded, max_rows, max_tokens):
             yield RowGroup(seeded, exclusive=True)
             seeded = [row]
         else:
             seeded.append(row)
     if seeded:
         yield RowGroup(seeded, exclusive=True)
+
+
+def _room_for(row: OutputRow, group: list[OutputRow], max_rows: int, max_tokens: int) -> bool:
+    """Return whether ``row`` may run with the seeded rows of ``group``."""
+    tokens = sum(map(tokens_of, [*group, row]))
+    return row.params == group[0].params and len(group) < max_rows and tokens <= max_tokens

@@ -1,12 +1,15 @@
 """Converts published weights into the format of a runtime, with numpy alone: no torch, no transformers.
 
-Weights are read tensor by tensor, so a conversion needs the memory of its result and of one tensor.
+Weights are read and written by blocks of rows, so a conversion needs the memory of a part of one layer
+(stackfile/memory.py), however large the model is.
 """
 
 import importlib
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+from serving.convert.checkpoint import Checkpoint
 from serving.convert.errors import ConversionError
 
 __all__ = ["PRECISIONS", "ConversionError", "convert"]
@@ -24,7 +27,13 @@ PRECISIONS = {
 }
 
 
-def convert(source_dir: Path, target_dir: Path, runtime: str, precision: str) -> None:
+def convert(
+    source_dir: Path,
+    target_dir: Path,
+    runtime: str,
+    precision: str,
+    progress: Callable[[int], None] = lambda _: None,
+) -> None:
     """Convert a model in Hugging Face's format for a runtime.
 
     The result also has the files that a gateway reads (``tokenizer.json``, ``config.json`` and the chat
@@ -35,6 +44,7 @@ def convert(source_dir: Path, target_dir: Path, runtime: str, precision: str) ->
         target_dir: an existing empty folder. After an error its content is invalid and must be removed.
         runtime: a key of ``PRECISIONS``.
         precision: one of the runtime's ``PRECISIONS``, such as ``int8`` or ``Q8_0``.
+        progress: called with the number of bytes of each part of the weights that was read.
 
     Raises:
         ConversionError: the model, the runtime or the precision is not supported, or a file is damaged; the
@@ -45,7 +55,7 @@ def convert(source_dir: Path, target_dir: Path, runtime: str, precision: str) ->
     module = importlib.import_module(
         _MODULES[runtime]
     )  # on use: a machine may have the wheels of one runtime only
-    module.convert(source_dir, target_dir, precision)
+    module.convert(Checkpoint(source_dir, progress), target_dir, precision)
     for name in _COMPANIONS:
         if (source_dir / name).is_file() and not (target_dir / name).exists():
             shutil.copyfile(source_dir / name, target_dir / name)

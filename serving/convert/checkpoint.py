@@ -1,26 +1,29 @@
-"""Reads a checkpoint in Hugging Face's format (safetensors, one file or sharded) tensor by tensor."""
+"""Reads a checkpoint in Hugging Face's format (safetensors, one file or sharded) by rows of its tensors."""
 
 import json
 import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors
-from numpy.typing import NDArray
 
+from serving.convert.blocks import Array, Source
 from serving.convert.errors import ConversionError
 
-Array = NDArray[np.float32]
+_TYPES = {"F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
 
 class Checkpoint:
     """The ``config.json`` and the tensors of one model folder; tensors are read on access."""
 
-    def __init__(self, directory: Path) -> None:
-        """Read ``config.json``. Raises ``ConversionError``."""
+    def __init__(self, directory: Path, progress: Callable[[int], None] = lambda _: None) -> None:
+        """Read ``config.json``. ``progress`` gets the bytes of each read. Raises ``ConversionError``."""
         self.directory = directory
+        self._progress = progress
         self.config = _read_json(directory / "config.json")
 
     @property
@@ -39,62 +42,91 @@ class Checkpoint:
 
     def has(self, name: str) -> bool:
         """Return whether the checkpoint has a tensor of this name. Raises ``ConversionError``."""
-        return name in self._files
+        return name in self._tensors
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Return the shape of a tensor without reading it. Raises ``ConversionError``."""
-        with self._open(name) as file:
-            return tuple(file.get_slice(name).get_shape())
+    def source(self, name: str) -> Source:
+        """Return a tensor that is read when its rows are taken.
 
-    def tensor(self, name: str) -> Array:
-        """Return a tensor as a new, writable float32 array. Raises ``ConversionError`` for another type."""
-        with self._open(name) as file:
-            dtype = file.get_slice(name).get_dtype()
-            if dtype in {"F32", "F16"}:
-                return np.array(file.get_tensor(name), np.float32)
-        if dtype == "BF16":
-            return _read_bfloat16(self._files[name], name)
-        raise ConversionError(
-            f"tensor {name} has type {dtype}: only unquantised F32, F16 and BF16 weights can be converted"
-        )
+        Raises ``ConversionError`` for a missing tensor, and for one of another type than F32, F16 and BF16.
+        """
+        entry = self._entry(name)
+        if entry.dtype not in _TYPES:
+            raise ConversionError(
+                f"tensor {name} has type {entry.dtype}: only unquantised F32, F16 and BF16 weights can be"
+                " converted"
+            )
+        return Source(entry.shape, lambda start, end: self._rows(entry, start, end))
 
-    def _open(self, name: str) -> Any:  # noqa: ANN401 -- safetensors ships no type for its file object
-        path = self._files.get(name)
-        if path is None:
+    def _rows(self, entry: "_Entry", start: int, end: int) -> Array:
+        """Read rows as float32. The file is not mapped, whose pages would count as this process's memory."""
+        kind = np.dtype(_TYPES[entry.dtype])
+        row = int(np.prod(entry.shape[1:], dtype=np.int64))
+        count = row * (end - start)
+        with entry.path.open("rb") as file:
+            file.seek(entry.offset + start * row * kind.itemsize)
+            raw = np.fromfile(file, kind, count)
+        if len(raw) < count:
+            raise ConversionError(f"{entry.path} became shorter: verify and fetch it again")
+        self._progress(raw.nbytes)
+        shape = (end - start, *entry.shape[1:])
+        if entry.dtype == "BF16":  # numpy lacks the type
+            return (raw.astype(np.uint32) << 16).view(np.float32).reshape(shape)
+        return raw.astype(np.float32, copy=False).reshape(shape)
+
+    def _entry(self, name: str) -> "_Entry":
+        entry = self._tensors.get(name)
+        if entry is None:
             raise ConversionError(
                 f"{self.directory} has no tensor {name}: the files are not a {self.architecture} checkpoint"
             )
-        return _open(path)
+        return entry
 
     @cached_property
-    def _files(self) -> dict[str, Path]:
-        """Map each tensor name to the file that holds it."""
-        index = self.directory / "model.safetensors.index.json"
-        paths = (
-            sorted({self.directory / name for name in _read_json(index)["weight_map"].values()})
-            if index.exists()
-            else []
+    def _tensors(self) -> dict[str, "_Entry"]:
+        """Map each tensor name to its place."""
+        return {name: entry for path in weight_files(self.directory) for name, entry in _entries(path)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """The place of a tensor: its file, and its first byte there."""
+
+    path: Path
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+
+def weight_files(directory: Path) -> list[Path]:
+    """Return the safetensors files of a model. Raises ``ConversionError`` where there are none."""
+    index = directory / "model.safetensors.index.json"
+    paths = (
+        sorted({directory / name for name in _read_json(index)["weight_map"].values()})
+        if index.exists()
+        else []
+    )
+    paths = paths or sorted(directory.glob("*.safetensors"))
+    if not paths:
+        raise ConversionError(
+            f"{directory} has no .safetensors file: choose a revision of the model with safetensors "
+            "weights (pickle files are not read, because they can run code)"
         )
-        paths = paths or sorted(self.directory.glob("*.safetensors"))
-        if not paths:
-            raise ConversionError(
-                f"{self.directory} has no .safetensors file: choose a revision of the model with safetensors "
-                "weights (pickle files are not read, because they can run code)"
-            )
-        files: dict[str, Path] = {}
-        for path in paths:
-            with _open(path) as file:
-                files.update(dict.fromkeys(file.keys(), path))
-        return files
+    return paths
 
 
-def _open(path: Path) -> Any:  # noqa: ANN401 -- safetensors ships no type for its file object
+def _entries(path: Path) -> Iterator[tuple[str, _Entry]]:
     try:
-        return safetensors.safe_open(path, framework="np")
+        # The library checks the header, the offsets and the file's length.
+        with safetensors.safe_open(path, framework="np"), path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header = json.loads(file.read(length))
     except (OSError, safetensors.SafetensorError) as error:
         raise ConversionError(
             f"{path} is not a complete safetensors file ({error}): verify and fetch it again"
         ) from error
+    header.pop("__metadata__", None)
+    for name, entry in header.items():
+        yield name, _Entry(path, entry["dtype"], tuple(entry["shape"]), 8 + length + entry["data_offsets"][0])
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -105,14 +137,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ConversionError(f"{path} does not contain a JSON object: fetch the model's files again")
     return value
-
-
-def _read_bfloat16(path: Path, name: str) -> Array:
-    """Widen bfloat16 to float32: numpy lacks the type, so safetensors cannot return such an array."""
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        entry = json.loads(file.read(length))[name]
-        start, end = entry["data_offsets"]
-        file.seek(8 + length + start)
-        raw = np.frombuffer(file.read(end - start), np.uint16)
-    return (raw.astype(np.uint32) << 16).view(np.float32).reshape(entry["shape"])

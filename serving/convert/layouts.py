@@ -1,27 +1,20 @@
-"""The location of each architecture's weights, and their permutation into one common order.
+"""The location of each architecture's weights, and the order of rows that all runtimes share.
 
 CodeGen, GPT-J and Phi are one architecture in three layouts: attention and MLP in parallel behind one layer
 norm, partial rotary positions, biased head. They differ in the fusion of the attention projections and in the
 order of the rotary dimensions (GPT-J: interleaved pairs; Phi and GPT-NeoX: two halves).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from serving.convert.checkpoint import Array, Checkpoint
+from serving.convert.blocks import Source, picked, stacked
+from serving.convert.checkpoint import Checkpoint
 from serving.convert.errors import ConversionError
 
 ACTIVATIONS = ("gelu_new", "gelu")
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """One tensor, read by ``load``."""
-
-    shape: tuple[int, ...]
-    load: Callable[[], Array]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +33,7 @@ class ParallelModel:
 
     def source(self, name: str) -> Source:
         """Return a tensor unchanged."""
-        return Source(self.checkpoint.shape(name), lambda: self.checkpoint.tensor(name))
+        return self.checkpoint.source(name)
 
     def block(self, layer: int, name: str) -> Source:
         """Return a tensor of one block unchanged, such as ``mlp.fc_in.weight``."""
@@ -48,17 +41,18 @@ class ParallelModel:
 
     def attention(self, layer: int) -> Source:
         """Return query, key and value stacked, ``[3 * width, width]``, with rotary rows as two halves."""
-        return Source((3 * self.width, self.width), lambda: np.concatenate(self.query_key_value(layer)))
+        return stacked(list(self.query_key_value(layer)))
 
-    def query_key_value(self, layer: int) -> tuple[Array, Array, Array]:
+    def query_key_value(self, layer: int) -> tuple[Source, Source, Source]:
         """Return the three projections of a block, each ``[width, width]``."""
         prefix = f"transformer.h.{layer}.attn."
+        turned = halves(self.width, self.heads, self.rotary)
         if self.checkpoint.architecture == "CodeGenForCausalLM":
-            fused = self.checkpoint.tensor(prefix + "qkv_proj.weight")
-            query, key, value = split_codegen(fused, self._blocks)
-        else:
-            query, key, value = (self.checkpoint.tensor(f"{prefix}{name}_proj.weight") for name in "qkv")
-        return halves(query, self.heads, self.rotary), halves(key, self.heads, self.rotary), value
+            fused = self.source(prefix + "qkv_proj.weight")
+            query, key, value = split_codegen(fused.shape, self._blocks)
+            return picked(fused, query[turned]), picked(fused, key[turned]), picked(fused, value)
+        query_, key_, value_ = (self.source(f"{prefix}{name}_proj.weight") for name in "qkv")
+        return picked(query_, turned), picked(key_, turned), value_
 
     @property
     def _blocks(self) -> int:
@@ -91,26 +85,25 @@ def parallel_model(checkpoint: Checkpoint) -> ParallelModel:
     )
 
 
-def split_codegen(fused: Array, blocks: int) -> tuple[Array, Array, Array]:
-    """Split CodeGen's fused projection ``[3 * width, width]`` into query, key and value.
+def split_codegen(
+    shape: tuple[int, ...], blocks: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows of query, key and value in CodeGen's fused projection of ``shape [3 * width, width]``.
 
     The tensor has ``blocks`` slices, one per core of the training run, and each slice has its query, value
     and key rows in this order. Raises ``ConversionError`` for a shape that cannot be split.
     """
-    rows, width = fused.shape
-    if rows != 3 * width or width % blocks:
-        raise ConversionError(
-            f"qkv_proj of shape {fused.shape} cannot be split into {blocks} blocks of q, v and k"
-        )
-    parts = fused.reshape(blocks, 3, width // blocks, width)
-    query, value, key = (parts[:, index].reshape(width, width) for index in range(3))
+    if len(shape) != 2 or shape[0] != 3 * shape[1] or shape[1] % blocks:
+        raise ConversionError(f"qkv_proj of shape {shape} cannot be split into {blocks} blocks of q, v and k")
+    parts = np.arange(shape[0]).reshape(blocks, 3, shape[1] // blocks)
+    query, value, key = (parts[:, index].reshape(-1) for index in range(3))
     return query, key, value
 
 
-def halves(weight: Array, heads: int, rotary: int) -> Array:
-    """Return the rotary rows of each head reordered from interleaved pairs to two halves."""
-    per_head = weight.reshape(heads, weight.shape[0] // heads, weight.shape[1])
-    pairs = per_head[:, :rotary].reshape(heads, rotary // 2, 2, -1)
-    turned = pairs.swapaxes(1, 2).reshape(heads, rotary, -1)
-    result: Array = np.concatenate([turned, per_head[:, rotary:]], axis=1).reshape(weight.shape)
-    return result
+def halves(rows: int, heads: int, rotary: int) -> NDArray[np.int64]:
+    """Return the order of a projection's rows that turns each head's rotary pairs into two halves."""
+    per_head = np.arange(rows).reshape(heads, rows // heads)
+    pairs = per_head[:, :rotary].reshape(heads, rotary // 2, 2)
+    turned = pairs.swapaxes(1, 2).reshape(heads, rotary)
+    order: NDArray[np.int64] = np.concatenate([turned, per_head[:, rotary:]], axis=1).reshape(-1)
+    return order

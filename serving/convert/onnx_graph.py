@@ -1,6 +1,6 @@
 """Builds an ONNX graph node by node; weights are written to a file beside it as they are added."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -9,7 +9,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from serving.convert.checkpoint import Array
+from serving.convert.blocks import Array, Source
 
 CONTRIB = "com.microsoft"
 # Opset 21 introduced the QuantizeLinear that is used here, and requires IR 10.
@@ -50,17 +50,29 @@ class Graph:
 
     def weight(self, name: str, array: NDArray[Any]) -> str:
         """Write a weight to the data file and return its name."""
+        return self._written(name, array.shape, [array], array.dtype)
+
+    def half(self, name: str, source: Source) -> str:
+        """Write a weight as float16, block by block, and return its name."""
+        blocks = (block.astype(np.float16) for block in source.blocks())
+        return self._written(name, source.shape, blocks, np.dtype(np.float16))
+
+    def _written(
+        self, name: str, shape: tuple[int, ...], blocks: Iterable[NDArray[Any]], dtype: np.dtype[Any]
+    ) -> str:
         self._data.write(b"\0" * (-self._data.tell() % _ALIGNMENT))
         entry = TensorProto(
             name=name,
-            data_type=helper.np_dtype_to_tensor_dtype(array.dtype),
-            dims=array.shape,
+            data_type=helper.np_dtype_to_tensor_dtype(dtype),
+            dims=shape,
             data_location=TensorProto.EXTERNAL,
         )
-        extent = {"location": self._location, "offset": self._data.tell(), "length": array.nbytes}
+        start = self._data.tell()
+        for block in blocks:
+            self._data.write(np.ascontiguousarray(block).data)
+        extent = {"location": self._location, "offset": start, "length": self._data.tell() - start}
         for key, value in extent.items():
             entry.external_data.add(key=key, value=str(value))
-        self._data.write(np.ascontiguousarray(array).tobytes())
         self._weights.append(entry)
         return name
 
@@ -81,8 +93,16 @@ class Graph:
         path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def quantise(weight: Array) -> tuple[NDArray[np.int8], Array]:
+def quantise(weight: Source) -> tuple[NDArray[np.int8], Array]:
     """Return ``weight [outputs, inputs]`` as int8 ``[inputs, outputs]``, and the scale of each output."""
-    steps = np.abs(weight).max(axis=1) / _WEIGHT_PEAK
-    steps[steps == 0] = 1
-    return np.ascontiguousarray(np.rint(weight / steps[:, None]).astype(np.int8).T), steps
+    outputs, inputs = weight.shape
+    values, steps, start = np.empty((inputs, outputs), np.int8), np.empty(outputs, np.float32), 0
+    for block in weight.blocks():
+        end = start + len(block)
+        step = np.abs(block).max(axis=1) / _WEIGHT_PEAK
+        step[step == 0] = 1
+        block /= step[:, None]
+        values[:, start:end] = np.rint(block, out=block).T
+        steps[start:end] = step
+        start = end
+    return values, steps

@@ -7,52 +7,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ctranslate2.specs import common_spec, transformer_spec
-from ctranslate2.specs.model_spec import Variable
 
-from serving.convert import vocabulary
-from serving.convert.checkpoint import Array, Checkpoint
+from serving.convert import ctranslate2_file, vocabulary
+from serving.convert.blocks import stacked
+from serving.convert.checkpoint import Checkpoint
+from serving.convert.ctranslate2_file import LazyVariable
 from serving.convert.errors import ConversionError
-from serving.convert.layouts import ParallelModel, Source, parallel_model
+from serving.convert.layouts import ParallelModel, parallel_model
 
 _ACTIVATIONS = {"gelu": common_spec.Activation.GELU, "gelu_new": common_spec.Activation.GELUTanh}
-
-
-class LazyVariable(Variable):  # type: ignore[misc]  # ctranslate2 ships no types
-    """A weight that is read when CTranslate2 quantises or saves it, and not kept."""
-
-    def __init__(self, source: Source, dtype: str = "float32") -> None:
-        self._source = source
-        self._dtype = dtype
-
-    @property
-    def shape(self) -> list[int]:
-        """The shape of the tensor, which is not read for it."""
-        return list(self._source.shape)
-
-    @property
-    def dtype(self) -> str:
-        """The type that the tensor is saved with."""
-        return self._dtype
-
-    def numpy(self) -> Array:
-        """Read and return the tensor."""
-        return np.ascontiguousarray(self._source.load().astype(self._dtype, copy=False))
-
-    def num_bytes(self) -> int:
-        """Return the size in the file in bytes."""
-        return int(np.prod(self.shape)) * np.dtype(self._dtype).itemsize
-
-    def to_bytes(self) -> bytes:
-        """Return the bytes that are written to the file."""
-        return self.numpy().tobytes()
-
-    def _to(self, dtype: str) -> "LazyVariable":
-        return LazyVariable(self._source, dtype)
-
-    def _equal(self, other: Variable) -> bool:
-        return self is other
 
 
 def parallel_spec(checkpoint: Checkpoint) -> Any:  # noqa: ANN401 -- ctranslate2 ships no types
@@ -117,42 +81,32 @@ def qwen2_spec(checkpoint: Checkpoint) -> Any:  # noqa: ANN401 -- ctranslate2 sh
         num_heads_kv=None if shared == heads else shared,
     )
     spec.decoder.scale_embeddings = False
-    embeddings = LazyVariable(_source(checkpoint, "model.embed_tokens.weight"))
+    embeddings = LazyVariable(checkpoint.source("model.embed_tokens.weight"))
     spec.decoder.embeddings.weight = embeddings
-    spec.decoder.layer_norm.gamma = LazyVariable(_source(checkpoint, "model.norm.weight"))
+    spec.decoder.layer_norm.gamma = LazyVariable(checkpoint.source("model.norm.weight"))
     for index, layer in enumerate(spec.decoder.layer):
         _qwen2_layer(layer, checkpoint, f"model.layers.{index}.")
     tied = not checkpoint.has("lm_head.weight")
-    spec.decoder.projection.weight = (
-        embeddings if tied else LazyVariable(_source(checkpoint, "lm_head.weight"))
-    )
+    spec.decoder.projection.weight = embeddings if tied else LazyVariable(checkpoint.source("lm_head.weight"))
     return spec
 
 
 def _qwen2_layer(layer: Any, checkpoint: Checkpoint, prefix: str) -> None:  # noqa: ANN401 -- ctranslate2 ships no types
     def weight(name: str) -> LazyVariable:
-        return LazyVariable(_source(checkpoint, prefix + name))
+        return LazyVariable(checkpoint.source(prefix + name))
 
     attention, feed = layer.self_attention, layer.ffn
     attention.layer_norm.gamma = weight("input_layernorm.weight")
     feed.layer_norm.gamma = weight("post_attention_layernorm.weight")
     names = [f"{prefix}self_attn.{name}_proj" for name in "qkv"]
-    attention.linear[0].weight = LazyVariable(_stacked(checkpoint, [name + ".weight" for name in names]))
-    attention.linear[0].bias = LazyVariable(_stacked(checkpoint, [name + ".bias" for name in names]))
+    attention.linear[0].weight = LazyVariable(
+        stacked([checkpoint.source(name + ".weight") for name in names])
+    )
+    attention.linear[0].bias = LazyVariable(stacked([checkpoint.source(name + ".bias") for name in names]))
     attention.linear[1].weight = weight("self_attn.o_proj.weight")
     feed.linear_0.weight = weight("mlp.gate_proj.weight")
     feed.linear_0_noact.weight = weight("mlp.up_proj.weight")
     feed.linear_1.weight = weight("mlp.down_proj.weight")
-
-
-def _source(checkpoint: Checkpoint, name: str) -> Source:
-    return Source(checkpoint.shape(name), lambda: checkpoint.tensor(name))
-
-
-def _stacked(checkpoint: Checkpoint, names: list[str]) -> Source:
-    shapes = [checkpoint.shape(name) for name in names]
-    rows = sum(shape[0] for shape in shapes)
-    return Source((rows, *shapes[0][1:]), lambda: np.concatenate([checkpoint.tensor(name) for name in names]))
 
 
 _BUILDERS = {
@@ -162,12 +116,11 @@ _BUILDERS = {
 }
 
 
-def convert(source_dir: Path, target_dir: Path, precision: str) -> None:
-    """Convert ``source_dir`` into ``target_dir`` at ``precision``; see ``serving.convert.convert``.
+def convert(checkpoint: Checkpoint, target_dir: Path, precision: str) -> None:
+    """Convert ``checkpoint`` into ``target_dir`` at ``precision``; see ``serving.convert.convert``.
 
     Raises ``ConversionError``.
     """
-    checkpoint = Checkpoint(source_dir)
     builder = _BUILDERS.get(checkpoint.architecture)
     if builder is None:
         raise ConversionError(
@@ -177,7 +130,9 @@ def convert(source_dir: Path, target_dir: Path, precision: str) -> None:
     spec = builder(checkpoint)
     spec.register_vocabulary(vocabulary.tokens(checkpoint))
     spec.validate()
-    spec.optimize(quantization=precision)
+    ctranslate2_file.quantise(spec, precision)
+    # `save` writes the vocabulary beside the model, which it is kept from writing itself.
+    spec._serialize = lambda path: ctranslate2_file.write(spec, Path(path))
     spec.save(str(target_dir))
     _write_config(checkpoint, target_dir)
 

@@ -11,9 +11,10 @@ import gguf
 import numpy as np
 
 from serving.convert import vocabulary
-from serving.convert.checkpoint import Array, Checkpoint
+from serving.convert.blocks import Source
+from serving.convert.checkpoint import Checkpoint
 from serving.convert.errors import ConversionError
-from serving.convert.layouts import ParallelModel, Source, parallel_model
+from serving.convert.layouts import ParallelModel, parallel_model
 
 FILE_NAME = "model.gguf"
 _TYPES = {
@@ -29,12 +30,11 @@ _FILE_TYPES = {
 _ARCHITECTURES = ("CodeGenForCausalLM", "GPTJForCausalLM")
 
 
-def convert(source_dir: Path, target_dir: Path, precision: str) -> None:
-    """Convert ``source_dir`` into ``target_dir / model.gguf``; see ``serving.convert.convert``.
+def convert(checkpoint: Checkpoint, target_dir: Path, precision: str) -> None:
+    """Convert ``checkpoint`` into ``target_dir / model.gguf``; see ``serving.convert.convert``.
 
     Raises ``ConversionError``.
     """
-    checkpoint = Checkpoint(source_dir)
     if checkpoint.architecture not in _ARCHITECTURES:
         raise ConversionError(
             f"no GGUF conversion for {checkpoint.architecture} (supported: {', '.join(_ARCHITECTURES)}): "
@@ -84,7 +84,7 @@ def _add_tokenizer(writer: gguf.GGUFWriter, checkpoint: Checkpoint) -> None:
 
 
 def _write_tensors(writer: gguf.GGUFWriter, model: ParallelModel, kind: gguf.GGMLQuantizationType) -> None:
-    """Write the header and then one tensor after the other, so that only one is in memory."""
+    """Write the header and then every tensor by blocks of rows, so that only one block is in memory."""
     for name, source in _tensors(model):
         stored = _stored_type(source, kind)
         block, size = gguf.GGML_QUANT_SIZES[stored]
@@ -100,8 +100,12 @@ def _write_tensors(writer: gguf.GGUFWriter, model: ParallelModel, kind: gguf.GGM
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
     try:
+        (file,) = writer.fout or []
         for _, source in _tensors(model):
-            writer.write_tensor_data(gguf.quantize(source.load(), _stored_type(source, kind)))
+            writer.write_padding(file, file.tell())
+            for block in source.blocks():
+                gguf.quantize(block, _stored_type(source, kind)).tofile(file)
+        writer.write_padding(file, file.tell())
     finally:
         writer.close()
 
@@ -133,7 +137,4 @@ def _block(model: ParallelModel, index: int, prefix: str) -> Iterator[tuple[str,
 
 
 def _zeros(size: int) -> Source:
-    def load() -> Array:
-        return np.zeros(size, np.float32)
-
-    return Source((size,), load)
+    return Source((size,), lambda start, end: np.zeros(end - start, np.float32))

@@ -10,7 +10,8 @@ import numpy as np
 from onnx import TensorProto
 
 from serving.convert import vocabulary
-from serving.convert.checkpoint import Array, Checkpoint
+from serving.convert.blocks import Source, stacked
+from serving.convert.checkpoint import Checkpoint
 from serving.convert.errors import ConversionError
 from serving.convert.layouts import ParallelModel, parallel_model
 from serving.convert.onnx_graph import CONTRIB, Graph, quantise
@@ -22,12 +23,11 @@ _ROTARY_BASE = 10_000.0
 _ROTARY_MULTIPLE = 16
 
 
-def convert(source_dir: Path, target_dir: Path, precision: str) -> None:  # noqa: ARG001 -- there is only one
-    """Convert ``source_dir`` into ``target_dir / model.onnx`` and data; see ``serving.convert.convert``.
+def convert(checkpoint: Checkpoint, target_dir: Path, precision: str) -> None:  # noqa: ARG001 -- there is only one
+    """Convert ``checkpoint`` into ``target_dir / model.onnx`` and data; see ``serving.convert.convert``.
 
     Raises ``ConversionError``.
     """
-    checkpoint = Checkpoint(source_dir)
     if checkpoint.architecture not in _ARCHITECTURES:
         raise ConversionError(
             f"no ONNX conversion for {checkpoint.architecture} (supported: {', '.join(_ARCHITECTURES)}): "
@@ -97,7 +97,7 @@ class _Decoder:
 
     def _embed(self, ids: str) -> str:
         g = self._graph
-        table = g.weight("embeddings", self._load("transformer.wte.weight").astype(np.float16))
+        table = g.half("embeddings", self._model.source("transformer.wte.weight"))
         rows = g.node("Cast", [g.node("Gather", [table, ids])], to=TensorProto.FLOAT)
         return g.node("Reshape", [rows, "flat"])
 
@@ -105,7 +105,7 @@ class _Decoder:
         """Add one block, attention and MLP in parallel. Return the residual and its norm ``after``."""
         g, model = self._graph, self._model
         prefix = f"transformer.h.{layer}."
-        fused = np.concatenate([model.attention(layer).load(), model.block(layer, "mlp.fc_in.weight").load()])
+        fused = stacked([model.attention(layer), model.block(layer, "mlp.fc_in.weight")])
         sizes = g.small(f"{prefix}sizes", np.array([3 * model.width, model.inner], np.int64))
         g.node(
             "Split",
@@ -121,8 +121,8 @@ class _Decoder:
         branches = g.node(
             "Add",
             [
-                self._linear(attended, self._load(prefix + "attn.out_proj.weight"), prefix + "out"),
-                self._linear(inner, self._load(prefix + "mlp.fc_out.weight"), prefix + "down"),
+                self._linear(attended, model.block(layer, "attn.out_proj.weight"), prefix + "out"),
+                self._linear(inner, model.block(layer, "mlp.fc_out.weight"), prefix + "down"),
             ],
         )
         names = (prefix + "normed", "", "", prefix + "sum")
@@ -153,11 +153,13 @@ class _Decoder:
         g = self._graph
         per_row = g.node("Reshape", [normed, "per_row"])
         last = g.node("Gather", [per_row, g.small("end", np.array(-1, np.int64))], axis=1)
-        product = self._linear(last, self._load("lm_head.weight"), "lm_head", zero_points="last_zero_points")
+        product = self._linear(
+            last, self._model.source("lm_head.weight"), "lm_head", zero_points="last_zero_points"
+        )
         logits = g.node("Add", [product, self._vector("lm_head.bias")], "logits")
         g.output(logits, TensorProto.FLOAT, ["batch", self._model.checkpoint.number("vocab_size")])
 
-    def _linear(self, x: str, weight: Array, name: str, zero_points: str = "zero_points") -> str:
+    def _linear(self, x: str, weight: Source, name: str, zero_points: str = "zero_points") -> str:
         """Multiply ``x [rows, inputs]``, quantised row by row, by ``weight [outputs, inputs]``."""
         g = self._graph
         peaks = g.node("ReduceMax", [g.node("Abs", [x]), "minus_one"], keepdims=0)
@@ -182,7 +184,4 @@ class _Decoder:
         )
 
     def _vector(self, name: str) -> str:
-        return self._graph.weight(name, self._load(name))
-
-    def _load(self, name: str) -> Array:
-        return self._model.source(name).load()
+        return self._graph.weight(name, self._model.source(name).load())

@@ -57,6 +57,9 @@ class Hub:
         self, files: dict[str, bytes], host: str = "127.0.0.1", tls: SSLContext | None = None
     ) -> None:
         self.files, self.sent = files, 0
+        self.card: dict[str, object] | None = None
+        # Files of each pull request, by its number.
+        self.pulls: dict[int, dict[str, bytes]] = {}
         self.seen: list[Seen] = []
         self.script: Script = lambda _seen: None
         self.etag: Callable[[str], str | None] = lambda p: f'"{sha256(self.files[p]).hexdigest()}"'
@@ -84,14 +87,26 @@ class Hub:
     def gets(self, name: str) -> list[Seen]:
         return [s for s in self.seen if s.path.endswith(f"/{name}")]
 
-    def api(self) -> bytes:
+    def at(self, revision: str) -> tuple[str, dict[str, bytes]]:
+        """Return the commit and the files of a branch, a commit or a pull request."""
+        for number, files in self.pulls.items():
+            if revision in (f"refs/pr/{number}", f"{number:040x}"):
+                return f"{number:040x}", files
+        return COMMIT, self.files
+
+    def references(self) -> bytes:
+        pulls = [{"name": f"refs/pr/{number}", "ref": f"refs/pr/{number}"} for number in self.pulls]
+        return json.dumps({"branches": [{"name": "main"}], "pullRequests": pulls}).encode()
+
+    def api(self, revision: str = "main") -> bytes:
+        commit, files = self.at(revision)
         rows = []
-        for name, data in self.files.items():
+        for name, data in files.items():
             row = {"rfilename": name, "size": len(data)}
             if len(data) > 10_000:
                 row["lfs"] = {"size": len(data), "sha256": sha256(data).hexdigest()}
             rows.append(row)
-        return json.dumps({"sha": COMMIT, "siblings": rows}).encode()
+        return json.dumps({"sha": commit, "siblings": rows, "cardData": self.card}).encode()
 
     def close(self) -> None:
         self.closing.set()
@@ -114,22 +129,22 @@ class _Handler(BaseHTTPRequestHandler):
         if answer.stall_s:
             self.hub.closing.wait(answer.stall_s)
         if path.startswith("/api/models/"):
-            self._send(
-                answer.status or 200, self.hub.api() if answer.body is None else answer.body, {}, answer
-            )
+            revision = path.rpartition("/revision/")[2]
+            body = self.hub.references() if path.endswith("/refs") else self.hub.api(revision)
+            self._send(answer.status or 200, body if answer.body is None else answer.body, {}, answer)
             return
-        name = path.rpartition(f"/{REPOSITORY}/resolve/")[2].partition("/")[2] or path.lstrip("/")
-        self._file(name, seen, answer)
+        revision, _, name = path.rpartition(f"/{REPOSITORY}/resolve/")[2].partition("/")
+        self._file(name or path.lstrip("/"), seen, answer, self.hub.at(revision)[1])
 
-    def _file(self, name: str, seen: Seen, answer: Answer) -> None:
+    def _file(self, name: str, seen: Seen, answer: Answer, files: dict[str, bytes]) -> None:
         if answer.status not in (None, 200, 206):
             self._send(answer.status, answer.body or b"no", {}, answer)
             return
-        if name not in self.hub.files:
+        if name not in files:
             self._send(404, b"no such file", {}, answer)
             return
-        data = self.hub.files[name] if answer.body is None else answer.body
-        etag = self.hub.etag(name)
+        data = files[name] if answer.body is None else answer.body
+        etag = self.hub.etag(name) if files is self.hub.files else None
         headers = {"ETag": etag} if etag else {}
         match = re.match(r"bytes=(\d+)-(\d*)", seen.headers.get("range", ""))
         current = seen.headers.get("if-range") in (None, etag)

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,11 +23,15 @@ START_S = 180.0
 class Triton:
     """One server that can be killed and started again on the same ports."""
 
-    def __init__(self, repository: Path, model_dir: Path, log: Path) -> None:
+    def __init__(
+        self, repository: Path, model_dir: Path, log: Path, wrapped: Callable[[list[str]], list[str]] = list
+    ) -> None:
+        """Describe the server; ``wrapped`` changes its argv, as a control group does."""
         self.repository = repository
         self.model_dir = model_dir
         self.tokenizer_path = model_dir / "tokenizer.json"
         self.log = log
+        self._wrapped = wrapped
         self._ports = free_ports(3)
         self.http, self.grpc, self.metrics = (f"127.0.0.1:{port}" for port in self._ports)
         self._process: subprocess.Popen[bytes] | None = None
@@ -52,7 +56,12 @@ class Triton:
         with self.log.open("ab") as log:
             environment |= instruction_sets.in_force()
             self._process = subprocess.Popen(
-                argv, env=environment, stdout=log, stderr=log, cwd=self.repository, start_new_session=True
+                self._wrapped(argv),
+                env=environment,
+                stdout=log,
+                stderr=log,
+                cwd=self.repository,
+                start_new_session=True,
             )
         self._wait_until_ready()
 

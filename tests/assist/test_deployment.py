@@ -14,10 +14,10 @@ def layout(tmp_path: Path) -> Paths:
 
 
 def test_the_stack_says_where_the_gateway_listens_unless_the_run_says_otherwise(layout):
-    assert resolve("local", layout).url == "http://127.0.0.1:5000"
-    assert resolve("local", layout, Overrides.of("", "5100")).url == "http://127.0.0.1:5100"
-    assert resolve("local", layout, Overrides.of("0.0.0.0", "")).url == "http://127.0.0.1:5000"
-    assert resolve("local", layout, Overrides.of("::1", "")).url == "http://[::1]:5000"
+    assert resolve("tiny", layout).url == "http://127.0.0.1:5000"
+    assert resolve("tiny", layout, Overrides.of("", "5100")).url == "http://127.0.0.1:5100"
+    assert resolve("tiny", layout, Overrides.of("0.0.0.0", "")).url == "http://127.0.0.1:5000"
+    assert resolve("tiny", layout, Overrides.of("::1", "")).url == "http://[::1]:5000"
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "http", "-1", "5 100"])
@@ -27,15 +27,15 @@ def test_a_port_that_is_none_is_refused_with_an_example(port):
 
 
 def test_what_a_role_is_given_changes_its_process_revision_and_no_other(layout):
-    before = resolve("local", layout).facts()["supervisor"]["revisions"]
-    after = resolve("local", layout, Overrides(port=5100)).facts()["supervisor"]["revisions"]
+    before = resolve("tiny", layout).facts()["supervisor"]["revisions"]
+    after = resolve("tiny", layout, Overrides(port=5100)).facts()["supervisor"]["revisions"]
     assert before["gateway"] != after["gateway"]
     assert before["triton"] == after["triton"]
 
 
 def test_a_secret_of_the_environment_reaches_the_gateway_alone(layout, monkeypatch):
     monkeypatch.setenv("ASSIST_REDIS_URL", "redis://:hidden@127.0.0.1/0")
-    facts = resolve("local", layout).facts()
+    facts = resolve("tiny", layout).facts()
     assert facts["gateway"].pop("environment")["ASSIST_REDIS_URL"].endswith("127.0.0.1/0")
     assert "hidden" not in str(facts)
 
@@ -43,17 +43,17 @@ def test_a_secret_of_the_environment_reaches_the_gateway_alone(layout, monkeypat
 def test_the_deployment_is_read_back_from_what_the_gateway_was_told(layout):
     layout.config.mkdir(parents=True)
     assert current(layout) is None
-    environment = resolve("local", layout, Overrides(port=5100)).gateway_environment()
+    environment = resolve("tiny", layout, Overrides(port=5100)).gateway_environment()
     layout.gateway_env.write_text("".join(f"{name}='{value}'\n" for name, value in environment.items()))
     found = current(layout)
     assert found is not None
     assert found.url == "http://127.0.0.1:5100"
-    assert found.facts() == resolve("local", layout, Overrides(port=5100)).facts()
+    assert found.facts() == resolve("tiny", layout, Overrides(port=5100)).facts()
 
 
 def test_the_secrets_of_the_start_count_and_not_those_of_whoever_asks(layout, monkeypatch):
     monkeypatch.setenv("ASSIST_REDIS_URL", "redis://127.0.0.1/0")
-    started = resolve("local", layout)
+    started = resolve("tiny", layout)
     layout.config.mkdir(parents=True)
     environment = started.gateway_environment()
     layout.gateway_env.write_text("".join(f"{name}='{value}'\n" for name, value in environment.items()))
@@ -65,7 +65,7 @@ def test_the_secrets_of_the_start_count_and_not_those_of_whoever_asks(layout, mo
 
 def test_another_engine_needs_neither_triton_nor_its_environment(layout, tmp_path):
     stack = tmp_path / "remote.yaml"
-    text = (SOURCE / "stacks/local.yaml").read_text().replace("name: local", "name: remote")
+    text = (SOURCE / "stacks/tiny.yaml").read_text().replace("name: tiny", "name: remote")
     stack.write_text(text.replace("{kind: triton}", "{kind: openai, url: 'http://127.0.0.1:8080/v1'}"))
     deployment = resolve(str(stack), layout)
     assert not deployment.needs_triton
@@ -80,7 +80,7 @@ def test_another_engine_needs_neither_triton_nor_its_environment(layout, tmp_pat
 )
 def test_the_serving_environment_holds_what_the_runtime_needs(layout, tmp_path, runtime, lock):
     stack = tmp_path / "other.yaml"
-    text = (SOURCE / "stacks/local.yaml").read_text().replace("name: local", "name: other")
+    text = (SOURCE / "stacks/tiny.yaml").read_text().replace("name: tiny", "name: other")
     text = text.replace("runtime: ctranslate2", f"runtime: {runtime}").replace("precision: int8", "")
     stack.write_text(text)
     assert resolve(str(stack), layout).locks["serving"] == ["serving.txt", "triton.txt", *lock]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from assist import doctor
+from assist import doctor, probe, speeds
 from assist.client_env import ensure
 from assist.deployment import Overrides, resolve
 from assist.findings import Finding, exit_status
@@ -23,7 +23,7 @@ def _started(layout: Paths) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = resolve("local", layout, Overrides(port=port)).gateway_environment()
+    environment = resolve("tiny", layout, Overrides(port=port)).gateway_environment()
     layout.gateway_env.write_text("".join(f"{name}='{value}'\n" for name, value in environment.items()))
 
 
@@ -45,16 +45,25 @@ def test_a_service_that_is_down_is_called_down_and_asked_nothing(layout):
 def test_a_stack_that_went_bad_is_neither_up_nor_down(layout, tmp_path):
     _started(layout)
     layout.gateway_env.write_text(
-        layout.gateway_env.read_text().replace("stacks/local.yaml", "stacks/gone.yaml")
+        layout.gateway_env.read_text().replace("stacks/tiny.yaml", "stacks/gone.yaml")
     )
     findings = doctor.examine(layout)
     assert exit_status(findings) == 2
     assert "gone.yaml" in findings[0].cause
 
 
+def test_a_completion_is_the_measurement_of_the_model_s_speed(layout, monkeypatch):
+    monkeypatch.setattr(probe, "complete", lambda _deployment: probe.Completion("text", "", 16, 2.0))
+    deployment = resolve("local", layout)
+    assert doctor.completion(deployment).status == "ok"
+    stack = deployment.stack
+    measured = speeds.Speed(8.0, stack.runtime, stack.precision)
+    assert speeds.read(layout.speeds) == {stack.model.id: measured}
+
+
 def test_a_model_file_cut_short_is_found(layout):
     _started(layout)
-    deployment = resolve("local", layout)
+    deployment = resolve("tiny", layout)
     folder = layout.store / "tiny-codegen" / "1.ctranslate2-int8"
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text('{"files": [{"path": "model.bin", "size": 9}]}')
@@ -68,7 +77,7 @@ def test_a_model_file_cut_short_is_found(layout):
 def test_keys_that_others_can_read_are_a_problem_with_the_command_that_mends_it(layout):
     ensure(layout, "http://127.0.0.1:1")
     layout.keys.chmod(0o644)
-    finding = doctor._keys(resolve("local", layout))
+    finding = doctor._keys(resolve("tiny", layout))
     assert finding.status == "problem"
     assert finding.remedy == f"chmod 600 {layout.keys}"
 

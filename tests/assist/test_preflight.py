@@ -21,7 +21,7 @@ NOBODY = 65534
 
 @pytest.fixture
 def deployment(tmp_path: Path) -> Deployment:
-    return resolve("local", Paths(SOURCE, tmp_path / ".run"), Overrides(port=free_ports(1)[0]))
+    return resolve("tiny", Paths(SOURCE, tmp_path / ".run"), Overrides(port=free_ports(1)[0]))
 
 
 def _finding(found, name):
@@ -85,9 +85,7 @@ def test_a_machine_that_the_server_wheel_does_not_run_on_is_named(deployment, mo
 
 
 def test_too_little_memory_names_what_is_needed(deployment, monkeypatch):
-    monkeypatch.setattr(
-        preflight.psutil, "virtual_memory", lambda: type("Memory", (), {"available": 2**28})()
-    )
+    monkeypatch.setattr(preflight.memory_check, "available_mib", lambda: 256)
     finding = preflight._memory(deployment)
     assert finding.status == "problem"
     assert "0.2 GiB" in finding.cause

@@ -16,7 +16,7 @@ def test_usage_is_what_the_gateway_counted_since_it_started(tmp_path, monkeypatc
     usage = Usage()
     usage.add("k1", "alice", requests=3, tokens=70)
     server = serve(Metrics(), usage, "127.0.0.1", 0)
-    deployed = deployment.resolve("local", Paths(SOURCE, tmp_path))
+    deployed = deployment.resolve("tiny", Paths(SOURCE, tmp_path))
     gateway = deployed.stack.gateway.model_copy(update={"metrics_port": server.port})
     here = deployment.Deployment(
         deployed.stack_file, deployed.stack.model_copy(update={"gateway": gateway}), deployed.layout
@@ -32,7 +32,7 @@ def test_usage_is_what_the_gateway_counted_since_it_started(tmp_path, monkeypatc
 
 
 def test_usage_of_a_service_that_is_down_says_how_to_start_it(tmp_path, monkeypatch):
-    here = deployment.resolve("local", Paths(SOURCE, tmp_path))
+    here = deployment.resolve("tiny", Paths(SOURCE, tmp_path))
     gateway = here.stack.gateway.model_copy(update={"metrics_port": 9})
     down = deployment.Deployment(
         here.stack_file, here.stack.model_copy(update={"gateway": gateway}), here.layout

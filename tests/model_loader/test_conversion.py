@@ -12,7 +12,7 @@ from tests.model_loader.lab import MODEL, Lab
 from tests.model_loader.test_command_line import BIG, loader
 
 
-def _convert(source: Path, target: Path, _runtime: str, precision: str) -> None:
+def _convert(source: Path, target: Path, _runtime: str, precision: str, *_: object) -> None:
     (target / "model.bin").write_bytes(sha256((source / BIG).read_bytes() + precision.encode()).digest())
     (target / "config.json").write_bytes((source / "config.json").read_bytes())
 
@@ -52,6 +52,20 @@ def test_a_ready_gguf_needs_no_conversion(lab: Lab) -> None:
     base = lab.fetch()
     assert conversion.convert(base, "llama_cpp", "Q4_K_M", lab.run()) == base
     assert (lab.root / MODEL / "current.llama_cpp-Q4_K_M").readlink().name == "v2"
+
+
+def test_progress_counts_the_bytes_of_the_weights_that_were_read(lab: Lab) -> None:
+    base, run = lab.fetch(), lab.run()
+    counted: list[int] = []
+    run.reporter.add = counted.append  # type: ignore[method-assign]
+
+    def converter(*arguments) -> None:
+        _convert(*arguments)
+        arguments[-1](700)
+        arguments[-1](300)
+
+    conversion.convert(base, "ctranslate2", "int8", run, converter)
+    assert counted == [700, 300]
 
 
 @pytest.mark.slow

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from assist.paths import Paths
+from model_loader.inspection import gguf_header
 from stackfile.catalogue import ModelFacts, models
-from testing import gguf_header, needs
+from testing import needs
 
 STORE = Path(os.environ.get("MODEL_STORE", Paths().store))
 FETCH = "model-loader fetch qwen2.5-coder-0.5b-instruct-Q4_K_M --store .run/models"
@@ -41,6 +42,8 @@ def test_the_shape_is_that_of_the_header(entry):
     assert facts.layers == header.shape("block_count")
     assert facts.context_length == header.shape("context_length")
     assert facts.kv_width == header.shape("attention.head_count_kv", heads) * width
+    assert (facts.width, facts.heads) == (header.shape("embedding_length"), heads)
+    assert facts.vocabulary == len(header.metadata["tokenizer.ggml.tokens"])
 
 
 def test_the_precision_and_the_number_of_parameters_are_those_of_the_tensors(entry):

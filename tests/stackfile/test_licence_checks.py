@@ -18,7 +18,14 @@ TARGETS = {
     "local": {},
     "hosts": {},
     "kubernetes": {},
-    "gke": {"gke": {"zones": ["us-central1-a"], "deletion_protection": False, "endpoint": "dns"}},
+    "gke": {
+        "gke": {
+            "zones": ["us-central1-a"],
+            "deletion_protection": False,
+            "endpoint": "dns",
+            "cpu_pool": {"machine_type": "n1-standard-8"},
+        }
+    },
 }
 
 

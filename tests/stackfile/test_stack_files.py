@@ -39,6 +39,14 @@ def test_the_local_stack_is_complete_in_about_fifteen_lines():
     assert len((ROOT / "stacks/local.yaml").read_text().splitlines()) <= 15
 
 
+def test_the_stock_stack_fills_in_the_middle_and_the_toy_needs_no_download():
+    stock, toy = (load_stack(ROOT / f"stacks/{name}.yaml").model for name in ("local", "tiny"))
+    assert stock.fim
+    assert stock.commercial
+    assert all(file.sha256 for file in stock.files)
+    assert toy.path
+
+
 def test_the_resolved_document_leaves_nothing_to_default(tmp_path):
     document = loaded(tmp_path).model_dump()
     assert document["gateway"]["port"] == 5000

@@ -40,7 +40,8 @@ def _resources(facts: dict[str, Any], requirements: dict[str, Any]) -> Iterator[
     if facts["memory_gib"] < requirements["memory_gib"]:
         yield (
             f"has {facts['memory_gib']:.1f} GiB of memory, but {requirements['memory_gib']:.1f} are required;"
-            " add memory, or lower hosts.requirements.memory_gib if less is enough for your model"
+            " add memory, lower context_length or serving.slots, or lower hosts.requirements.memory_gib where"
+            " the stack sets it"
         )
     for folder, required in requirements["disk_gib"].items():
         free = facts["disk_gib"][folder]

@@ -25,7 +25,7 @@ def deployment(stack: str):
 
 
 def test_the_local_target_gets_the_locks_of_every_environment_that_up_makes():
-    local = deployment("local")
+    local = deployment("tiny")
     bundled = contents.of(local)
     assert set(bundled.locks) == {
         "bootstrap.txt",
@@ -39,14 +39,14 @@ def test_the_local_target_gets_the_locks_of_every_environment_that_up_makes():
 
 def test_a_gguf_model_brings_the_lock_of_its_runtime(tmp_path):
     stack = tmp_path / "gguf.yaml"
-    text = (SOURCE / "stacks/local.yaml").read_text().replace("name: local", "name: gguf")
+    text = (SOURCE / "stacks/tiny.yaml").read_text().replace("name: tiny", "name: gguf")
     stack.write_text(text.replace("ctranslate2", "llama_cpp").replace("int8", "Q8_0"))
     assert "llamacpp.txt" in contents.of(deployment(str(stack))).locks
 
 
 def test_an_engine_elsewhere_needs_neither_a_model_nor_triton(tmp_path):
     stack = tmp_path / "remote.yaml"
-    text = (SOURCE / "stacks/local.yaml").read_text().replace("name: local", "name: remote")
+    text = (SOURCE / "stacks/tiny.yaml").read_text().replace("name: tiny", "name: remote")
     stack.write_text(text.replace("{kind: triton}", "{kind: openai, url: 'http://127.0.0.1:8080/v1'}"))
     bundled = contents.of(deployment(str(stack)))
     assert (bundled.model, bundled.packages) == ("", ())

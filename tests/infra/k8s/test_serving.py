@@ -127,7 +127,7 @@ def test_the_openai_engine_needs_no_triton(tmp_path):
 
 def test_without_an_address_the_openai_engine_is_llama_cpps_server_in_the_cluster(tmp_path):
     settings = {"engine": {"kind": "openai"}, "model": "mistral-7b-instruct-Q2_K"}
-    recorder = deploy(stack(tmp_path, **settings | {"kubernetes": {"llama": {"memory_mib": 8192}}}), {})
+    recorder = deploy(stack(tmp_path, **settings | {"serving": {"slots": 2}}), {})
     assert "triton" not in recorder.all("Deployment")
     program = recorder.container("llama")["command"]
     assert program[3] == "/models/mistral-7b-instruct-Q2_K/current"

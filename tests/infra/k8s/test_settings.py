@@ -107,6 +107,9 @@ def test_every_setting_of_a_stack_changes_what_is_registered(services):
     paths = [path for part in SECTIONS for path in leaves(document[part], part)]
     llama = services[-1][0].model_dump(mode="json")["kubernetes"]["llama"]
     paths += leaves(llama, "kubernetes.llama")
+    # A limit that a stack sets has been taken over into the section memory when the stack was read.
+    paths = [path for path in paths if not path.endswith(".memory_mib")]
+    paths += [f"memory.{process}_mib" for process in ("loader", "gateway", "engine")]
     assert len(paths) > 60
     dead = []
     for path in [*SINGLE, *paths]:

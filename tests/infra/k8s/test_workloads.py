@@ -176,13 +176,13 @@ def test_service_monitors_are_made_only_when_the_stack_says_that_the_crds_are_th
 
 
 def test_the_quota_holds_everything_at_its_largest(tmp_path):
-    kubernetes = {"gateway": {"replicas": 2, "max_replicas": 4, "cpu_m": 100, "memory_mib": 100}}
-    kubernetes |= {"triton": {"cpu_m": 1000, "memory_mib": 1000}, "loader": {"cpu_m": 10, "memory_mib": 10}}
+    kubernetes = {"gateway": {"replicas": 2, "max_replicas": 4, "cpu_m": 100, "memory_mib": 1000}}
+    kubernetes |= {"triton": {"cpu_m": 1000, "memory_mib": 9000}, "loader": {"cpu_m": 10, "memory_mib": 2000}}
     hard = deploy(stack(tmp_path, kubernetes=kubernetes), {}).all("ResourceQuota")["ai-assist"]["spec"][
         "hard"
     ]
     assert hard["requests.cpu"] == f"{5 * 100 + 2 * 10 + 2 * 1000}m"
-    assert hard["requests.memory"] == f"{5 * 100 + 2 * 10 + 2 * 1000}Mi"
+    assert hard["requests.memory"] == f"{5 * 1000 + 2 * 2000 + 2 * 9000}Mi"
     assert hard["pods"] == str(5 + 2 + 2)
     assert hard["requests.ephemeral-storage"] == hard["limits.ephemeral-storage"] == f"{9 * pods.DISK_MIB}Mi"
 

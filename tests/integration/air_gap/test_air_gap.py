@@ -17,6 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.triton, pytest.mark.root, pytest.mar
 # What a user types there, and then a look at what came of it.
 DAY = """
 python3 -m assist.bundle install "$0" --key "$1"
+export STACK=tiny
 make --no-print-directory up
 .run/bin/assist doctor --json >"$HOME/doctor.json"
 .run/bin/assist up --json >"$HOME/second.json"
@@ -55,10 +56,12 @@ def clone(folder):
 
 @pytest.fixture(scope="module")
 def bundle(folder, clone):
-    """Build the bundle of stack local from the clone, with what this machine has and can reach."""
+    """Build the bundle of stack tiny from the clone, with what this machine has and can reach."""
     assist(clone, "key", str(folder / "a.key"))
-    built = folder / "local.bundle"
-    assist(clone, "build", "--key", str(folder / "a.key"), "--output", str(built), "--json")
+    built = folder / "tiny.bundle"
+    assist(
+        clone, "build", "--stack", "tiny", "--key", str(folder / "a.key"), "--output", str(built), "--json"
+    )
     return built
 
 

@@ -13,6 +13,7 @@ import httpx
 import psutil
 import pytest
 
+from assist import probe
 from assist.client_env import client_env
 from assist.paths import SOURCE, Paths
 from testing import needs
@@ -28,7 +29,7 @@ class Clone:
         self.root, self.layout = root, Paths(root, root / ".run")
         gateway, metrics, *triton = free_ports(5)
         self.stack = root / "stacks" / "trial.yaml"
-        text = (SOURCE / "stacks/local.yaml").read_text().replace("name: local", "name: trial")
+        text = (SOURCE / "stacks/tiny.yaml").read_text().replace("name: tiny", "name: trial")
         gateway_line = "gateway: {host: 127.0.0.1, port: 5000}"
         assert gateway_line in text
         ports = dict(zip(("http_port", "grpc_port", "metrics_port"), triton, strict=True))
@@ -102,6 +103,9 @@ def test_up_ends_with_a_completion_the_phases_the_address_and_a_key_that_nobody_
         assert phase in first_run.stdout
     assert told["ASSIST_URL"] in first_run.stdout
     assert stat.S_IMODE(clone.layout.client_env.stat().st_mode) == 0o600
+    assert "tokens/s)" in first_run.stdout
+    written = first_run.stdout.partition(f"{probe.PROMPT}»")[2]
+    assert written.partition("«")[0].strip()
 
 
 def test_the_printed_curl_line_works_when_it_is_pasted(first_run):
@@ -116,6 +120,8 @@ def test_a_second_run_changes_nothing_and_restarts_nothing(clone, first_run):
     code, second = clone.assist("up", "--json")
     assert code == 0, second
     assert (second["status"], second["changed"]) == ("serving", 0)
+    assert second["completion"]["text"]
+    assert second["completion"]["tokens_per_second"] > 0
     assert {process.pid for process in clone.processes()} == before
 
 

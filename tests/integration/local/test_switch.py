@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from assist import playbook, preflight, switch
+from assist import memory_check, playbook, switch
 from assist.client_env import client_env
 from assist.deployment import resolve
 from assist.paths import SOURCE
@@ -137,7 +137,7 @@ def test_a_damaged_model_changes_nothing_however_often_and_status_names_it(clone
 
 def test_where_two_engines_do_not_fit_the_old_one_comes_back(clone, monkeypatch, capfd):
     """The trial is left out as for want of memory, so the damage shows only after the old engine has stopped."""
-    monkeypatch.setattr(preflight, "room_beside", lambda _deployment: False)
+    monkeypatch.setattr(memory_check, "room_beside", lambda _stack: False)
     settings = served(clone)
     deployment = resolve(str(clone.root / "stacks/trial.yaml"), clone.layout)
     variables = {"STACK": "trial", "HOST": "", "PORT": "", "ALLOW_UNPINNED": ""}

@@ -197,7 +197,7 @@ def test_gke_dev_is_one_command_from_an_empty_project_to_an_answer_and_one_back(
     node.one_gpu()
     ours = {name: references[name] for name in ("gateway", "loader")} | {"triton": references[GPULESS]}
     gke = Deployed(node, ours, tmp_path, GKE_DEV)
-    small = {"gateway": {"cpu_m": 200, "memory_mib": 384}, "triton": {"cpu_m": 500, "memory_mib": 1024}}
+    small = {"gateway": {"cpu_m": 200}, "triton": {"cpu_m": 500}}
     gke.change(model="tiny-codegen", precision="int8", kubernetes=small)
     on_google(gke.workspace, double)
     try:
@@ -223,7 +223,7 @@ def test_personal_gpt_answers_though_its_loader_was_killed_in_the_middle_of_the_
     ours = {name: references[name] for name in ("gateway", "triton")} | {"loader": hub.loader()}
     gpt = Deployed(node, ours, tmp_path, "personal-gpt-cpu")
     shutil.copy(hub.catalogue, gpt.workspace.project / CATALOGUE)
-    small = {"gateway": {"cpu_m": 200, "memory_mib": 384}, "llama": {"cpu_m": 500, "memory_mib": 1024}}
+    small = {"gateway": {"cpu_m": 200}, "llama": {"cpu_m": 500}}
     gpt.change(model=MODEL, kubernetes=small | {"store": {"size_gib": 1}})
     with ThreadPoolExecutor() as pool:
         killed = pool.submit(lambda: until("half of the model", hub.answers) and _kill_loader(gpt, set()))
