@@ -15,8 +15,8 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from assist.paths import Paths
 
-# A little more than the two graceful stops for which supervisor waits, one after the other.
-_STOP_S = 120.0
+# Beyond the stops for which supervisor waits, one after the other.
+_STOP_MARGIN_S = 30.0
 _STRAY_S = 45.0
 _UP = {"RUNNING", "STARTING"}
 _START_ORDER = ("triton", "worker", "gateway")
@@ -78,7 +78,9 @@ def stop(layout: Paths) -> list[str]:
 
 
 def _wait_for_supervisord(layout: Paths) -> None:
-    end = time.monotonic() + _STOP_S
+    config = _configuration(layout)
+    stops = sum(config.getfloat(name, "stopwaitsecs", fallback=0.0) for name in config.sections())
+    end = time.monotonic() + stops + _STOP_MARGIN_S
     while time.monotonic() < end and any(
         _is_supervisord(_command(process), layout) for process in psutil.process_iter()
     ):
@@ -87,8 +89,7 @@ def _wait_for_supervisord(layout: Paths) -> None:
 
 def revisions(layout: Paths) -> dict[str, str | None]:
     """Return the digest that each program runs with; None where its configuration changed after its start."""
-    config = configparser.RawConfigParser(strict=False)
-    config.read(layout.supervisor_config, encoding="utf-8")
+    config = _configuration(layout)
     sections = [name for name in config.sections() if name.startswith("program:")]
     digests: dict[str, str | None] = {
         name.removeprefix("program:"): config[name]["environment"].partition("=")[2].strip('"')
@@ -97,6 +98,12 @@ def revisions(layout: Paths) -> dict[str, str | None]:
     with _supervisor(layout) as supervisor:
         _added, changed, _removed = supervisor.reloadConfig()[0]  # reads the file; restarts nothing
     return digests | dict.fromkeys(changed)
+
+
+def _configuration(layout: Paths) -> configparser.RawConfigParser:
+    config = configparser.RawConfigParser(strict=False)
+    config.read(layout.supervisor_config, encoding="utf-8")
+    return config
 
 
 def strays(layout: Paths) -> list[psutil.Process]:

@@ -13,6 +13,7 @@ from assist import findings, playbook, preflight, probe, report, switch
 from assist.causes import Cause
 from assist.client_env import client_env
 from assist.deployment import Deployment
+from stackfile import deadline
 from stackfile.memory_checks import memory_words
 
 
@@ -122,11 +123,20 @@ def _planned(deployment: Deployment, outcome: playbook.Run, request: Request, co
     model = deployment.stack.model
     if request.as_json:
         licence = model.model_dump(include={"licence", "commercial", "restrictions"})
-        facts = {"memory": deployment.stack.memory.model_dump(), **licence}
+        stack = deployment.stack
+        needed = deadline.of_stack(stack)
+        limits = {
+            "deadline_s": stack.limits.deadline_s,
+            "needed_s": round(needed.needed_s, 1),
+            "derivation": needed.derivation,
+        }
+        facts = {"memory": stack.memory.model_dump(), "deadline": limits, **licence}
         _print({"status": "planned", "changed": outcome.changed, "changes": outcome.changes, **facts})
     else:
         console.print(f"{model.id}: {model.terms}", highlight=False, markup=False, soft_wrap=True)
         console.print(f"Memory: {memory_words(deployment.stack)}", highlight=False, soft_wrap=True)
+        words = deadline.words(deployment.stack)
+        console.print(f"Deadline: {words}", highlight=False, markup=False, soft_wrap=True)
         console.print(f"{outcome.changed} changes would be made; nothing was changed.")
     return 0
 

@@ -9,8 +9,9 @@ from pydantic import ValidationError
 from gateway.app import create_app
 from gateway.http.handover import listen
 from gateway.http.server import server
-from gateway.settings import Settings, log_renamed
+from gateway.settings import Settings
 from gateway.telemetry import logs
+from gateway.variables import log_renamed
 
 _USAGE = 2
 

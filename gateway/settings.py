@@ -1,19 +1,15 @@
 """Settings of the gateway and its worker: one object per process, read from the environment, never a global.
 
 Every field is an environment variable: ``ASSIST_`` and the field's name in capitals. Names that end in ``_s``
-are seconds, in ``_bytes`` bytes. Where a variable of another system (``INHERITED``) or a former name
-(``RENAMED``) is set as well, the ``ASSIST_`` name of today wins.
+are seconds, in ``_bytes`` bytes. ``gateway.variables`` has the other names that a field may have.
 """
 
-import logging
 import os
-from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    AliasChoices,
     AliasGenerator,
     Field,
     SecretStr,
@@ -24,31 +20,10 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-_log = logging.getLogger(__name__)
-_PREFIX = "ASSIST_"
+from gateway.variables import PREFIX, variables
+
 _MAY_BE_EMPTY = ("ASSIST_GITLAB_CHECK_PATH", "ASSIST_GITLAB_CHECK_JSON")
 AuthMode = Literal["none", "keys", "gitlab"]
-
-# Variables of GitLab AI Assist and FauxPilot, so that an existing .env file moves over unchanged.
-INHERITED = {
-    "port": "API_EXTERNAL_PORT", "triton_host": "TRITON_HOST", "triton_port": "TRITON_PORT",
-    "triton_verbosity": "TRITON_VERBOSITY", "docs_url": "DOCS_URL", "openapi_url": "OPENAPI_URL",
-    "redoc_url": "REDOC_URL", "bypass_external_auth": "BYPASS_EXTERNAL_AUTH", "redis_pass": "REDIS_PASS",
-    "gitlab_api_url": "GITLAB_API_URL", "use_local_cache": "USE_LOCAL_CACHE",
-}  # fmt: skip
-# Former variables of settings that were renamed; they work for one release, with a warning.
-RENAMED = {
-    "connect_timeout_s": "ASSIST_CONNECT_S", "engine_wait_s": "ASSIST_HOLD_S",
-    "first_token_timeout_s": "ASSIST_FIRST_TOKEN_S", "gitlab_cache_ttl_s": "ASSIST_GITLAB_CACHE_S",
-    "oidc_keys_ttl_s": "ASSIST_OIDC_KEYS_S", "jobs_result_ttl_s": "ASSIST_JOBS_RESULT_S",
-    "jobs_max_runtime_s": "ASSIST_JOBS_LONGEST_S", "jobs_concurrency": "ASSIST_JOBS_PARALLEL",
-}  # fmt: skip
-
-
-def _variables(field: str) -> AliasChoices:
-    """Return all variables of a field, its own first; the first one that is set counts."""
-    others = [names[field] for names in (INHERITED, RENAMED) if field in names]
-    return AliasChoices(_PREFIX + field.upper(), *others)
 
 
 class Settings(BaseSettings):
@@ -59,9 +34,9 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix=_PREFIX, env_ignore_empty=True, frozen=True, extra="ignore", populate_by_name=True,
+        env_prefix=PREFIX, env_ignore_empty=True, frozen=True, extra="ignore", populate_by_name=True,
         hide_input_in_errors=True, use_attribute_docstrings=True,
-        alias_generator=AliasGenerator(validation_alias=_variables),
+        alias_generator=AliasGenerator(validation_alias=variables),
     )  # fmt: skip
 
     # The HTTP server
@@ -122,9 +97,9 @@ class Settings(BaseSettings):
     triton_verbosity: bool = Field(default=False)
     """No effect; accepted because FauxPilot's `.env` files set it."""
     triton_model: str = "fastertransformer"
-    """Name of Triton's model for whole completions; the default is FauxPilot's."""
+    """Name of Triton's unary model, which scores prompts; the default is FauxPilot's."""
     triton_stream_model: str = "fastertransformer_stream"
-    """Name of Triton's decoupled model for streams. Without it a stream brings its text in one piece."""
+    """Name of Triton's decoupled model, which completes; without it the unary one does, in one piece."""
     connect_timeout_s: float = Field(2.0, gt=0)
     """Seconds for Triton's response to a query for a model's metadata, which precedes the first request."""
     engine_wait_s: float = Field(0.0, ge=0)
@@ -180,7 +155,7 @@ class Settings(BaseSettings):
     max_stop_chars: int = Field(256, ge=1)
     """Longest stop string in characters."""
     deadline_s: float = Field(30.0, gt=0)
-    """Seconds for a whole request, the queue included; then it gets 504."""
+    """Seconds for a whole request, the queue included; its answer then ends, or is 504 without a token."""
     first_token_timeout_s: float | None = Field(None, gt=0)
     """Seconds until a stream's first token; then it gets 504. Unset: ASSIST_DEADLINE_S alone."""
 
@@ -391,14 +366,3 @@ def _is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def log_renamed(environment: Mapping[str, str]) -> None:
-    """Log a warning for each former variable that is set, with its new name; names are not case-sensitive."""
-    given = {name.upper() for name, value in environment.items() if value}
-    for field, old in RENAMED.items():
-        new = _PREFIX + field.upper()
-        if old in given and new in given:
-            _log.warning("%s is ignored because %s, its new name, is set; remove %s", old, new, old)
-        elif old in given:
-            _log.warning("%s is now called %s; the old name stops working in the next release", old, new)

@@ -19,6 +19,7 @@ from pydantic_core import PydanticUndefined
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from gateway.dialects.llamacpp_body import DEFAULT_PREDICT  # noqa: E402 -- as the next one
 from gateway.settings import Settings  # noqa: E402 -- the clone comes first on the path
 from stackfile.environment import GatewayPaths, gateway_environment  # noqa: E402
 from stackfile.resolve import load_stack  # noqa: E402
@@ -47,6 +48,25 @@ set, the first one wins.
 | variable | default | unit | stack key | meaning |
 |---|---|---|---|---|
 {rows}
+
+## Tokens of an answer
+
+What limits an answer whose request carries no number of tokens:
+
+| requests | tokens |
+|---|---|
+| OpenAI's and Mistral's completions, jobs, FauxPilot's and Copilot's routes | `ASSIST_DEFAULT_MAX_TOKENS` |
+| `/v1/chat/completions` | `ASSIST_MAX_TOKENS_CAP`: the model ends its answer by itself |
+| `/completion`, `/infill`, also with `n_predict` -1 | {llama} |
+| GitLab's completions | `ASSIST_GITLAB_MAX_TOKENS` |
+| GitLab's generations | `ASSIST_GITLAB_GENERATION_MAX_TOKENS` |
+
+`ASSIST_MAX_TOKENS_CAP` and what the prompt leaves of the context limit all of them. At `ASSIST_DEADLINE_S` a
+started answer ends with what there is and `finish_reason: "length"` (`stop_type: "limit"` on `/completion`
+and `/infill`). A whole response then has the header `x-assist-ended-by: deadline`; the last object of a
+stream and the result of a job's item have the member `"ended_by": "deadline"`, for which GitLab's plain text
+has no place.
+The metric `assist_completions_expired_total` counts them. Without a token, the request gets 504.
 """
 STACK = """# Stack file
 
@@ -77,7 +97,9 @@ def settings_page() -> str:
         key = next((keys[variable] for variable in (ours, *others) if variable in keys), "-")
         text = field.description or ""
         rows.append(f"| `{ours}`{also} | {default(field)} | {unit(name)} | {key} | {cell(text)} |")
-    return SETTINGS.format(note=NOTE.format(source="`gateway/settings.py`"), rows="\n".join(rows))
+    return SETTINGS.format(
+        note=NOTE.format(source="`gateway/settings.py`"), rows="\n".join(rows), llama=DEFAULT_PREDICT
+    )
 
 
 def memory_page() -> str:

@@ -197,6 +197,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--metrics-port", type=int, default=8002)
     parser.add_argument("--gpu", action="store_true", help="use the GPUs")
     parser.add_argument(
+        "--exit-timeout-s", type=int, default=30, help="seconds for running requests at the end (default: 30)"
+    )
+    parser.add_argument(
         "--python", type=Path, default=Path(sys.executable), help="interpreter of the serving environment"
     )
     options = vars(parser.parse_args(arguments))

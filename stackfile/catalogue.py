@@ -197,10 +197,14 @@ class Measurements(Strict):
 
 
 class DeviceFacts(Strict):
-    """The facts of one device that a deployment needs. ``memory_gib`` is None for a CPU."""
+    """The facts of one device that a deployment needs. ``memory_gib`` is None for a CPU.
+
+    ``memory_gb_s``: bandwidth of its memory in GB/s, which bounds the speed of generation.
+    """
 
     compute_capability: str | None = None
     memory_gib: Gib | None = None
+    memory_gb_s: float = Field(gt=0)
     precisions: dict[Runtime, tuple[str, ...]]
     gke: GkeOffer | None = None
     driver: DriverFacts | None = None

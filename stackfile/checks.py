@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from stackfile import runtime_selection
+from stackfile import deadline, runtime_selection
 from stackfile.catalogue import AcceleratorFacts, ModelFacts
 from stackfile.document import Conflict
 from stackfile.gke_checks import conflicts as gke_conflicts
@@ -14,7 +14,7 @@ from stackfile.licence_checks import conflicts as licence_conflicts
 from stackfile.memory import Use
 from stackfile.memory_checks import conflicts as memory_conflicts
 from stackfile.memory_checks import use_of
-from stackfile.stack import CLUSTERS, Stack
+from stackfile.stack import CLUSTERS, LimitsSection, Stack
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,17 @@ class Selection:
         """How the model is served, with the slots and the context."""
         return use_of(self.stack, self.model, self.device, self.runtime, self.precision)
 
+    @property
+    def limits(self) -> LimitsSection:
+        """The stack's limits, with the deadline and the grace period that model and device need."""
+        stack = self.stack
+        needed = deadline.derive(
+            self.model, self.device, self.runtime, self.precision,
+            max_tokens=stack.limits.max_tokens,
+            context_length=self.use.context,
+        )  # fmt: skip
+        return deadline.complete(stack.limits, needed)
+
 
 def _offered(selection: Selection) -> list[str]:
     """Return the precisions that runtime, accelerator and model all support, best first."""
@@ -75,7 +86,7 @@ def all_conflicts(selection: Selection) -> Iterator[Conflict]:
     yield from _split(selection)
     yield from _engine(selection.stack)
     yield from _ports(selection.stack)
-    yield from _engine_wait(selection.stack)
+    yield from _engine_wait(selection)
     yield from _jobs(selection.stack)
     yield from _context(selection)
     yield from _target(selection)
@@ -190,8 +201,8 @@ def _ports(stack: Stack) -> Iterator[Conflict]:
         taken.setdefault(port, ".".join(location))
 
 
-def _engine_wait(stack: Stack) -> Iterator[Conflict]:
-    limits = stack.limits
+def _engine_wait(selection: Selection) -> Iterator[Conflict]:
+    limits = selection.limits
     if "engine_wait_s" in limits.model_fields_set and limits.engine_wait_s >= limits.deadline_s:
         yield (
             ("limits", "engine_wait_s"),

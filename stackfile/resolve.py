@@ -89,7 +89,8 @@ def _resolved(selection: checks.Selection) -> ResolvedStack:
             else stack.engine,
             "serving": stack.serving.model_copy(update={"slots": selection.use.slots}),
             "memory": memory_of(stack, selection.use),
-            **{part: getattr(stack, part) for part in ("limits", "auth", "cache", "gke")},
+            "limits": selection.limits,
+            **{part: getattr(stack, part) for part in ("auth", "cache", "gke")},
         }
     )
 

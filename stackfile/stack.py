@@ -100,12 +100,14 @@ class LimitsSection(Strict):
     queue_timeout_s: Seconds = 20.0
     """Longest wait for a slot, in seconds; then the request gets 503."""
     deadline_s: Seconds = 30.0
-    """Longest time of a request, in seconds; then the request gets 504."""
+    """Longest time of a request, in seconds. A started answer then ends with what there is; without any, the
+    request gets 504. Unset: the time that the largest answer takes with this model on this accelerator, 30 at
+    least; `assist plan` shows how it is derived."""
     engine_wait_s: Annotated[float, Field(ge=0)] = 15.0
     """Seconds, from the beginning of the engine's absence, for which requests wait for its return; then they
     get 503. 0 never waits."""
     grace_s: Seconds = 30.0
-    """Longest time to finish accepted requests at a stop, in seconds."""
+    """Longest time to finish accepted requests at a stop, in seconds. Unset: `deadline_s`, 30 at least."""
     max_tokens: Count = 1024
     """Largest number of tokens of one completion."""
     max_choices: Count = 16

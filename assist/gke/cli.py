@@ -8,13 +8,14 @@ import typer
 import yaml
 
 from assist import report
+from assist.findings import ok
 from assist.gke.checks import checks
 from assist.gke.google import Google, live, recorded
 from assist.gke.pending import of_stack
 from assist.options import Json, Project, Recorded, Stack
 from assist.paths import Paths
 from assist.terminal import fail, renamed
-from stackfile import ResolvedStack, StackFileError, load_stack, stack_file
+from stackfile import ResolvedStack, StackFileError, deadline, load_stack, stack_file
 
 gke = typer.Typer(help="Checks before `pulumi up` spends money: read only.", no_args_is_help=True)
 
@@ -54,6 +55,7 @@ def check(stack: str, project: str, responses: Path | None, *, as_json: bool) ->
             findings = checks(resolved, Google(project, http))
     except ValueError as error:
         fail(str(error), 2)
+    findings.append(ok("deadline", deadline.words(resolved)))
     if responses is None:
         findings += of_stack(resolved.name, source)
     report.finish(findings, as_json=as_json)

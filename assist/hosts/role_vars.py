@@ -227,6 +227,7 @@ class RoleVars:
             "clients": [*self.inventory.of("gateway", "gpu"), *self.hosts.firewall.monitoring],
             "ports": service.triton.model_dump(exclude={"host"}),
             "runtime": service.runtime,
+            "grace_s": service.limits.grace_s,
             "precision": service.precision,
             "context_length": service.context_length,
             "serving": service.serving.model_dump(),

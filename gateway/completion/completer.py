@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from gateway.completion.types import Choice, CompletionRequest, Echo, Plan
 from gateway.engine.base import Engine, GenerateRequest, ScoreRequest
+from gateway.errors import deadline
 from gateway.merge import merge
 from gateway.text.output_sequence import Delta, OutputSequence, TokenEntry
 from gateway.text.prompt import BuiltPrompt, Prompt, PromptBuilder
@@ -22,6 +23,10 @@ _SEEDS = 2**31 - 1
 _NEWLINES = "\n\n"
 # A single token has nothing before it, so it cannot be scored.
 _SCORABLE = 2
+_NOTHING = (
+    "No token was generated within the request's deadline. Send a shorter prompt, or try again when the "
+    "service is less busy."
+)
 
 
 class Completer:
@@ -46,6 +51,7 @@ class Completer:
         self, request: CompletionRequest, deadline_s: float, request_id: str, traceparent: str | None
     ) -> Plan:
         """Tokenise every prompt and fit it into the context; raises 400 for prompts that cannot be used."""
+        ends_at = time.monotonic() + deadline_s
         built = [await self._builder.build(prompt, request.max_tokens) for prompt in request.prompts]
         plain_stops = self._stop_ids(request.stops)
         engine_requests = []
@@ -61,7 +67,6 @@ class Completer:
                     stop_ids=plain_stops + fim_ids,
                     logprobs=bool(request.logprobs is not None or request.rows > request.n),
                     seeded=request.seed is not None,
-                    deadline_s=deadline_s,
                     request_id=request_id,
                     traceparent=traceparent,
                     stops=self._stops(request, prompt),
@@ -69,7 +74,7 @@ class Completer:
                 )
             )
         echoes = [self._echo(request, *pair) for pair in zip(request.prompts, built, strict=True)]
-        return Plan(request, built, engine_requests, echoes)
+        return Plan(request, built, engine_requests, echoes, ends_at)
 
     def _stops(self, request: CompletionRequest, prompt: BuiltPrompt) -> Sequence[str]:
         return (*request.stops, *(self._fim_stops if prompt.fim else ()))
@@ -109,9 +114,7 @@ class Completer:
         echo, request = plan.echoes[position], plan.engine_requests[position]
         if len(echo.entries) < _SCORABLE:
             return echo
-        score = ScoreRequest(
-            request.prompt_ids, 1, request.deadline_s, request.request_id, request.traceparent
-        )
+        score = ScoreRequest(request.prompt_ids, 1, plan.remaining_s, request.request_id, request.traceparent)
         values = [None, *await self._engine.score(score)]
         pairs = zip(echo.entries, values, strict=True)
         return replace(echo, entries=[replace(entry, logprob=value) for entry, value in pairs])
@@ -119,7 +122,8 @@ class Completer:
     async def run(self, plan: Plan) -> list[Choice]:
         """Return the finished choices in index order; cancelling cancels the engine's work.
 
-        Raises ``ApiError`` as the engine does.
+        At the deadline they end with what there is. Raises ``ApiError`` as the engine does, and 504 when the
+        deadline came before any token.
         """
         prompts = range(len(plan.engine_requests))
         choices = [Choice(index) for index in range(len(prompts) * plan.request.rows)]
@@ -130,15 +134,22 @@ class Completer:
         async with aclosing(deltas):
             async for delta in deltas:
                 choices[delta.row].add(delta)
+        if any(choice.expired for choice in choices) and not any(choice.tokens for choice in choices):
+            raise deadline(_NOTHING)
         return choices
 
-    def stream(self, plan: Plan) -> AsyncGenerator[Delta, None]:
+    async def stream(self, plan: Plan) -> AsyncGenerator[Delta, None]:
         """Yield deltas as the engine generates tokens; ``row`` is the choice's index.
 
-        Closing the iterator cancels the engine's work. Raises ``ApiError`` as the engine does.
+        Closing the iterator cancels the engine's work. Ends and raises as ``run`` does.
         """
-        prompts = range(len(plan.engine_requests))
-        return merge([self._stream_prompt(plan, position) for position in prompts])
+        prompts, produced = range(len(plan.engine_requests)), False
+        async with aclosing(merge([self._stream_prompt(plan, each) for each in prompts])) as deltas:
+            async for delta in deltas:
+                produced = produced or delta.tokens > 0
+                if delta.expired and not produced:
+                    raise deadline(_NOTHING)
+                yield delta
 
     def _sequences(self, plan: Plan, position: int) -> list[OutputSequence]:
         request = plan.engine_requests[position]
@@ -152,7 +163,7 @@ class Completer:
     async def _complete_prompt(self, plan: Plan, position: int) -> AsyncGenerator[Delta, None]:
         sequences = self._sequences(plan, position)
         echo = await self._scored_echo(plan, position)
-        for chunk in await self._engine.complete(plan.engine_requests[position]):
+        for chunk in await self._engine.complete(_timed(plan, position)):
             yield _after_echo(echo, sequences[chunk.row].push(chunk))
 
     async def _stream_prompt(self, plan: Plan, position: int) -> AsyncGenerator[Delta, None]:
@@ -161,7 +172,7 @@ class Completer:
         budget = _TimeBudget(plan.request.time_budget_s)
         started: set[int] = set()
         echo = await self._scored_echo(plan, position)
-        async with aclosing(self._engine.stream(plan.engine_requests[position])) as chunks:
+        async with aclosing(self._engine.stream(_timed(plan, position))) as chunks:
             async for chunk in chunks:
                 sequence = sequences[chunk.row]
                 delta = sequence.push(chunk)
@@ -173,6 +184,11 @@ class Completer:
                 yield delta
                 if all(sequence.finish_reason for sequence in sequences):
                     return
+
+
+def _timed(plan: Plan, position: int) -> GenerateRequest:
+    """Return a prompt's engine request, with what is left of the request's time."""
+    return replace(plan.engine_requests[position], deadline_s=plan.remaining_s)
 
 
 class _TimeBudget:

@@ -22,8 +22,6 @@ from gateway.settings import Settings
 from gateway.telemetry.metrics import CompletionStats, Metrics
 from gateway.text.output_sequence import Delta
 
-_TOO_SLOW = "The completion was not finished within its deadline of {seconds:g} s. Request fewer tokens."
-
 
 @dataclass(slots=True)
 class CompletionResult:
@@ -37,6 +35,11 @@ class CompletionResult:
     first_token_s: float | None = None
     engine_s: float = 0.0
     complete: bool = False
+
+    @property
+    def expired(self) -> bool:
+        """Whether the deadline ended a choice."""
+        return any(choice.expired for choice in self.choices)
 
     @property
     def prompt_tokens(self) -> int:
@@ -96,6 +99,8 @@ class CompletionService:
     ) -> Response:
         """Return a response with one JSON document; a client that disconnects cancels the work.
 
+        At the deadline the choices end with what there is, and a header says so.
+
         Args:
             http: the HTTP request, which carries the request id and the access log's fields.
             caller: who is charged for the tokens.
@@ -108,7 +113,8 @@ class CompletionService:
             ClientGone: the client has disconnected.
         """
         result = await until_disconnect(http.receive, self._complete(http, caller, request))
-        return json_response(render(result), headers=_ignored(request))
+        headers = _ignored(request) | ({"x-assist-ended-by": "deadline"} if result.expired else {})
+        return json_response(render(result), headers=headers)
 
     async def stream(
         self, http: Request, caller: Caller, request: CompletionRequest, writer: StreamWriter,
@@ -144,10 +150,7 @@ class CompletionService:
         async with self.admission.slot(caller, http.state.request_id, _cursor(request)) as queue_s:
             result = await self._plan(http, request, queue_s)
             try:
-                async with asyncio.timeout(self._remaining(queue_s) + 1):
-                    choices = await self.completer.run(result.plan)
-            except TimeoutError:
-                raise deadline(_TOO_SLOW.format(seconds=self.settings.deadline_s)) from None
+                choices = await self.completer.run(result.plan)
             except asyncio.CancelledError:
                 # The engine's progress is unknown here; FasterTransformer can't even be stopped.
                 self.metrics.cancelled(sum(each.n * each.max_tokens for each in result.plan.engine_requests))
@@ -244,7 +247,7 @@ class CompletionService:
             model=self.settings.model, prompt_tokens=prompt, completion_tokens=generated,
             finish_reason=reasons[:8], queue_s=round(result.queue_s, 6),
             triton_s=round(result.engine_s, 6), ttft_s=result.first_token_s,
-            truncated=result.plan.truncated, cancelled=not result.complete,
+            truncated=result.plan.truncated, expired=result.expired, cancelled=not result.complete,
         )  # fmt: skip
         if result.complete:
             total = time.perf_counter() - http.state.started
@@ -253,6 +256,8 @@ class CompletionService:
                     prompt, generated, reasons, total, result.queue_s, result.engine_s, result.first_token_s
                 )
             )
+            if result.expired:
+                self.metrics.expired()
             for choice in result.choices:
                 if choice.finish_reason == "stop":
                     self.metrics.stopped("text" if choice.stop else "token")

@@ -1,5 +1,6 @@
 """A completion's data: what the client requested, what the engine gets, and what came out."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -37,7 +38,7 @@ class CompletionRequest:
 
 @dataclass(slots=True)
 class Choice:
-    """One completion of one prompt."""
+    """One completion of one prompt. ``expired``: it ended because the request's time was up."""
 
     index: int
     text: str = ""
@@ -46,6 +47,7 @@ class Choice:
     stop: str | None = None
     tokens: int = 0
     logprob_sum: float = 0.0
+    expired: bool = False
 
     def add(self, delta: Delta) -> None:
         """Append a delta."""
@@ -55,6 +57,7 @@ class Choice:
         self.stop = delta.stop or self.stop
         self.tokens += delta.tokens
         self.logprob_sum += delta.logprob_sum
+        self.expired = self.expired or delta.expired
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +71,21 @@ class Echo:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A request made ready for the engine: for each prompt its ids, its echo and its engine request."""
+    """A request made ready for the engine: for each prompt its ids, its echo and its engine request.
+
+    ``ends_at``: the request's deadline on ``time.monotonic``, for all its prompts together.
+    """
 
     request: CompletionRequest
     prompts: Sequence[BuiltPrompt]
     engine_requests: Sequence[GenerateRequest]
     echoes: Sequence[Echo]
+    ends_at: float
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds until the deadline; 0 past it."""
+        return max(0.0, self.ends_at - time.monotonic())
 
     @property
     def prompt_tokens(self) -> int:

@@ -11,7 +11,7 @@ from gateway.body import parse, read_json, request_schema
 from gateway.completion.service import CompletionResult
 from gateway.dialects.chat_body import ChatBody, to_request
 from gateway.dialects.deps import CallerDep, NamesDep, ServiceDep
-from gateway.dialects.openai import CompletionWriter, Meta, usage_of
+from gateway.dialects.openai import CompletionWriter, Meta, ended_by, usage_of
 from gateway.dialects.sampling_body import StreamOptions
 from gateway.responses import sse
 from gateway.text.output_sequence import Delta, TokenEntry
@@ -90,4 +90,4 @@ class ChatWriter(CompletionWriter):
             "logprobs": _logprobs(self._chat, delta.entries),
         }
         usage = usage_of(result) if self._usage_so_far else None
-        return sse(self._head() | {"choices": [choice], "usage": usage})
+        return sse(self._head() | {"choices": [choice], "usage": usage} | ended_by(delta))

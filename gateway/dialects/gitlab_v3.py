@@ -13,6 +13,7 @@ from gateway.completion.service import CompletionResult, CompletionService
 from gateway.dialects import gitlab
 from gateway.dialects.deps import CallerDep, ServiceDep
 from gateway.dialects.gitlab_body import ComponentsBody, ContextComponent, EditorComponent
+from gateway.dialects.openai import ended_by
 from gateway.errors import ApiError
 from gateway.text.output_sequence import Delta
 
@@ -95,9 +96,9 @@ class NamedEvents:
         choice = {"delta": {"content": delta.text}, "index": delta.row}
         return start + _event("content_chunk", {"choices": [choice]})
 
-    def end(self, result: CompletionResult) -> bytes:  # noqa: ARG002  -- the same interface for every dialect
+    def end(self, result: CompletionResult) -> bytes:
         """Return the end event."""
-        return self._start() + _event("stream_end", None)
+        return self._start() + _event("stream_end", ended_by(result) or None)
 
     def failure(self, error: ApiError) -> bytes:
         """Return an error event and the end event."""

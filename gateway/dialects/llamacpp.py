@@ -23,7 +23,7 @@ from gateway.dialects.llamacpp_body import (
     prompts_of,
     to_request,
 )
-from gateway.dialects.openai import model_list
+from gateway.dialects.openai import ended_by, model_list
 from gateway.errors import ApiError, invalid
 from gateway.responses import json_response, sse
 from gateway.text.output_sequence import Delta, TokenEntry
@@ -258,7 +258,7 @@ class NativeWriter:
     def end(self, result: CompletionResult) -> bytes:
         """Return the result objects, without the text, which has been sent already."""
         return b"".join(
-            sse({**self._results.document(choice, result), "content": "", "tokens": []})
+            sse({**self._results.document(choice, result), "content": "", "tokens": [], **ended_by(choice)})
             for choice in result.choices
         )
 

@@ -15,7 +15,7 @@ from gateway.text.prompt import Prompt
 
 _INT64 = 2**63
 # llama.cpp generates without limit by default; an editor that gives no number gets this many tokens.
-_DEFAULT_PREDICT = 128
+DEFAULT_PREDICT = 128
 
 
 class ExtraFile(Body):
@@ -97,7 +97,7 @@ def to_request(body: NativeBody, prompts: list[Prompt], settings: Settings) -> C
     budget = body.t_max_predict_ms
     return CompletionRequest(
         prompts=prompts,
-        max_tokens=max_tokens(_DEFAULT_PREDICT if limit is None or limit < 0 else limit, settings),
+        max_tokens=max_tokens(DEFAULT_PREDICT if limit is None or limit < 0 else limit, settings),
         sampling=Sampling(
             min(body.temperature, 2.0),
             min(body.top_p, 1.0),

@@ -152,6 +152,11 @@ def logprobs_of(entries: list[TokenEntry], *, name_ids: bool = False) -> dict[st
     }
 
 
+def ended_by(part: Choice | Delta | CompletionResult) -> dict[str, str]:
+    """Return the member of a stream's last object that says the deadline ended it; clients ignore it."""
+    return {"ended_by": "deadline"} if part.expired else {}
+
+
 def _choice(part: Choice | Delta, index: int, meta: Meta) -> dict[str, Any]:
     choice: dict[str, Any] = {
         "text": part.text,
@@ -201,7 +206,7 @@ class CompletionWriter:
             self._started.add(delta.row)
             choice["prompt_token_ids"] = _prompt_ids(result, delta.row)
         usage = usage_of(result) if self._usage_so_far else None
-        return sse(self._head() | {"choices": [choice], "usage": usage})
+        return sse(self._head() | {"choices": [choice], "usage": usage} | ended_by(delta))
 
     def end(self, result: CompletionResult) -> bytes:
         """Return the usage where the client asked for it, and the end mark."""
@@ -226,7 +231,7 @@ class FimWriter(CompletionWriter):
             "delta": {"role": "assistant", "content": delta.text},
             "finish_reason": delta.finish_reason,
         }
-        return sse(self._meta.head("chat.completion.chunk") | {"choices": [choice]})
+        return sse(self._meta.head("chat.completion.chunk") | {"choices": [choice]} | ended_by(delta))
 
 
 def _fim_document(meta: Meta, result: CompletionResult) -> dict[str, Any]:

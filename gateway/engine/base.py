@@ -51,7 +51,8 @@ class TokenChunk:
     """New tokens of one row, in order. ``logprobs`` is parallel to ``ids`` or empty; ``final`` ends the row.
 
     An engine that decodes by itself (any OpenAI-compatible server) sets ``text`` and ``count``, the number of
-    tokens, instead of ``ids``, and the server's ``finish_reason``.
+    tokens, instead of ``ids``, and the server's ``finish_reason``. ``expired``: the row ends here because the
+    request's time is up.
     """
 
     row: int
@@ -61,6 +62,7 @@ class TokenChunk:
     text: str | None = None
     count: int = 0
     finish_reason: Literal["stop", "length"] | None = None
+    expired: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +83,10 @@ class Engine(Protocol):
     """A backend that generates tokens; implementations are ``TritonEngine`` and ``OpenAIEngine``.
 
     Every method raises ``ApiError`` and nothing else: 400 for what the engine cannot do, 502 for an invalid
-    response, 503 when the engine is down or full, 504 when ``deadline_s`` of the request has passed. An
-    implementation is used from one event loop, by many requests at once.
+    response, 503 when the engine is down or full, 504 when it did nothing within the request's
+    ``deadline_s``. An implementation is used from one event loop, by many requests at once.
+
+    Shortly before the deadline the work is stopped, and every unfinished row ends ``expired``.
     """
 
     def stream(self, request: GenerateRequest) -> AsyncGenerator[TokenChunk, None]:

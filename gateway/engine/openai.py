@@ -4,9 +4,7 @@ The gateway still tokenises, because its limits and its fill-in-the-middle templ
 sends the ids: OpenAI's API has a place for them, and both servers take them. They return text.
 """
 
-import time
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from typing import Any
 
 import httpx
@@ -14,6 +12,7 @@ import orjson
 
 from gateway.engine.base import GenerateRequest, ScoreRequest, TokenChunk
 from gateway.engine.breaker import Breaker
+from gateway.engine.chunks import collect, expiry, until_expiry
 from gateway.errors import ApiError, bad_gateway, deadline, invalid, unavailable
 
 _CONNECT_S = 2.0
@@ -38,24 +37,16 @@ class OpenAIEngine:
 
     async def complete(self, request: GenerateRequest) -> list[TokenChunk]:
         """Return one ``TokenChunk`` per row, from a stream: closing it early stops the server's work."""
-        texts = [""] * request.n
-        counts = [0] * request.n
-        reasons: list[Any] = [None] * request.n
-        async with aclosing(self.stream(request)) as chunks:
-            async for chunk in chunks:
-                texts[chunk.row] += chunk.text or ""
-                counts[chunk.row] += chunk.count
-                reasons[chunk.row] = chunk.finish_reason or reasons[chunk.row]
-        return [
-            TokenChunk(row, final=True, text=texts[row], count=counts[row], finish_reason=reasons[row])
-            for row in range(request.n)
-        ]
+        return await collect(self.stream(request), request.n)
 
-    async def stream(self, request: GenerateRequest) -> AsyncGenerator[TokenChunk, None]:
+    def stream(self, request: GenerateRequest) -> AsyncGenerator[TokenChunk, None]:
         """Yield text as it arrives; one event counts as one token, because the API does not give a number.
 
         Raises 400 for log probabilities: without token ids they cannot be assigned reliably.
         """
+        return until_expiry(self._stream(request), request.n, expiry(request.deadline_s))
+
+    async def _stream(self, request: GenerateRequest) -> AsyncGenerator[TokenChunk, None]:
         if request.logprobs:
             raise invalid(
                 "This engine does not return log probabilities. Leave out logprobs.",
@@ -129,12 +120,9 @@ def _status_error(status: int) -> ApiError:
 
 
 async def _chunks(response: httpx.Response, request: GenerateRequest) -> AsyncGenerator[TokenChunk, None]:
-    """Yield the rows' chunks; raises 504 past the deadline and 502 when the stream ends before every row."""
-    end = time.monotonic() + request.deadline_s
+    """Yield the rows' chunks; raises 502 when the stream ends before every row."""
     unfinished = set(range(request.n))
     async for event in _events(response):
-        if time.monotonic() > end:
-            raise deadline("The model server did not answer within the request's deadline.")
         for chunk in _chunks_of(event, request.n):
             if chunk.final:
                 unfinished.discard(chunk.row)

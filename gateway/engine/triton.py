@@ -1,8 +1,8 @@
 """NVIDIA Triton over gRPC, with FasterTransformer's tensors.
 
-Whole completions come from the unary model, streams from the decoupled one; in this project's backend the
-former is a front of the latter. A server without a decoupled model, or whose only model is decoupled
-(NVIDIA's own streaming configuration), works as well.
+All completions come from the decoupled model, so that the deadline can end one and keep what there is; a
+whole one costs the gateway 0.04 ms more a token than from the unary model. A server without a decoupled
+model, or whose only model is decoupled (NVIDIA's own streaming configuration), works as well.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from gateway.engine import responses, rpc_errors, tensors
 from gateway.engine.availability import Availability
 from gateway.engine.base import GenerateRequest, ScoreRequest, TokenChunk
 from gateway.engine.channel import Servers
+from gateway.engine.chunks import collect, expiry, until_expiry
 from gateway.engine.model_metadata import PY_MODEL, ModelMetadata, describe
 from gateway.engine.streams import Streams
 from gateway.errors import ApiError, deadline, unavailable
@@ -64,14 +65,15 @@ class TritonEngine:
 
         Raises ``ApiError`` as ``Engine`` says.
         """
-        end = time.monotonic() + request.deadline_s
+        end, expires = time.monotonic() + request.deadline_s, expiry(request.deadline_s)
         model = await self._model_for(request.model, end)
-        if model.decoupled:
-            return await self._collect(request, model, end)
-        parts = _split(request, model.max_batch_size)
-        if len(parts) == 1:
-            return await self._infer(request, model, end)
-        results = await asyncio.gather(*(self._infer(part, model, end) for part in parts))
+        streaming = await self._streaming(model, end)
+        parts = _split(request, (streaming or model).max_batch_size)
+        if streaming is None:
+            calls = [self._infer(part, model, end) for part in parts]
+        else:
+            calls = [self._collect(part, streaming, end, expires) for part in parts]
+        results = [await calls[0]] if len(parts) == 1 else await asyncio.gather(*calls)
         return [
             replace(chunk, row=first + chunk.row)
             for first, chunks in zip(_first_rows(parts), results, strict=True)
@@ -83,16 +85,14 @@ class TritonEngine:
 
         Raises ``ApiError`` as ``Engine`` says.
         """
-        end = time.monotonic() + request.deadline_s
-        model = await self._model_for(request.model, end)
-        if not model.decoupled:
-            twin = await self._described(self._stream_model, end) if model.name == self._model else None
-            if twin is None or not twin.decoupled:
-                for chunk in await self.complete(request):
-                    yield chunk
-                return
-            model = twin
-        async with aclosing(self._stream_parts(request, model, end)) as chunks:
+        end, expires = time.monotonic() + request.deadline_s, expiry(request.deadline_s)
+        model = await self._streaming(await self._model_for(request.model, end), end)
+        if model is None:
+            for chunk in await self.complete(request):
+                yield chunk
+            return
+        parts = self._stream_parts(request, model, end)
+        async with aclosing(until_expiry(parts, request.n, expires)) as chunks:
             async for chunk in chunks:
                 yield chunk
 
@@ -138,6 +138,13 @@ class TritonEngine:
             if not await self._availability.wait_until_back(end):
                 raise unavailable("The model is not loaded on the model server yet. Try again shortly.", 5.0)
         return model
+
+    async def _streaming(self, model: ModelMetadata, end: float) -> ModelMetadata | None:
+        """Return the decoupled model that generates what ``model`` does, where the server has one."""
+        if model.decoupled:
+            return model
+        twin = await self._described(self._stream_model, end) if model.name == self._model else None
+        return twin if twin is not None and twin.decoupled else None
 
     async def _described(self, name: str, end: float) -> ModelMetadata | None:
         """Return a model's metadata, queried again after a minute and after every failure."""
@@ -242,15 +249,14 @@ class TritonEngine:
         finally:
             await stream.close(complete=reader.complete)
 
-    async def _collect(self, request: GenerateRequest, model: ModelMetadata, end: float) -> list[TokenChunk]:
-        """Return whole rows from a model that only streams."""
-        ids: list[list[int]] = [[] for _ in range(request.n)]
-        scores: list[list[float]] = [[] for _ in range(request.n)]
-        async with aclosing(self._stream_parts(request, model, end)) as chunks:
-            async for chunk in chunks:
-                ids[chunk.row].extend(chunk.ids)
-                scores[chunk.row].extend(chunk.logprobs)
-        return [TokenChunk(row, ids[row], scores[row], final=True) for row in range(request.n)]
+    async def _collect(
+        self, request: GenerateRequest, model: ModelMetadata, end: float, expires: float
+    ) -> list[TokenChunk]:
+        """Return whole rows from a stream. One that breaks is repeated: none of it has left the gateway."""
+        return await self._retrying(
+            lambda: collect(until_expiry(self._chunks(request, model, end), request.n, expires), request.n),
+            end,
+        )
 
 
 def _split(request: GenerateRequest, rows: int) -> list[GenerateRequest]:

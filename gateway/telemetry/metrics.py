@@ -94,6 +94,7 @@ class Metrics:
             "Tokens generated for clients that left; of whole completions, the number requested",
         )
         self._recent = counter("assist_recent_answers", "Requests answered from their caller's last answers")
+        self._expired = counter("assist_completions_expired", "Completions that the deadline cut short")
         self._stopped = counter("assist_stops", "Completions ended by a stop string", ["by"])
 
     def _make_http_metrics(self) -> None:
@@ -152,6 +153,10 @@ class Metrics:
     def answered_from_recent(self) -> None:
         """Count a request that needed no engine, because its caller types an earlier answer."""
         self._recent.inc()
+
+    def expired(self) -> None:
+        """Count a completion that the deadline ended with what there was."""
+        self._expired.inc()
 
     def cancelled(self, wasted_tokens: int = 0) -> None:
         """Count a client that disconnected before its response was complete."""

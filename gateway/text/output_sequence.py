@@ -31,7 +31,8 @@ class TokenEntry:
 class Delta:
     """What a chunk added to a row. ``finish_reason`` is set once, on the row's last delta.
 
-    ``tokens`` counts all new tokens, also those whose text is held back or cut off.
+    ``tokens`` counts all new tokens, also those whose text is held back or cut off. ``expired``: the row
+    ended because the request's time was up.
     """
 
     row: int
@@ -41,6 +42,7 @@ class Delta:
     stop: str | None = None
     tokens: int = 0
     logprob_sum: float = 0.0
+    expired: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.text or self.entries or self.finish_reason)
@@ -81,7 +83,9 @@ class OutputSequence:
                 if self.finish_reason is not None:
                     break
         if chunk.final and self.finish_reason is None:
-            self._finish(delta, chunk.finish_reason or ("length" if self._at_limit() else "stop"))
+            delta.expired = chunk.expired
+            cut = chunk.expired or self._at_limit()
+            self._finish(delta, chunk.finish_reason or ("length" if cut else "stop"))
         return delta
 
     def cut(self, delta: Delta) -> Delta:

@@ -21,8 +21,9 @@ from redis.exceptions import RedisError
 from gateway import wiring
 from gateway.jobs.broker import TASK, UNSENDABLE, make_celery, send
 from gateway.jobs.store import JobStore
-from gateway.settings import Settings, log_renamed
+from gateway.settings import Settings
 from gateway.telemetry import logs
+from gateway.variables import log_renamed
 from gateway.worker.metrics import WorkerMetrics
 from gateway.worker.runner import Runner
 

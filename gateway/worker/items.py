@@ -8,7 +8,7 @@ from gateway.body import parse
 from gateway.completion.completer import best
 from gateway.completion.types import CompletionRequest
 from gateway.dialects.jobs import for_jobs
-from gateway.dialects.openai import logprobs_of
+from gateway.dialects.openai import ended_by, logprobs_of
 from gateway.dialects.openai_body import CompletionBody, to_request
 from gateway.engine.base import ScoreRequest
 from gateway.errors import invalid
@@ -89,6 +89,7 @@ async def complete(
     plan = await components.completer.plan(request, seconds, job_id, None)
     generated = await components.completer.run(plan)
     tokens = sum(choice.tokens for choice in generated)
+    ended = next((ended_by(choice) for choice in generated if choice.expired), {})
     choices = [
         {
             "text": choice.text,
@@ -105,4 +106,5 @@ async def complete(
             "completion_tokens": tokens,
             "total_tokens": plan.prompt_tokens + tokens,
         },
+        **ended,
     }

@@ -17,6 +17,11 @@ from infra.k8s import gateway
 from infra.k8s.context import Context
 from stackfile.kubernetes import IngressSettings
 
+# ingress-nginx ends a response after a minute without a byte, and so a whole answer; other classes ignore it.
+_NGINX_TIMEOUT = "nginx.ingress.kubernetes.io/proxy-read-timeout"
+# After the gateway's own deadline: it is the gateway that ends an answer.
+_MARGIN_S = 15
+
 
 class GatewayIngress(pulumi.ComponentResource):
     """The Ingress in front of the gateway. ``url`` is the address for editors."""
@@ -29,9 +34,11 @@ class GatewayIngress(pulumi.ComponentResource):
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
         super().__init__("ai-assist:k8s:GatewayIngress", name, None, opts)
+        wait_s = round(context.stack.limits.deadline_s) + _MARGIN_S
+        annotations = {_NGINX_TIMEOUT: str(wait_s)} | dict(settings.annotations)
         self.ingress = Ingress(
             name,
-            metadata=context.metadata(gateway.NAME, gateway.NAME, dict(settings.annotations)),
+            metadata=context.metadata(gateway.NAME, gateway.NAME, annotations),
             spec=IngressSpecArgs(
                 ingress_class_name=settings.class_name,
                 rules=[_rule(settings.host)],

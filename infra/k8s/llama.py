@@ -19,8 +19,7 @@ from stackfile.kubernetes import LLAMA_PORT, LlamaPods
 NAME = "llama"
 # Seconds for kube-proxies to forget a terminating pod, which still serves meanwhile.
 LEAVE_S = 5
-# Seconds for the slots to finish their requests, and a margin for the exit.
-DRAIN_S = 30
+# Seconds for the exit, after the time for the requests in the slots.
 _MARGIN_S = 10
 _PROBE_S = 5
 
@@ -54,7 +53,7 @@ def command(context: Context, settings: LlamaPods) -> list[str]:
         "slots": context.stack.serving.slots,
         "context-length": context.stack.context_length,
         "threads": context.stack.serving.intra_threads or max(1, -(-settings.cpu_m // 1000)),
-        "drain-s": DRAIN_S,
+        "drain-s": round(context.stack.limits.grace_s),
     }
     argv = ["python", "-m", "serving.llama_server", pods.model_dir(context)]
     return argv + [f"--{name}={value}" for name, value in options.items()]
@@ -98,7 +97,7 @@ def _template(
             init_containers=[pods.wait_for_model(context, image, resources)],
             volumes=[pods.store_volume(read_only=True)],
             priority_class_name=priority_class,
-            termination_grace_period_seconds=LEAVE_S + DRAIN_S + _MARGIN_S,
+            termination_grace_period_seconds=LEAVE_S + round(context.stack.limits.grace_s) + _MARGIN_S,
             **pods.placement(context, gpu=False),
         ),
     )

@@ -23,8 +23,8 @@ VOLUME = "/triton"
 REPOSITORY = f"{VOLUME}/repository"
 # Seconds within which the gateway's gRPC channel resolves the headless Service again and drops this pod.
 LEAVE_S = 10
-# Triton's time for running requests (--exit-timeout-secs), and a margin to unload the model.
-EXIT_S = 30 + 15
+# Seconds to unload the model, after the time for running requests.
+_UNLOAD_S = 15
 _PROBE_S = 5
 
 
@@ -87,7 +87,7 @@ def _template(context: Context, priority_class: pulumi.Input[str] | None) -> Pod
                 pods.memory_volume("shm", settings.shm_mib),
             ],
             priority_class_name=priority_class,
-            termination_grace_period_seconds=LEAVE_S + EXIT_S,
+            termination_grace_period_seconds=LEAVE_S + round(context.stack.limits.grace_s) + _UNLOAD_S,
             **pods.placement(context, gpu=accelerator.is_gpu),
         ),
     )
@@ -122,6 +122,7 @@ def server_command(context: Context) -> list[str]:
     argv = ["python", "-m", "serving.tritonserver", REPOSITORY, "--host=0.0.0.0"]
     argv += [f"--http-port={triton.http_port}", f"--grpc-port={triton.grpc_port}"]
     argv += [f"--metrics-port={triton.metrics_port}"]
+    argv += [f"--exit-timeout-s={round(context.stack.limits.grace_s)}"]
     return argv + (["--gpu"] if context.stack.accelerator.is_gpu else [])
 
 

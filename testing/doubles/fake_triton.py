@@ -83,7 +83,9 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):  # type: ignore
                     answer = service_pb2.ModelInferResponse(model_name=request.model_name)
                     _add(answer, "output_ids", "UINT32", np.full((1, 1, 1), _TOKEN, np.uint32))
                     _add(answer, "row_index", "INT32", np.full((1, 1), row, np.int32))
+                    _add(answer, "output_log_probs", "FP32", np.full((1, 1, 1), -0.5, np.float32))
                     _add(answer, "row_final", "BOOL", np.full((1, 1), step == asked - 1, np.bool_))
+                    _spoil(answer, self.fault)
                     yield service_pb2.ModelStreamInferResponse(infer_response=answer)
 
     async def _work(self, context: Any) -> None:
@@ -125,7 +127,7 @@ def _spoil(answer: Any, fault: str) -> None:
     if fault == "garbage":
         answer.raw_output_contents[0] = b"\xff" * 7
     elif fault == "shape":
-        answer.outputs[0].shape[:] = [1, 1, 1]
+        answer.outputs[0].shape[:] = [1, 1, 2]
         answer.raw_output_contents[0] = b"\0\0\0\0"
     elif fault == "nan":
         size = len(answer.raw_output_contents[2]) // 4

@@ -35,6 +35,7 @@ class Script:
     withdrawn: list[str] = field(default_factory=list)
     fail_first: int = 0
     break_after: int | None = None
+    held_after: int | None = None
 
 
 def tensors(request: Infer) -> list[dict]:
@@ -151,6 +152,8 @@ class FakeTriton(service_pb2_grpc.GRPCInferenceServiceServicer):
         made = int(totals[0, 0]) - length
         for step in range(1, made + 1):
             await asyncio.sleep(self.script.delay_s)
+            if self.script.held_after is not None and step > self.script.held_after:
+                await asyncio.Event().wait()
             if self.script.break_after is not None and step > self.script.break_after:
                 await context.abort(grpc.StatusCode.UNAVAILABLE, "Socket closed")
             if not self.script.row_streams:

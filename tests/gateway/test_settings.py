@@ -9,7 +9,8 @@ import sys
 import pytest
 from pydantic import AliasChoices
 
-from gateway.settings import INHERITED, RENAMED, Settings, log_renamed
+from gateway.settings import Settings
+from gateway.variables import INHERITED, RENAMED, log_renamed
 
 CHANGED = {
     "ASSIST_CONNECT_S": ("connect_timeout_s", "ASSIST_CONNECT_TIMEOUT_S"),

@@ -52,6 +52,8 @@ def test_a_plan_replays_recorded_answers_and_says_go(tmp_path, file):
     )
     assert done.exit_code == 0, done.output
     assert json.loads(done.output)["status"] == "ok"
+    (deadline,) = [each for each in json.loads(done.output)["findings"] if each["id"] == "deadline"]
+    assert deadline["cause"].startswith("30 s; 1024 tokens at ")
 
 
 def test_a_plan_that_would_fail_exits_1_with_the_remedy(tmp_path, file):

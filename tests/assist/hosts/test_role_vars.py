@@ -157,6 +157,7 @@ def test_settings_of_the_stack_reach_the_role_that_they_are_for(tmp_path):
     }
     told = facts(THREE, "w", changed(tmp_path, hosts=hosts, limits={"max_body_bytes": 2_000_000}))
     assert told["nginx"]["max_body_bytes"] == 2_000_000
+    assert told["nginx"]["deadline_s"] == told["gateway_server"]["grace_s"] == 30
     assert told["nginx"]["upstreams"] == ["10.0.0.1:5000", "10.0.0.1:5001", "10.0.0.1:5002"]
     assert told["model_store"]["dir"].startswith("/srv/fast/models/tiny-codegen/")
     assert ":7001/" in told["gateway_server"]["redis_cache"]

@@ -71,7 +71,30 @@ async def test_a_stream_brings_what_a_whole_answer_brings(engine, script, row_st
     script.models, script.decoupled, script.row_streams = STREAM, STREAM[1:], row_streams
     whole = await engine.complete(generate(n=2, seeds=[1, 2]))
     assert await collect(engine, generate(n=2, seeds=[1, 2])) == {row.row: list(row.ids) for row in whole}
-    assert [r.model_name for r in script.requests] == list(STREAM)
+    assert [r.model_name for r in script.requests] == [STREAM[1]] * 2
+
+
+async def test_a_whole_answer_that_breaks_in_the_middle_is_repeated_from_its_start(engine, script):
+    stream_from(script)
+    breaks = iter([2])
+
+    def break_once(_answer):
+        script.break_after = next(breaks, None)
+
+    script.change = break_once
+    (row,) = await engine.complete(generate())
+    assert len(script.requests) == 2
+    assert (len(row.ids), row.expired) == (7, False)
+
+
+async def test_a_whole_answer_that_is_slower_than_its_deadline_is_withdrawn_with_what_there_is(
+    engine, script
+):
+    stream_from(script, withdraws=True)
+    await engine.complete(generate(max_tokens=2))
+    script.held_after = 2
+    (row,) = await engine.complete(generate(deadline_s=4.0))
+    assert (len(row.ids), row.final, row.expired) == (2, True, True)
 
 
 async def test_a_model_that_only_streams_still_gives_whole_answers(engine, script):

@@ -1,12 +1,15 @@
 """One worker and one job: a real Redis, and a scripted engine."""
 
 import asyncio
+import json
 import time
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from gateway import wiring
+from gateway.engine.base import TokenChunk
+from gateway.engine.chunks import collect, expiry, until_expiry
 from gateway.errors import bad_gateway, invalid
 from gateway.jobs.models import JobRecord, new_id
 from gateway.jobs.store import JobStore
@@ -35,6 +38,18 @@ class ScriptedEngine(InstantEngine):
         if self.failures:
             raise self.failures.pop(0)
         return await super().score(job)
+
+
+class HeldEngine(InstantEngine):
+    """Generates two tokens of a completion and then no more."""
+
+    async def _held(self):
+        for _ in range(2):
+            yield TokenChunk(0, [64])
+        await asyncio.Event().wait()
+
+    async def complete(self, request):
+        return await collect(until_expiry(self._held(), 1, expiry(request.deadline_s)), 1)
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +122,15 @@ async def test_a_job_that_takes_too_long_fails_and_keeps_what_it_has(bench):
     assert found.status == "failed"
     assert "longer than 2 s" in found.error
     assert 0 < await stage.store.count_finished(job_id) < 6
+
+
+async def test_an_item_that_the_jobs_time_ends_has_what_there_is(bench):
+    stage = bench(jobs_max_runtime_s=4)
+    job_id = await stage.job({"prompt": "x = ", "max_tokens": 50}, "completion")
+    assert await stage.runner(HeldEngine()).run(job_id, 1)
+    result = json.loads((await stage.store.results(job_id))[0])
+    assert (result["ended_by"], result["choices"][0]["finish_reason"]) == ("deadline", "length")
+    assert result["usage"]["completion_tokens"] == 2
 
 
 async def test_a_worker_that_was_given_up_for_dead_lets_go_when_it_comes_back(bench):

@@ -148,6 +148,27 @@ def test_an_ingress_has_tls_always_and_appears_only_when_asked_for(tmp_path, pla
     assert spec["tls"] == [{"hosts": ["code.example"], "secretName": "code-tls"}]
 
 
+def test_the_deadline_reaches_pods_and_ingress_and_no_pod_ends_before_its_requests(tmp_path):
+    ingress = {"host": "code.example", "class_name": "nginx", "tls_secret": "tls"}
+    slow = stack(tmp_path, limits={"deadline_s": 400}, kubernetes={"ingress": ingress})
+    recorder = deploy(slow, {})
+    annotations = recorder.all("Ingress")["gateway"]["metadata"]["annotations"]
+    assert int(annotations["nginx.ingress.kubernetes.io/proxy-read-timeout"]) > 400
+    environment = {item["name"]: item.get("value") for item in recorder.container("gateway")["env"]}
+    assert (environment["ASSIST_DEADLINE_S"], environment["ASSIST_GRACE_S"]) == ("400.0", "400.0")
+    assert "--exit-timeout-s=400" in recorder.container("triton")["command"]
+    for name in ("gateway", "triton"):
+        assert recorder.pod(name)["terminationGracePeriodSeconds"] > 400
+
+
+def test_llama_cpps_server_gives_its_requests_the_deadline_too(tmp_path):
+    engine = {"engine": {"kind": "openai"}, "model": "mistral-7b-instruct-Q2_K"}
+    slow = stack(tmp_path, **engine, runtime="auto", precision="auto", limits={"deadline_s": 400})
+    recorder = deploy(slow, {})
+    assert "--drain-s=400" in recorder.container("llama")["command"]
+    assert recorder.pod("llama")["terminationGracePeriodSeconds"] > 400
+
+
 def test_service_monitors_are_made_only_when_the_stack_says_that_the_crds_are_there(tmp_path, plain):
     assert not plain.all("ServiceMonitor")
     recorder = deploy(stack(tmp_path, kubernetes={"monitoring": {"service_monitor": True}}), {})
