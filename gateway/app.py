@@ -76,6 +76,7 @@ def _set_state(app: FastAPI, components: Components, edge: Edge, job_service: "J
         settings.model, (*COMMON_ALIASES, *settings.model_aliases), any_name=settings.unknown_model == "alias"
     )
     app.state.has_fim = components.has_fim
+    app.state.chat_template = components.chat_template
     app.state.context_length = components.context_length
     app.state.created = int(time.time())
     app.state.job_service = job_service

@@ -29,6 +29,7 @@ class Components:
     completer: Completer
     has_fim: bool
     context_length: int
+    chat_template: ChatTemplate | None
 
 
 def build(settings: Settings, engine: Engine | None = None) -> Components:
@@ -43,9 +44,10 @@ def build(settings: Settings, engine: Engine | None = None) -> Components:
         engine = _engine(settings, tokenizer)
     fim = FimTemplate.parse(settings.fim_template) if settings.fim_template else tokenizer.fim_template()
     truncate = settings.truncate and not settings.strict
-    builder = PromptBuilder(tokenizer, fim, context, truncate=truncate, chat=_chat(tokenizer))
+    chat = _chat(tokenizer)
+    builder = PromptBuilder(tokenizer, fim, context, truncate=truncate, chat=chat)
     completer = Completer(engine, tokenizer, builder, fim.stop if fim else ())
-    return Components(settings, tokenizer, engine, completer, fim is not None, context)
+    return Components(settings, tokenizer, engine, completer, fim is not None, context, chat)
 
 
 def _chat(tokenizer: Tokenizer) -> ChatTemplate | None:

@@ -2,6 +2,7 @@
 
 import argparse
 import shutil
+import struct
 import sys
 import tempfile
 from dataclasses import dataclass, fields
@@ -15,6 +16,9 @@ STREAM = "fastertransformer_stream"
 SCORING = frozenset({"ctranslate2", "llama_cpp", "onnxruntime"})
 # The file that a model directory of each runtime must have.
 _MODEL_FILES = {"ctranslate2": "model.bin", "llama_cpp": "*.gguf", "onnxruntime": "model.onnx"}
+# The first tokens' names in a GGUF file that ``serving.convert`` wrote: numbers, by which no text is meant.
+_NUMBERED = b"".join(struct.pack("<Q", 3) + b"<%d>" % index for index in range(3))
+_HEAD_BYTES = 64 * 1024
 _BACKEND = Path(__file__).parent / "backend"
 _MODEL_PY = '''"""Loads the backend that was copied beside this file."""
 
@@ -156,6 +160,7 @@ def _config(repository: Repository) -> ModelConfig:
         # Tells clients that the request parameters withdrawable and withdraw are supported.
         "withdraws": "true",
     }
+    parameters |= _constrains(repository)
     return ModelConfig(
         name=STREAM,
         decoupled=True,
@@ -171,7 +176,7 @@ def _config(repository: Repository) -> ModelConfig:
 def _front_config(repository: Repository) -> ModelConfig:
     """Return the configuration of the unary model, which passes requests on to the decoupled one."""
     copies = repository.instances * max(1, repository.gpus)
-    parameters = {"model": STREAM, "backlog": str(copies * _backlog(repository))}
+    parameters = {"model": STREAM, "backlog": str(copies * _backlog(repository))} | _constrains(repository)
     if repository.runtime in SCORING:
         # Tells clients that the request parameter score_from is supported.
         parameters["scores"] = "true"
@@ -186,6 +191,18 @@ def _front_config(repository: Repository) -> ModelConfig:
         max_queue_size=repository.max_queue_size,
         parameters=parameters,
     )
+
+
+def _constrains(repository: Repository) -> dict[str, str]:
+    """Return what tells clients that the request parameter grammar is supported.
+
+    llama.cpp does, for files with the names of their tokens: a grammar is about text.
+    """
+    if repository.runtime != "llama_cpp":
+        return {}
+    with min(repository.model_dir.glob("*.gguf")).open("rb") as opened:
+        numbered = _NUMBERED in opened.read(_HEAD_BYTES)
+    return {} if numbered else {"constrains": "true"}
 
 
 def _backlog(repository: Repository) -> int:

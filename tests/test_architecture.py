@@ -26,6 +26,7 @@ ALLOWED: dict[str, set[str]] = {
 # The gateway's own layers, lowest first: a part imports only from layers before its own. The queue's half of the
 # jobs is below the routes, the worker above them.
 LAYERS: tuple[set[str], ...] = (
+    {"variables"},
     {"caller", "errors", "merge", "redis_client", "settings", "telemetry"},
     {"body", "engine", "error_responses", "jobs", "model_names", "responses"},
     {"admission", "auth", "http", "text"},

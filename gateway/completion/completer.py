@@ -71,6 +71,7 @@ class Completer:
                     traceparent=traceparent,
                     stops=self._stops(request, prompt),
                     model=request.model,
+                    constraint=request.constraint,
                 )
             )
         echoes = [self._echo(request, *pair) for pair in zip(request.prompts, built, strict=True)]

@@ -82,7 +82,7 @@ def _kind(request: CompletionRequest) -> bytes:
     """Return a digest of all that must be the same, but for the text before the cursor."""
     prompt = request.prompts[0]
     context = (prompt.suffix, prompt.tag, prompt.files, prompt.keep, prompt.cut_left)
-    options = (request.max_tokens, request.sampling, tuple(request.stops), request.model)
+    options = (request.max_tokens, request.sampling, tuple(request.stops), request.model, request.constraint)
     return _digest(repr((context, options)))
 
 

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from gateway.engine.base import GenerateRequest, Sampling
+from gateway.engine.base import Constraint, GenerateRequest, Sampling
 from gateway.text.output_sequence import Delta, FinishReason, TokenEntry
 from gateway.text.prompt import BuiltPrompt, Prompt
 
@@ -29,6 +29,7 @@ class CompletionRequest:
     model: str | None = None
     time_budget_s: float | None = None
     ignored: Sequence[str] = ()
+    constraint: Constraint | None = None
 
     @property
     def rows(self) -> int:

@@ -8,7 +8,14 @@ from pydantic import Field
 from gateway.body import Body, Int
 from gateway.completion.types import CompletionRequest
 from gateway.dialects.deps import prompts_of, stops_of
-from gateway.dialects.sampling_body import SamplingBody, check, check_choices, max_tokens, sampling_of
+from gateway.dialects.sampling_body import (
+    SamplingBody,
+    check,
+    check_choices,
+    max_tokens,
+    sampling_of,
+    unsupported,
+)
 from gateway.errors import invalid
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
@@ -35,6 +42,7 @@ class CompletionBody(SamplingBody):
     truncation_side: Annotated[str, Field(pattern="^(left|right)$")] = "left"
     return_token_ids: bool = False
     return_tokens_as_token_ids: bool = False
+    response_format: dict[str, Any] | None = None
 
 
 def to_request(
@@ -45,6 +53,8 @@ def to_request(
     Raises ``ApiError`` 400 for what cannot be done, such as a suffix for a model that cannot use it. The
     clients of FauxPilot and Tabby send one whatever the model: there it is ignored.
     """
+    if body.response_format and body.response_format.get("type", "text") != "text":
+        raise unsupported("response_format")
     ignored = _ignored_suffix(body, legacy=legacy, has_fim=has_fim)
     check(body, settings, metrics, ignored)
     prompts = [_complete_prompt(prompt, body, settings) for prompt in _prompts(body, settings)]

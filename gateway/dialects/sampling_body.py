@@ -56,7 +56,6 @@ class SamplingBody(Body):
     prompt_logprobs: Annotated[Int | None, Field(ge=-1)] = None
     use_beam_search: bool = False
     allowed_token_ids: list[Int] | None = None
-    response_format: dict[str, Any] | None = None
     structured_outputs: dict[str, Any] | None = None
     guided_json: Any = None
     guided_regex: str | None = None
@@ -86,8 +85,6 @@ def check(body: SamplingBody, settings: Settings, metrics: Metrics, also: Iterab
     for name in _UNSUPPORTED:
         if getattr(body, name) not in (None, False):
             raise unsupported(name)
-    if body.response_format and body.response_format.get("type", "text") != "text":
-        raise unsupported("response_format")
     if body.max_tokens is not None and body.min_tokens > body.max_tokens:
         raise invalid("min_tokens may not be larger than max_tokens.", "min_tokens")
     for name in (*_ignored(body), *also):

@@ -20,6 +20,20 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class Constraint:
+    """What the generated text has to be.
+
+    ``grammar`` is llguidance's variant of Lark, with ``%llguidance`` in its first line. ``schema`` is a JSON
+    schema as text where the whole text is one JSON value, for engines that take no grammar; ``None``
+    otherwise. Without ``required``, such an engine may generate what it likes.
+    """
+
+    grammar: str
+    schema: str | None = None
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class GenerateRequest:
     """One prompt to continue ``n`` times.
 
@@ -44,6 +58,7 @@ class GenerateRequest:
     traceparent: str | None = None
     stops: Sequence[str] = ()
     model: str | None = None
+    constraint: Constraint | None = None
 
 
 @dataclass(frozen=True, slots=True)

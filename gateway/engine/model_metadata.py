@@ -45,7 +45,7 @@ class ModelMetadata:
     ``decoupled`` models stream. With ``rows_streamed`` a response holds new tokens of one row
     (``row_index``); otherwise a decoupled model's responses are cumulative, as NVIDIA's are. ``scores``: the
     model takes the request parameter ``score_from``; ``withdraws``: it takes ``withdrawable`` and
-    ``withdraw`` (``streams.py``).
+    ``withdraw`` (``streams.py``); ``constrains``: it takes ``grammar``.
     """
 
     name: str
@@ -55,6 +55,7 @@ class ModelMetadata:
     max_batch_size: int = _DEFAULT_MAX_BATCH
     scores: bool = False
     withdraws: bool = False
+    constrains: bool = False
 
     @cached_property
     def template(self) -> service_pb2.ModelInferRequest:
@@ -127,4 +128,5 @@ def _checked(
         max(1, config.max_batch_size),
         config.parameters["scores"].string_value == "true",
         config.parameters["withdraws"].string_value == "true",
+        config.parameters["constrains"].string_value == "true",
     )

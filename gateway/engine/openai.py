@@ -42,11 +42,18 @@ class OpenAIEngine:
     def stream(self, request: GenerateRequest) -> AsyncGenerator[TokenChunk, None]:
         """Yield text as it arrives; one event counts as one token, because the API does not give a number.
 
-        Raises 400 for log probabilities: without token ids they cannot be assigned reliably.
+        Raises 400 for log probabilities: without token ids they cannot be assigned reliably. Raises 400 for a
+        constraint that is no JSON schema, unless it is not required.
         """
         return until_expiry(self._stream(request), request.n, expiry(request.deadline_s))
 
     async def _stream(self, request: GenerateRequest) -> AsyncGenerator[TokenChunk, None]:
+        if request.constraint is not None and request.constraint.required and not request.constraint.schema:
+            raise invalid(
+                "This engine cannot choose between tools and a response_format. Leave out one of them.",
+                "response_format",
+                "unsupported_parameter",
+            )
         if request.logprobs:
             raise invalid(
                 "This engine does not return log probabilities. Leave out logprobs.",
@@ -95,6 +102,12 @@ class OpenAIEngine:
             body["repetition_penalty"] = body["repeat_penalty"] = sampling.repetition_penalty
         if request.seeded:
             body["seed"] = request.seeds[0]
+        if request.constraint is not None and request.constraint.schema:
+            schema = orjson.loads(request.constraint.schema)
+            body["json_schema"] = schema  # llama.cpp's name for it
+            body["response_format"] = {
+                "type": "json_schema", "json_schema": {"name": "answer", "schema": schema},
+            }  # fmt: skip
         return body
 
     async def ready(self) -> bool:

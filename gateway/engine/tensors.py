@@ -21,6 +21,11 @@ _CODES = {"UINT32": "I", "INT32": "i", "UINT64": "Q", "INT64": "q", "FP32": "f",
 _DTYPES = {datatype: f"<{np.dtype(code).str[1:]}" for datatype, code in _CODES.items()}
 _SEED_BITS = {"INT32": 31, "UINT32": 32, "INT64": 63, "UINT64": 64}
 _NO_WORDS = (0, -1)
+_UNCONSTRAINED = (
+    "This model's runtime cannot constrain its text, so it takes neither tools nor response_format. Leave"
+    " them out, or ask the administrator to serve the model as a GGUF file with llama.cpp (runtime llama_cpp)"
+    " or behind OpenAI's API (engine: openai)."
+)
 Array = NDArray[Any]
 
 
@@ -64,7 +69,8 @@ def generate_message(
     """Return the message for all rows of a request, with Triton's ``timeout`` (microseconds) as a parameter.
 
     ``batchable`` tells this project's backend that the caller did not choose the seed, so that these rows may
-    be sampled together with those of other requests.
+    be sampled together with those of other requests; ``grammar`` is what their text has to match. Raises
+    ``ApiError`` 400 for a constraint where the model takes none.
     """
     message = service_pb2.ModelInferRequest()
     message.CopyFrom(model.template)
@@ -72,6 +78,10 @@ def generate_message(
     message.parameters["timeout"].int64_param = int(request.deadline_s * 1e6)
     if not request.seeded:
         message.parameters["batchable"].bool_param = True
+    if request.constraint is not None:
+        if not model.constrains:
+            raise invalid(_UNCONSTRAINED, code="unsupported_parameter")
+        message.parameters["grammar"].string_param = request.constraint.grammar
     values = _values(request, eos_id)
     shape: tuple[int, ...]
     for tensor, (name, datatype) in zip(message.inputs, model.inputs.items(), strict=True):

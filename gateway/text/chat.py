@@ -6,7 +6,7 @@ Templates are Jinja, as ``transformers`` runs them: in a sandbox, with ``raise_e
 
 A control token that a user typed is text, in a chat as in a prompt: a user who could write
 ``<|im_start|>system`` could speak for others. The content of a message with one is encoded by itself, as
-text.
+text; so is a control token in a role, a tool or a call.
 """
 
 import asyncio
@@ -15,13 +15,15 @@ import json
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from gateway.errors import invalid
+from gateway.text import tool_syntax
 from gateway.text.tokenizer import Tokenizer
 
 # What a template may raise for a message that it does not expect: a refusal, or an error of its own.
@@ -30,10 +32,14 @@ _FAILURES = (TemplateError, ArithmeticError, AttributeError, LookupError, TypeEr
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn; ``role`` is one of the template's, usually ``system``, ``user`` or ``assistant``."""
+    """One turn; ``role`` is one of the template's, usually ``system``, ``user``, ``assistant`` or ``tool``.
+
+    ``members`` are others that templates know, such as ``tool_calls`` and ``tool_call_id``.
+    """
 
     role: str
     content: str
+    members: Mapping[str, Any] = field(default_factory=dict)
 
 
 class ChatTemplate:
@@ -56,34 +62,94 @@ class ChatTemplate:
         self._tokenizer = tokenizer
         self._control = [text for text in tokenizer.control_texts if text]
 
-    async def encode(self, messages: Sequence[Message]) -> list[int]:
-        """Return the ids up to the beginning of the assistant's turn.
+    @cached_property
+    def tool_syntax(self) -> tool_syntax.ToolSyntax | None:
+        """How the model writes tool calls; ``None`` where it has none, or in no way that can be read here."""
+        try:
+            syntax = tool_syntax.find(lambda turns, tools: self._rendered(turns, tools, prompted=False))
+        except _FAILURES:
+            return None
+        tags = (syntax.opening, syntax.closing) if syntax else ()
+        # A tag that is a control token has no text when the model writes it.
+        encoded = (self._tokenizer.encode_control(tag) for tag in tags)
+        return syntax if all(map(str.__eq__, tags, map(self._tokenizer.decode, encoded))) else None
+
+    async def encode(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = (), begin: str = ""
+    ) -> list[int]:
+        """Return the ids up to the beginning of the assistant's turn, and ``begin`` as its first text.
 
         Raises ``ApiError`` 400 for messages that the template refuses, such as two turns of a user in a row.
         """
-        return await asyncio.to_thread(self._encode, messages)
+        return await asyncio.to_thread(self._encode, messages, tools, begin)
 
-    def _encode(self, messages: Sequence[Message]) -> list[int]:
-        if not any(token in message.content for message in messages for token in self._control):
-            return self._tokenizer.with_start(self._tokenizer.encode_control(self._render(messages)))
-        # The marks cannot be guessed, so a part between two of them is the template's or one message's.
-        mark = secrets.token_hex(16)
-        marked = [replace(m, content=f"{mark}{index:08}") for index, m in enumerate(messages)]
-        parts = re.split(rf"{mark}(\d{{8}})", self._render(marked))
-        ids: list[int] = []
-        for position, part in enumerate(parts):
-            if position % 2 == 1:
-                ids += self._tokenizer.fragment(messages[int(part)].content)
-            else:
-                ids += self._tokenizer.encode_control(part)
-        return self._tokenizer.with_start(ids)
-
-    def _render(self, messages: Sequence[Message]) -> str:
-        turns = [{"role": message.role, "content": message.content} for message in messages]
+    def _encode(
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], begin: str
+    ) -> list[int]:
+        guard = _Guard(self._control)
+        turns = [
+            guard.inside(message.members)
+            | {"role": guard.inside(message.role), "content": guard.whole(message.content)}
+            for message in messages
+        ]
+        guarded = [guard.inside(tool) for tool in tools]
+        if not guard.needed:
+            turns = [{**m.members, "role": m.role, "content": m.content} for m in messages]
+            guarded = list(tools)
         try:
-            return self._template.render(messages=turns, add_generation_prompt=True, **self._tokens)
+            text = self._rendered(turns, guarded, prompted=True) + begin
         except _FAILURES as error:
             raise invalid(f"The model's chat template refuses these messages: {error}", "messages") from error
+        ids: list[int] = []
+        for part, is_text in guard.parts(text):
+            ids += self._tokenizer.fragment(part) if is_text else self._tokenizer.encode_control(part)
+        return self._tokenizer.with_start(ids)
+
+    def _rendered(self, turns: Sequence[Mapping[str, Any]], tools: Sequence[Any], *, prompted: bool) -> str:
+        return self._template.render(
+            messages=turns, tools=list(tools) or None, add_generation_prompt=prompted, **self._tokens
+        )
+
+
+class _Guard:
+    """Puts marks in the place of what a user wrote, so that it is encoded as text.
+
+    The marks cannot be guessed, so a part between two of them is the template's. ``needed``: some text has a
+    control token in it.
+    """
+
+    def __init__(self, control: Sequence[str]) -> None:
+        longest_first = sorted(control, key=len, reverse=True)
+        self._control = re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        self._mark = secrets.token_hex(16)
+        self._texts: list[str] = []
+        self.needed = False
+
+    def whole(self, text: str) -> str:
+        """Return a mark for a text; an empty one stays, because templates ask for that."""
+        self.needed = self.needed or self._control.search(text) is not None
+        return self._marked(text) if text else text
+
+    def inside(self, value: Any) -> Any:  # noqa: ANN401 -- any JSON
+        """Return a JSON value with a mark for each control token in its texts."""
+        if isinstance(value, str):
+            self.needed = self.needed or self._control.search(value) is not None
+            return self._control.sub(lambda match: self._marked(match[0]), value)
+        if isinstance(value, Mapping):
+            return {self.inside(key): self.inside(member) for key, member in value.items()}
+        return [self.inside(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+    def parts(self, text: str) -> list[tuple[str, bool]]:
+        """Return a rendered text in parts, each with whether it is a user's."""
+        pieces = re.split(rf"{self._mark}(\d{{8}})", text)
+        return [
+            (self._texts[int(piece)], True) if position % 2 else (piece, False)
+            for position, piece in enumerate(pieces)
+        ]
+
+    def _marked(self, text: str) -> str:
+        self._texts.append(text)
+        return f"{self._mark}{len(self._texts) - 1:08}"
 
 
 def _refuse(message: str) -> None:

@@ -122,15 +122,17 @@ def _return_free_memory() -> None:
 
 @cache
 def _library() -> _Library:
-    """Return the library, loaded once; raises ``ValueError`` with the remedy where it is missing."""
+    return _Library(library_path())
+
+
+def library_path() -> Path:
+    """Return the file of llama.cpp's library; raises ``ValueError`` with the remedy where it is missing."""
     package = importlib.util.find_spec("xllamacpp")
     folders = (package and package.submodule_search_locations) or ()
     for folder in folders:
         for path in sorted(Path(folder).glob("xllamacpp*.so")):
-            return _Library(path)
-    raise ValueError(
-        "the model is a GGUF file and llama.cpp is not installed here: install requirements/gateway.txt"
-    )
+            return path
+    raise ValueError("llama.cpp is not installed here: install requirements/gateway.txt")
 
 
 class Vocabulary:

@@ -1,7 +1,8 @@
 """Prompts: from a client's text, ids or messages to token ids that fit the model's context."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from gateway.errors import ApiError, invalid
 from gateway.text.chat import ChatTemplate, Message
@@ -33,6 +34,8 @@ class Prompt:
     keep: int | None = None
     cut_left: bool = True
     messages: Sequence[Message] | None = None
+    tools: Sequence[Mapping[str, Any]] = ()
+    begin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,7 @@ class PromptBuilder:
             ids, truncated = await self._fill_in_middle(prompt, limit)
             return BuiltPrompt(ids, min(max_tokens, self._context - len(ids)), truncated, fim=True)
         if prompt.messages is not None:
-            return await self._conversation(prompt.messages, max_tokens)
+            return await self._conversation(prompt, max_tokens)
         ids, truncated = await self._encode(prompt)
         if prompt.keep is not None and len(ids) > prompt.keep:
             ids = ids[-prompt.keep :] if prompt.cut_left else ids[: prompt.keep]
@@ -96,7 +99,7 @@ class PromptBuilder:
             ids, truncated = self._keep_end(prompt, ids, limit), True
         return BuiltPrompt(ids, min(max_tokens, self._context - len(ids)), truncated)
 
-    async def _conversation(self, messages: Sequence[Message], max_tokens: int) -> BuiltPrompt:
+    async def _conversation(self, prompt: Prompt, max_tokens: int) -> BuiltPrompt:
         """Return a chat's ids; its turns are never cut, because only the client knows which may go."""
         if self._chat is None:
             raise invalid(
@@ -104,7 +107,7 @@ class PromptBuilder:
                 "messages",
                 "unsupported_endpoint",
             )
-        ids = await self._chat.encode(messages)
+        ids = await self._chat.encode(prompt.messages or (), prompt.tools, prompt.begin)
         left = self._context - len(ids)
         if left < 1 or (max_tokens > left and not self._truncate):
             raise self._too_long(len(ids), max_tokens)

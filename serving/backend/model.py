@@ -16,6 +16,9 @@ from .runtimes import Options, load
 from .scheduler import Places, Scheduler
 from .withdrawals import Withdrawals
 
+# The gateway's own limit of a schema, with room for what it writes around it.
+MAX_GRAMMAR = 128 * 1024
+
 
 class TritonPythonModel:
     """The decoupled model; ``execute`` returns without waiting for a result.
@@ -28,6 +31,7 @@ class TritonPythonModel:
         _check_numpy()
         config = json.loads(args["model_config"])
         parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
+        self._constrains = parameters.get("constrains") == "true"
         self._inputs = [item["name"] for item in config["input"]]
         options = _options(args, parameters, config["max_batch_size"])
         self._runtime = load(parameters["runtime"], options)
@@ -93,8 +97,17 @@ class TritonPythonModel:
             self._limits,
             mergeable=bool(parameters.get("batchable")),
             score_from=score_from,
+            grammar=self._grammar(parameters),
         )
         return request
+
+    def _grammar(self, parameters: dict[str, Any]) -> str:
+        grammar = parameters.get("grammar", "")
+        if not isinstance(grammar, str) or len(grammar) > MAX_GRAMMAR:
+            raise BadRequestError(f"grammar must be a text of at most {MAX_GRAMMAR} characters")
+        if grammar and not self._constrains:
+            raise BadRequestError("this model takes no grammar: serve its GGUF file with llama.cpp")
+        return grammar
 
 
 def _check_numpy() -> None:

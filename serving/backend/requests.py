@@ -26,6 +26,8 @@ class SamplingParams:
     bad_words: Words = ()
     score: bool = False
     """Nothing is generated: the prompt's own tokens are scored."""
+    grammar: str = ""
+    """What the text has to match, in a form that the runtime reads; empty for anything."""
 
     @property
     def greedy(self) -> bool:

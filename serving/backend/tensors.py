@@ -32,12 +32,19 @@ class Limits:
 
 
 def add_rows(
-    request: Request, tensors: Tensors, limits: Limits, *, mergeable: bool, score_from: int | None = None
+    request: Request,
+    tensors: Tensors,
+    limits: Limits,
+    *,
+    mergeable: bool,
+    score_from: int | None = None,
+    grammar: str = "",
 ) -> None:
     """Add one row for each row of ``input_ids`` ``[n, length]`` to the request.
 
     With ``mergeable`` the seeds are ignored, because the caller did not choose them. With ``score_from`` no
-    token is generated; the prompt's tokens from that position on are scored. Raises ``BadRequestError``.
+    token is generated; the prompt's tokens from that position on are scored. Each row's text
+    has to match ``grammar``. Raises ``BadRequestError``.
     """
     ids = tensors["input_ids"]
     for index in range(ids.shape[0]):
@@ -57,7 +64,9 @@ def add_rows(
             row = OutputRow(request, index, prompt, 0, SamplingParams(score=True), score_from=score_from)
         else:
             # A model needs at least one token: an empty prompt is replaced by the end-of-text token.
-            row = OutputRow(request, index, prompt or [limits.eos_id], limit, read.params(), seed, stop)
+            row = OutputRow(
+                request, index, prompt or [limits.eos_id], limit, read.params(grammar), seed, stop
+            )
         request.rows.append(row)
 
 
@@ -90,7 +99,7 @@ class _RowReader:
             raise BadRequestError(f"input_ids has a token outside the model's vocabulary of {size}")
         return prompt
 
-    def params(self) -> SamplingParams:
+    def params(self, grammar: str) -> SamplingParams:
         if self.integer("beam_width", 1) > 1:
             raise BadRequestError(
                 "beam search is not supported: send beam_width 1 (and more rows for more choices)"
@@ -112,6 +121,7 @@ class _RowReader:
             # FauxPilot's clients send 50256 to any model; outside the vocabulary it means the default.
             end_id=end_id if 0 <= end_id < self._limits.vocabulary_size else self._limits.eos_id,
             bad_words=self.words("bad_words_list"),
+            grammar=grammar,
         )
 
     def integer(self, name: str, default: int) -> int:

@@ -4,7 +4,10 @@ import stat
 
 import pytest
 
+from serving.convert import convert
 from serving.model_repository import Repository, RepositoryError, generate, main
+from testing import needs
+from testing.servers.triton import TINY
 
 
 @pytest.fixture
@@ -101,6 +104,27 @@ def test_streams_and_whole_requests_each_leave_the_other_a_place(tmp_path, runti
     places = described(tmp_path, runtime=runtime, max_batch_size=64).places
     assert max(places["streams"], places["wholes"]) < places["parallel"]
     assert places["parallel"] <= places["streams"] + places["wholes"]
+
+
+@pytest.mark.parametrize("numbered", [True, False])
+def test_a_grammar_is_taken_where_tokens_have_names(tmp_path, numbered):
+    needs.package("xllamacpp")
+    from testing import gguf_files
+
+    folder = tmp_path / "model"
+    folder.mkdir()
+    if numbered:
+        convert(TINY, folder, "llama_cpp", "Q8_0")
+    else:
+        gguf_files.write(folder, gguf_files.byte_level)
+    generate(tmp_path / "repository", described(folder, runtime="llama_cpp", precision="Q8_0"))
+    for model in ("fastertransformer", "fastertransformer_stream"):
+        assert ('key: "constrains"' in config(tmp_path / "repository", model)) is not numbered
+
+
+def test_no_other_runtime_takes_a_grammar(tmp_path, model_dir):
+    generate(tmp_path / "repository", described(model_dir))
+    assert "constrains" not in config(tmp_path / "repository")
 
 
 def test_the_backend_in_the_repository_needs_nothing_of_the_project(tmp_path, model_dir):

@@ -155,6 +155,8 @@ class LlamaCppRuntime:
         }
         if row.seed is not None:
             body["seed"] = row.seed & 0xFFFFFFFF
+        if params.grammar:
+            body["grammar"] = params.grammar
         return body
 
 

@@ -117,7 +117,6 @@ async def post(folder: Path, body: dict, content: bytes = b"", **changes: object
         ({"messages": [{"role": "assistant", "content": "Hi"}]}, "messages"),
         ({"messages": TALK, "tools": [{"type": "function"}]}, "tools"),
         ({"messages": TALK, "modalities": ["text", "audio"]}, "modalities"),
-        ({"messages": TALK, "response_format": {"type": "json_object"}}, "response_format"),
         ({"messages": TALK, "top_logprobs": 2}, "top_logprobs"),
         ({"messages": TALK, "stream_options": {"include_usage": True}}, "stream_options"),
         ({"messages": TALK, "n": 21}, "n"),

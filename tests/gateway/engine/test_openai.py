@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from gateway.app import create_app
-from gateway.engine.base import GenerateRequest, Sampling
+from gateway.engine.base import Constraint, GenerateRequest, Sampling
 from gateway.engine.openai import OpenAIEngine
 from gateway.errors import ApiError
 from tests.gateway.conftest import settings
@@ -71,6 +71,19 @@ async def test_a_failing_server_is_our_error(made, status):
     with pytest.raises(ApiError) as caught:
         await made.complete(generate())
     assert caught.value.status == status
+
+
+async def test_a_schema_is_sent_as_both_servers_take_it():
+    seen: list[dict] = []
+    made = engine(sse(choice("{}", "stop")), seen=seen)
+    await made.complete(generate(constraint=Constraint("grammar", '{"type": "object"}')))
+    assert seen[0]["json_schema"] == {"type": "object"}
+    assert seen[0]["response_format"]["json_schema"]["schema"] == {"type": "object"}
+    await made.complete(generate(constraint=Constraint("grammar", required=False)))
+    assert not {"grammar", "json_schema", "response_format"} & seen[1].keys()
+    with pytest.raises(ApiError, match="tools and a response_format"):
+        await made.complete(generate(constraint=Constraint("grammar")))
+    assert len(seen) == 2
 
 
 async def test_log_probabilities_are_refused_because_there_are_none():

@@ -1,0 +1,80 @@
+"""Checks a grammar with llguidance, as it is built into the llama.cpp that serves GGUF models.
+
+llama.cpp writes a fault of such a grammar to its log and then generates without one. So each grammar is
+compiled here first, against a vocabulary of single bytes: what it accepts does not depend on the tokens.
+"""
+
+import ctypes
+from functools import cache
+
+from gateway.text.llama_library import library_path
+
+_MESSAGE_BYTES = 2000
+# More than llguidance's structure of limits takes, which it fills in itself.
+_LIMITS_BYTES = 1024
+_BYTES, _END = [bytes([value]) for value in range(255)], b"\xff<end>"
+
+
+class _TokenizerInit(ctypes.Structure):
+    """llguidance.h's ``LlgTokenizerInit``, in the version that requirements/ pins."""
+
+    _fields_ = (
+        ("vocab_size", ctypes.c_uint32),
+        ("tok_eos", ctypes.c_uint32),
+        ("token_lens", ctypes.c_void_p),
+        ("token_bytes", ctypes.c_char_p),
+        ("tokenizer_json", ctypes.c_char_p),
+        ("tokenize_assumes_string", ctypes.c_bool),
+        ("tokenize_fn", ctypes.c_void_p),
+        ("use_approximate_greedy_tokenize_fn", ctypes.c_bool),
+        ("tokenize_user_data", ctypes.c_void_p),
+        ("slices", ctypes.c_void_p),
+    )
+
+
+class _Checker:
+    """llguidance's functions, which give up Python's lock, and the vocabulary of bytes."""
+
+    def __init__(self) -> None:
+        library = ctypes.CDLL(str(library_path()))
+        pointer, text, size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t
+        library.llg_new_tokenizer.restype = pointer
+        library.llg_new_tokenizer.argtypes = (pointer, text, size)
+        library.llg_constraint_init_set_defaults.argtypes = (pointer, pointer)
+        self._validate = library.llg_validate_grammar
+        self._validate.argtypes = (pointer, text, text, text, size)
+        self._validate.restype = ctypes.c_int32
+        tokens = [*_BYTES, _END]
+        lengths = (ctypes.c_uint32 * len(tokens))(*map(len, tokens))
+        vocabulary = _TokenizerInit(
+            vocab_size=len(tokens),
+            tok_eos=len(tokens) - 1,
+            token_lens=ctypes.addressof(lengths),
+            token_bytes=b"".join(tokens),
+            use_approximate_greedy_tokenize_fn=True,
+        )
+        message = ctypes.create_string_buffer(_MESSAGE_BYTES)
+        tokenizer = library.llg_new_tokenizer(ctypes.byref(vocabulary), message, _MESSAGE_BYTES)
+        if tokenizer is None:
+            raise ValueError(f"llguidance does not start: {message.value.decode('utf-8', 'replace')}")
+        self._limits = ctypes.create_string_buffer(_LIMITS_BYTES)
+        library.llg_constraint_init_set_defaults(self._limits, tokenizer)
+
+    def fault(self, grammar: str) -> str | None:
+        message = ctypes.create_string_buffer(_MESSAGE_BYTES)
+        code = self._validate(self._limits, b"lark", grammar.encode(), message, _MESSAGE_BYTES)
+        return message.value.decode("utf-8", "replace") if code < 0 else None
+
+
+@cache
+def _checker() -> _Checker:
+    return _Checker()
+
+
+def fault(grammar: str) -> str | None:
+    """Return why llguidance refuses a grammar, as its first line says it; ``None`` where it accepts it.
+
+    Blocks for milliseconds. Raises ``ValueError`` with the remedy where llama.cpp is not installed.
+    """
+    reason = _checker().fault(grammar)
+    return None if reason is None else reason.split("\n", 1)[0]
