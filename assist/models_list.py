@@ -17,6 +17,7 @@ from stackfile.memory import Use
 
 # The context that the memory is given for, or the model's where shorter.
 _CONTEXT = 8192
+_SHORT = 12  # characters of a commit that tell revisions apart
 
 
 def list_(as_json: Json = False) -> None:
@@ -47,7 +48,7 @@ def list_(as_json: Json = False) -> None:
             str(model.context_length),
             f"{speed['tokens_per_s']:.1f}" if speed else "",
             "known" if model.pinned else "not pinned",
-            ", ".join(row["stored"]),
+            ", ".join(revision[:_SHORT] for revision in row["stored"]),
         )
     out.print(table)
     for terms in dict.fromkeys(model.terms for model in facts.values() if model.restrictions):

@@ -138,7 +138,9 @@ def test_a_plan_for_this_machine_says_what_the_licence_demands(tmp_path, capsys,
 
 def test_the_list_says_what_a_licence_demands(tmp_path):
     stack = load_stack(written(tmp_path, "local", model="starcoder2-3b-Q4_K_M"))
-    listed = CliRunner().invoke(cli.app, ["models", "list"], env={"COLUMNS": "300"}).stdout
+    listed = CliRunner().invoke(cli.app, ["models", "list"]).stdout
     assert "use restrictions" in stack.model.terms
     assert stack.model.terms in listed
-    assert "qwen-research (not commercial)" in listed
+    # A cell may be broken into lines: how wide it is depends on what is in this clone's store.
+    assert "qwen-research" in listed
+    assert "(not commercial)" in listed
