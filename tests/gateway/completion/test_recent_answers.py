@@ -100,6 +100,17 @@ def test_answers_are_forgotten():
     assert kept(ttl_s=0).find("ann", TYPED) is None
 
 
+def test_any_request_removes_every_callers_expired_answers():
+    clock = Clock()
+    recent = kept(clock)
+    clock.now = 30
+    recent.keep("ann", request("# later"), Choice(0, "xyz", finish_reason="stop"))
+    recent.keep("bob", request(), Choice(0, ANSWER, finish_reason="stop"))
+    for clock.now, left in ((59, 3), (60, 2), (90, 0)):
+        assert recent.find("eve", TYPED) is None
+        assert sum(map(len, vars(recent)["_by_caller"].values())) == left
+
+
 def test_the_number_of_answers_and_of_callers_is_bounded():
     recent = kept()
     for number in range(8):
