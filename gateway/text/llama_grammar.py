@@ -19,7 +19,7 @@ _MESSAGE_BYTES = 2000
 # More than llguidance's structure of limits takes, which it fills in itself.
 _LIMITS_BYTES = 1024
 # Processor time and private memory of one check; 64 KiB of ordinary schemas take a tenth of either.
-_CPU_S, _DATA_BYTES = 2, 128 * 2**20
+_CPU_S, _DATA_BYTES = 2, 64 * 2**20
 _BYTES, _END = [bytes([value]) for value in range(255)], b"\xff<end>"
 
 
