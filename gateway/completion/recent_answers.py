@@ -85,7 +85,8 @@ def _repeatable(request: CompletionRequest) -> bool:
     sampling = request.sampling
     greedy = sampling.temperature == 0 or sampling.top_k == 1
     plain = request.rows == 1 and len(request.prompts) == 1 and request.prompts[0].text is not None
-    return greedy and plain and not request.echo and request.logprobs is None
+    only_text = not request.echo and request.logprobs is None and not request.token_ids
+    return greedy and plain and only_text
 
 
 def _kind(request: CompletionRequest) -> bytes:

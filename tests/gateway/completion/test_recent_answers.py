@@ -56,7 +56,7 @@ def test_another_text_is_a_question_for_the_engine(text):
     "changes",
     [
         {"suffix": "\n\n"}, {"max_tokens": 16}, {"stops": ("x",)}, {"model": "other"}, {"n": 2}, {"best_of": 2},
-        {"echo": True}, {"logprobs": 0}, {"sampling": Sampling(temperature=0.2)},
+        {"echo": True}, {"logprobs": 0}, {"token_ids": True}, {"sampling": Sampling(temperature=0.2)},
         {"sampling": replace(GREEDY, repetition_penalty=1.1)}, {"prompts": [Prompt(text=BEFORE + "r")]},
         {"prompts": [Prompt(text=BEFORE + "r", suffix="\n", files=[("a.py", "x")])]},
         {"prompts": [Prompt(ids=[1])]}, {"prompts": [Prompt(text=BEFORE + "r", suffix="\n")] * 2},
@@ -137,3 +137,11 @@ async def test_through_the_gateway_the_engine_is_not_asked_again(client, script)
     other = (await client.post("/v1/completions", json={**body, "prompt": "int g("})).json()
     assert other["choices"][0]["text"] == "() {"
     assert len(script.requests) == asked + 1
+
+
+async def test_token_ids_come_from_the_engine(client, script):
+    body = {"prompt": "int f", "max_tokens": 16, "temperature": 0, "stop": ["\n"], "return_token_ids": True}
+    for prompt in ("int f", "int f("):
+        choice = (await client.post("/v1/completions", json={**body, "prompt": prompt})).json()["choices"][0]
+        assert choice["token_ids"]
+    assert len(script.requests) == 2
