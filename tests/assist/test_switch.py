@@ -29,6 +29,13 @@ def broken(_tags: str) -> playbook.Run:
     raise OSError("no space left on device")
 
 
+def test_one_command_has_the_lock_and_its_errors_are_its_own(layout):
+    with snapshot.locked(layout) as first, snapshot.locked(layout) as second:
+        assert (first, second) == (True, False)
+    with pytest.raises(BlockingIOError), snapshot.locked(layout):
+        raise BlockingIOError
+
+
 def test_any_error_of_the_playbook_brings_back_what_served(deployment, monkeypatch):
     restored = []
     monkeypatch.setattr(snapshot, "restore", restored.append)
