@@ -56,6 +56,8 @@ class GrammarChecks:
             raise unavailable(_BUSY, 1.0, "overloaded") from None
         finally:
             self._waiting -= 1
+        if reason not in {None, _TOO_COMPLEX}:
+            return reason  # it quotes the client's schema, which is not kept
         self._found[key] = reason
         if len(self._found) > _MOST_KEPT:
             self._found.popitem(last=False)

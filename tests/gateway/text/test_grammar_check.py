@@ -43,9 +43,11 @@ async def test_a_schema_that_takes_for_ever_to_compile_is_refused():
     assert error.value.status == 400
 
 
-async def test_a_grammar_is_checked_once_whatever_is_found(checks, calls):
-    assert [await checks.fault(text) for text in ("good", "bad", "good", "bad")] == [None, "bad", None, "bad"]
-    assert calls.read_text() == ".."
+async def test_a_grammar_is_checked_once_unless_its_fault_quotes_it(checks, calls):
+    found = [await checks.fault(text) for text in ("good", "crash", "bad") * 2]
+    assert found[:3] == found[3:]
+    assert calls.read_text() == "...."
+    assert "bad" not in vars(checks)["_found"].values()
 
 
 async def test_a_check_that_is_killed_is_the_schemas_fault_and_one_that_does_not_start_is_not(checks):
