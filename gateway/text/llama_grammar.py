@@ -11,6 +11,7 @@ standard output. It limits itself, because nothing else bounds a compilation: ea
 import ctypes
 import resource
 import sys
+from contextlib import suppress
 from functools import cache
 
 from gateway.text.llama_library import library_path
@@ -92,9 +93,14 @@ def main() -> int:
     """Check the grammar on standard input within the limits; a signal ends what exceeds them."""
     grammar = sys.stdin.buffer.read().decode()
     _checker()
-    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_S, _CPU_S))
-    resource.setrlimit(resource.RLIMIT_DATA, (_DATA_BYTES, _DATA_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for kind, most in (
+        (resource.RLIMIT_CPU, _CPU_S), (resource.RLIMIT_DATA, _DATA_BYTES), (resource.RLIMIT_CORE, 0),
+    ):  # fmt: skip
+        _, hard = resource.getrlimit(kind)
+        least = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        # Older systemd's filter `@resources` forbids it: the caller's patience remains as a limit.
+        with suppress(PermissionError):
+            resource.setrlimit(kind, (least, least))
     sys.stdout.write(fault(grammar) or "")
     return 0
 
