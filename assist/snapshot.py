@@ -111,13 +111,18 @@ def locked(layout: Paths) -> Iterator[bool]:
     """
     lock = os.open(layout.home / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.set_inheritable(lock, True)  # noqa: FBT003 -- the standard library's signature
-        yield True
-    except BlockingIOError:
-        yield False
+        yield _taken(lock)
     finally:
         os.close(lock)
+
+
+def _taken(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    os.set_inheritable(lock, True)  # noqa: FBT003 -- the standard library's signature
+    return True
 
 
 def _under_way(layout: Paths) -> bool:

@@ -57,7 +57,7 @@ def recover(layout: Paths, progress: Console) -> None:
     """Go back to what served where an earlier change was killed half way. Raises NotServingError."""
     if layout.previous.exists():
         progress.print("The last change was interrupted: going back to what served before.", highlight=False)
-        snapshot.restore(layout)
+        _go_back(layout, "the last change was interrupted")
     if processes.programs(layout) is not None:
         processes.end_strays(layout)
 
@@ -100,15 +100,26 @@ def _replace(deployment: Deployment, prepared: playbook.Run, play: Play) -> Outc
     try:
         played = _joined(prepared, play(""))
         cause = _verdict(deployment, played)
-    except KeyboardInterrupt:
-        snapshot.restore(layout)
+    except BaseException as error:
+        _go_back(layout, f"the change ended with {type(error).__name__}")
         raise
     if cause is None:
         snapshot.drop(layout)
         snapshot.forget_failure(layout)
         return Outcome(played)
-    snapshot.restore(layout)
+    _go_back(layout, cause.text)
     return _failed(deployment, played, cause)
+
+
+def _go_back(layout: Paths, why: str) -> None:
+    """Put back what served. Raises NotServingError, with both reasons and the way out, where that fails."""
+    try:
+        snapshot.restore(layout)
+    except probe.NotServingError as error:
+        raise probe.NotServingError(
+            f"{why}; and what served before does not start again: {error}. Correct that, then: make down,"
+            " make up"
+        ) from error
 
 
 def _verdict(deployment: Deployment, played: playbook.Run) -> Cause | None:

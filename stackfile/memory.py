@@ -32,15 +32,22 @@ _LLAMA_SERVER = 150
 _DOWNLOAD = 192
 _CONVERTER = 320
 _GATEWAY = 160
-# A gateway's tokenizer, for each token of the vocabulary, and a request in flight.
-_TOKENIZER_BYTES = 1100
+# A gateway's tokenizer, for each token of the vocabulary: llama.cpp's, and the one of a tokenizer.json.
+_LLAMA_TOKENIZER_BYTES = 500
+_JSON_TOKENIZER_BYTES = 1100
+# The limit of the process that checks grammars, which only GGUF models take (gateway/text/llama_grammar.py).
+_GRAMMAR_CHECK = 64
+# A request in flight.
 _REQUEST = 0.5
 # Cached keys and values: llama.cpp stores float16, onnxruntime float32, CTranslate2 what it computes in.
 _HALF = frozenset({"float16", "bfloat16", "int8_float16", "int8_bfloat16"})
 # CTranslate2 appends to a layer's cache by copying it, and rounds allocations up.
 _CTRANSLATE2_CACHE = 1.25
-# Tokens that the runtime reads at once: llama.cpp's n_ubatch, and onnx_runtime.py's chunk.
+# Tokens that the runtime reads at once: llama.cpp's n_ubatch, and onnx_runtime.py's chunk. Triton's llama.cpp
+# reads 64 on a CPU; what that saves covers llguidance's vocabulary.
 _LLAMA_TOKENS = 512
+# llguidance's form of the vocabulary, in values of 4 bytes for each token, from the first grammar on.
+_GRAMMAR_VALUES = 150
 _ONNX_TOKENS = 128
 # Activations of one token: queries, keys, values and outputs, and the inner layer, of four widths.
 _ACTIVATIONS = 12
@@ -112,6 +119,8 @@ class Use:
                 values = tokens * (model.vocabulary + _ACTIVATIONS * model.width + 2 * self.context)
                 # The vocabulary's texts and merges take half a KiB for each token.
                 values += (self.slots + 128) * model.vocabulary
+                if self.engine == "llama":
+                    values += _GRAMMAR_VALUES * model.vocabulary
             case "ctranslate2":
                 # It reads a prompt at once: the scores of a layer are heads x context x context a row.
                 row = self.context * (model.heads * self.context + _ACTIVATIONS * model.width)
@@ -156,7 +165,10 @@ class Use:
 
     def gateway(self, requests: int) -> int:
         """Return the memory of a gateway with ``requests`` in flight, in MiB."""
-        return math.ceil(_GATEWAY + self.model.vocabulary * _TOKENIZER_BYTES / MIB + requests * _REQUEST)
+        is_gguf = self.model.format == "gguf"
+        each = _LLAMA_TOKENIZER_BYTES if is_gguf else _JSON_TOKENIZER_BYTES
+        mib = _GATEWAY + self.model.vocabulary * each / MIB + requests * _REQUEST
+        return math.ceil(mib + (_GRAMMAR_CHECK if is_gguf else 0))
 
 
 def layer_group(width: int) -> int:

@@ -96,7 +96,9 @@ class Completer:
         return sequences
 
     def _echo(self, request: CompletionRequest, prompt: Prompt, built: BuiltPrompt) -> Echo:
-        """Return what precedes the completion: the prompt when echoed, and always its length."""
+        """Return what precedes the completion: the prompt when echoed, and its length for tokens' offsets."""
+        if not request.echo and request.logprobs is None:
+            return Echo(0)
         verbatim = prompt.text is not None and not built.truncated
         text = (prompt.text or "") if verbatim else self.tokenizer.decode(built.ids)
         if not request.echo:

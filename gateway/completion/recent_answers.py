@@ -46,12 +46,13 @@ class RecentAnswers:
 
     def find(self, caller: str, request: CompletionRequest) -> Choice | None:
         """Return the rest of an earlier answer where this caller's prompt has grown by its beginning."""
+        self._forget_expired()
         kept = self._by_caller.get(caller)
         if not kept or not _repeatable(request):
             return None
-        text, kind, now = request.prompts[0].text or "", _kind(request), self._clock()
+        text, kind = request.prompts[0].text or "", _kind(request)
         for each in reversed(kept):
-            if each.kind == kind and each.expires > now and each.begins(text):
+            if each.kind == kind and each.begins(text):
                 rest = each.text[len(text) - each.length :]
                 return Choice(0, rest, finish_reason="stop", stop=each.stop)
         return None
@@ -69,13 +70,23 @@ class RecentAnswers:
         if len(self._by_caller) > _CALLERS:
             self._by_caller.popitem(last=False)
 
+    def _forget_expired(self) -> None:
+        """Drop what has expired, of every caller: texts are not kept longer than is said."""
+        now = self._clock()
+        for caller, kept in list(self._by_caller.items()):
+            while kept and kept[0].expires <= now:
+                kept.popleft()
+            if not kept:
+                del self._by_caller[caller]
+
 
 def _repeatable(request: CompletionRequest) -> bool:
     """Return whether the same prompt has one right answer, of which only the text is wanted."""
     sampling = request.sampling
     greedy = sampling.temperature == 0 or sampling.top_k == 1
     plain = request.rows == 1 and len(request.prompts) == 1 and request.prompts[0].text is not None
-    return greedy and plain and not request.echo and request.logprobs is None
+    only_text = not request.echo and request.logprobs is None and not request.token_ids
+    return greedy and plain and only_text
 
 
 def _kind(request: CompletionRequest) -> bytes:

@@ -14,7 +14,8 @@ class CompletionRequest:
     """A client's request in any dialect. Times are in seconds; ``logprobs`` None means none.
 
     ``best_of`` rows are generated per prompt, and the ``n`` with the highest mean log probability returned.
-    ``ignored`` are parameters without effect, which the response's header names.
+    ``ignored`` are parameters without effect, which the response's header names. ``token_ids``: the answer's
+    ids are wanted beside its text.
     """
 
     prompts: Sequence[Prompt]
@@ -30,6 +31,7 @@ class CompletionRequest:
     time_budget_s: float | None = None
     ignored: Sequence[str] = ()
     constraint: Constraint | None = None
+    token_ids: bool = False
 
     @property
     def rows(self) -> int:

@@ -104,7 +104,7 @@ async def _complete(
     meta = Meta(
         name,
         logprobs=request.logprobs is not None,
-        token_ids=body.return_token_ids,
+        token_ids=request.token_ids,
         name_ids=body.return_tokens_as_token_ids,
     )
     if not body.stream:

@@ -77,6 +77,7 @@ def to_request(
         logprobs=None if legacy and not body.logprobs else body.logprobs,
         model=body.model,
         ignored=ignored,
+        token_ids=body.return_token_ids,
     )
 
 

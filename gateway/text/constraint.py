@@ -1,17 +1,16 @@
 """From JSON schemas to what the engine holds its text to, and what is refused before a request is queued.
 
-The schemas are compiled here by the library that will enforce them. Bounded are their size, their depth and,
-by the library itself, what they expand to.
+The schemas are compiled here by the library that will enforce them. Bounded are their size, their depth, and
+the time and memory of their compilation.
 """
 
-import asyncio
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gateway.engine.base import Constraint
 from gateway.errors import ApiError, invalid
-from gateway.text import llama_grammar
+from gateway.text import grammar_check
 from gateway.text.tool_syntax import ToolSyntax
 
 MAX_BYTES = 64 * 1024
@@ -153,7 +152,7 @@ async def _checked(constraint: Constraint, param: str) -> Constraint:
     if len(constraint.grammar.encode()) > MAX_BYTES:
         raise _refused(f"the schemas are larger than {MAX_BYTES} bytes together", param)
     try:
-        reason = await asyncio.to_thread(llama_grammar.fault, constraint.grammar)
+        reason = await grammar_check.checks.fault(constraint.grammar)
     except ValueError as error:
         raise invalid(f"{param} is not supported here: {error}", param, "unsupported_parameter") from None
     if reason is not None:

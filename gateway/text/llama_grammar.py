@@ -2,9 +2,16 @@
 
 llama.cpp writes a fault of such a grammar to its log and then generates without one. So each grammar is
 compiled here first, against a vocabulary of single bytes: what it accepts does not depend on the tokens.
+
+``python -m gateway.text.llama_grammar`` checks the grammar on its standard input, and writes the fault to its
+standard output. It limits itself, because nothing else bounds a compilation: each further pattern of an
+``allOf`` doubles its time.
 """
 
 import ctypes
+import resource
+import sys
+from contextlib import suppress
 from functools import cache
 
 from gateway.text.llama_library import library_path
@@ -12,6 +19,8 @@ from gateway.text.llama_library import library_path
 _MESSAGE_BYTES = 2000
 # More than llguidance's structure of limits takes, which it fills in itself.
 _LIMITS_BYTES = 1024
+# Processor time and private memory of one check; 64 KiB of ordinary schemas take a tenth of either.
+_CPU_S, _DATA_BYTES = 2, 64 * 2**20
 _BYTES, _END = [bytes([value]) for value in range(255)], b"\xff<end>"
 
 
@@ -74,7 +83,27 @@ def _checker() -> _Checker:
 def fault(grammar: str) -> str | None:
     """Return why llguidance refuses a grammar, as its first line says it; ``None`` where it accepts it.
 
-    Blocks for milliseconds. Raises ``ValueError`` with the remedy where llama.cpp is not installed.
+    Blocks, some grammars for ever. Raises ``ValueError`` with the remedy where llama.cpp is not installed.
     """
     reason = _checker().fault(grammar)
     return None if reason is None else reason.split("\n", 1)[0]
+
+
+def main() -> int:
+    """Check the grammar on standard input within the limits; a signal ends what exceeds them."""
+    grammar = sys.stdin.buffer.read().decode()
+    _checker()
+    for kind, most in (
+        (resource.RLIMIT_CPU, _CPU_S), (resource.RLIMIT_DATA, _DATA_BYTES), (resource.RLIMIT_CORE, 0),
+    ):  # fmt: skip
+        _, hard = resource.getrlimit(kind)
+        least = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        # Older systemd's filter `@resources` forbids it: the caller's patience remains as a limit.
+        with suppress(PermissionError):
+            resource.setrlimit(kind, (least, least))
+    sys.stdout.write(fault(grammar) or "")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

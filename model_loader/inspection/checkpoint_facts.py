@@ -85,12 +85,12 @@ def _parameters(source: Source, name: str, size: int) -> int:
     try:
         header = json.loads(data.read(8, length))
         header.pop("__metadata__", None)
-        end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+        end = 8 + length + max((int(entry["data_offsets"][1]) for entry in header.values()), default=0)
         count = int(sum(math.prod(entry["shape"]) for entry in header.values()))
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError):
         raise ModelError(f"{name} is not a safetensors file, or is damaged. Download it again.") from None
-    if 8 + length + end > size:
-        raise ModelError(f"{name} is cut off: it has {size} bytes of {8 + length + end}. Download it again.")
+    if end > size:
+        raise ModelError(f"{name} is cut off: it has {size} bytes of {end}. Download it again.")
     return count
 
 

@@ -114,7 +114,7 @@ def _kv_width(header: Header, heads: int, width: int) -> int:
 
 def _file_type(header: Header) -> str:
     stated = header.metadata.get("general.file_type")
-    if stated in FILE_TYPES:
+    if isinstance(stated, int) and stated in FILE_TYPES:
         return FILE_TYPES[stated]
     weights: Counter[int] = Counter()
     for tensor in header.tensors.values():
@@ -134,6 +134,8 @@ def _vocabulary(header: Header) -> list[str]:
 def _tokens(header: Header, vocabulary: list[str]) -> dict[str, Any]:
     metadata = header.metadata
     kinds = metadata.get("tokenizer.ggml.token_type") or []
+    if not isinstance(kinds, list) or not all(isinstance(kind, int) for kind in kinds):
+        raise ModelError(f"{header.name} is damaged: tokenizer.ggml.token_type is no list of numbers.")
     special = {text for text, kind in zip(vocabulary, kinds, strict=False) if kind in _SPECIAL}
 
     def text(*keys: str) -> str | None:

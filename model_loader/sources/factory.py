@@ -33,6 +33,10 @@ class _Connection:
     def transport(self, base: str) -> Transport:
         return Transport(base, token_from(os.environ, self.token_file), self.options, self.connections)
 
+    def hasty(self) -> "_Connection":
+        connect_s = min(self.options.connect_s, HASTY_CONNECT_S)
+        return dataclasses.replace(self, options=dataclasses.replace(self.options, connect_s=connect_s))
+
     def hub(self, endpoint: str, repository: str, revision: str) -> HubSource:
         address = endpoint or os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT
         return HubSource(address, repository, revision, self.transport(address))
@@ -62,7 +66,6 @@ def make_sources(
     Raises:
         PlanError: the catalogue has no source for this revision of ``model``.
         SourceError: the address is invalid or unsupported, or the token or a certificate cannot be read.
-
     """
     from stackfile.catalogue import ROOT, models  # a source without a catalogue entry needs none
 
@@ -82,8 +85,7 @@ def make_sources(
             f"{model}: no source has revision {revision}; the catalogue's revision is {facts.revision}."
         )
     if len(places) > 1:
-        options = dataclasses.replace(options, connect_s=min(options.connect_s, HASTY_CONNECT_S))
-        connection = dataclasses.replace(connection, options=options)
+        connection = connection.hasty()
     return tuple(_catalogued(place, facts, revision, connection) for place in places)
 
 

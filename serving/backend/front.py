@@ -54,7 +54,10 @@ class TritonPythonModel:
             with self._changed:
                 self._changed.wait_for(lambda: self._rows() < self._backlog)
                 self._passed.add(passed)
-            self._pool.submit(self._pass, passed, self._message(request, passed))
+            try:
+                self._pool.submit(self._pass, passed, self._message(request, passed))
+            except Exception as error:  # noqa: BLE001 -- it concerns this request, and must free its place
+                self._end(passed, error)
 
     def finalize(self) -> None:
         """Stop the threads. Triton calls this when no request is under way."""
@@ -85,7 +88,15 @@ class TritonPythonModel:
             (response, *_) = message.exec(decoupled=True)
             passed.reply.passed(response)
         except Exception as error:  # noqa: BLE001 -- the client receives every error, and the thread continues
-            passed.reply.failed(error)
+            self._end(passed, error)
+        else:
+            self._end(passed)
+
+    def _end(self, passed: _Passed, error: Exception | None = None) -> None:
+        """Free the request's place, after its error if there is one."""
+        try:
+            if error is not None:
+                passed.reply.failed(error)
         finally:
             with self._changed:
                 self._passed.remove(passed)

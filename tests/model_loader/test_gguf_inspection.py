@@ -1,5 +1,6 @@
 """What a GGUF header says, and that no header, however damaged, costs more than itself."""
 
+import json
 import re
 import struct
 import tracemalloc
@@ -11,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from model_loader.errors import LoaderError, ModelError
-from model_loader.inspection import gguf_facts, gguf_header
+from model_loader.inspection import checkpoint_facts, gguf_facts, gguf_header
+from model_loader.sources.protocols import FolderSource
 from testing import small_gguf
 
 QWEN = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
@@ -208,6 +210,32 @@ def test_damage_is_either_harmless_or_refused(whole, tmp_path_factory, data):
     except LoaderError:
         return
     assert found.values["layers"] > 0
+
+
+def test_values_of_another_type_than_the_keys_are_no_crash(tmp_path):
+    header = gguf_header.read(small_gguf.write(tmp_path / "m.gguf"))
+    header.metadata["general.file_type"] = [1]
+    assert gguf_facts.facts(header, 2**20).values["memory_gib"].keys() == {"F16"}
+    for wrong in (3, "text", [[3]]):
+        header.metadata["tokenizer.ggml.token_type"] = wrong
+        with pytest.raises(ModelError, match="token_type"):
+            gguf_facts.facts(header, 2**20)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"data_offsets": [0, "9"], "shape": [2]}, {"data_offsets": [0, 8], "shape": ["a", 2]},
+        {"data_offsets": [0, 8], "shape": [1e400]}, {"data_offsets": 8, "shape": [2]}, [],
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_checkpoints_header_of_other_types_is_refused_and_no_crash(tmp_path, entry):
+    text = json.dumps({"x": entry}).encode()
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(struct.pack("<Q", len(text)) + text)
+    with pytest.raises(ModelError, match=r"is not a safetensors file|is cut off"):
+        checkpoint_facts._parameters(FolderSource(tmp_path), file.name, file.stat().st_size)
 
 
 def test_the_tables_are_those_of_the_gguf_package():

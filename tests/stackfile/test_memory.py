@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gateway.text import llama_grammar
 from stackfile import StackFileError, load_stack, node_memory
 from stackfile.catalogue import ROOT, accelerators, models
 from stackfile.memory import Fitting, Use
@@ -54,6 +55,23 @@ def test_on_a_gpu_the_cache_is_the_devices_and_not_the_machines():
     first, second = (use(devices=1, slots=slots) for slots in (1, 8))
     assert first.host == second.host
     assert second.device - first.device >= second.cache - first.cache
+
+
+def test_a_gateway_has_room_for_its_own_tokenizer_and_for_the_check_of_grammars():
+    """Measured: 57 MiB with llama.cpp's vocabulary of Qwen2.5, 73 while it is loaded; a check's own limit."""
+    without = use(model="codegen-350M-mono", runtime="onnxruntime").gateway(0)
+    vocabulary = models()[QWEN].vocabulary
+    check = llama_grammar._DATA_BYTES // 2**20
+    assert use().gateway(0) == pytest.approx(160 + vocabulary * 500 / 2**20 + check, abs=1)
+    assert without == pytest.approx(160 + 51200 * 1100 / 2**20, abs=1)
+
+
+def test_llama_cpps_own_server_has_room_for_the_vocabulary_of_grammars():
+    """84 MiB, measured; what Triton's saves by its shorter steps on a CPU is more than that."""
+    own, triton = (use(engine=engine).workspace for engine in ("llama", "triton"))
+    assert own - triton >= 84
+    shorter = (512 - 64) * models()[QWEN].vocabulary * 4 / 2**20
+    assert shorter >= 84
 
 
 @pytest.mark.parametrize("name", STOCK)

@@ -56,7 +56,7 @@ def test_another_text_is_a_question_for_the_engine(text):
     "changes",
     [
         {"suffix": "\n\n"}, {"max_tokens": 16}, {"stops": ("x",)}, {"model": "other"}, {"n": 2}, {"best_of": 2},
-        {"echo": True}, {"logprobs": 0}, {"sampling": Sampling(temperature=0.2)},
+        {"echo": True}, {"logprobs": 0}, {"token_ids": True}, {"sampling": Sampling(temperature=0.2)},
         {"sampling": replace(GREEDY, repetition_penalty=1.1)}, {"prompts": [Prompt(text=BEFORE + "r")]},
         {"prompts": [Prompt(text=BEFORE + "r", suffix="\n", files=[("a.py", "x")])]},
         {"prompts": [Prompt(ids=[1])]}, {"prompts": [Prompt(text=BEFORE + "r", suffix="\n")] * 2},
@@ -100,6 +100,17 @@ def test_answers_are_forgotten():
     assert kept(ttl_s=0).find("ann", TYPED) is None
 
 
+def test_any_request_removes_every_callers_expired_answers():
+    clock = Clock()
+    recent = kept(clock)
+    clock.now = 30
+    recent.keep("ann", request("# later"), Choice(0, "xyz", finish_reason="stop"))
+    recent.keep("bob", request(), Choice(0, ANSWER, finish_reason="stop"))
+    for clock.now, left in ((59, 3), (60, 2), (90, 0)):
+        assert recent.find("eve", TYPED) is None
+        assert sum(map(len, vars(recent)["_by_caller"].values())) == left
+
+
 def test_the_number_of_answers_and_of_callers_is_bounded():
     recent = kept()
     for number in range(8):
@@ -126,3 +137,11 @@ async def test_through_the_gateway_the_engine_is_not_asked_again(client, script)
     other = (await client.post("/v1/completions", json={**body, "prompt": "int g("})).json()
     assert other["choices"][0]["text"] == "() {"
     assert len(script.requests) == asked + 1
+
+
+async def test_token_ids_come_from_the_engine(client, script):
+    body = {"prompt": "int f", "max_tokens": 16, "temperature": 0, "stop": ["\n"], "return_token_ids": True}
+    for prompt in ("int f", "int f("):
+        choice = (await client.post("/v1/completions", json={**body, "prompt": prompt})).json()["choices"][0]
+        assert choice["token_ids"]
+    assert len(script.requests) == 2
