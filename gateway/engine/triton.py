@@ -7,10 +7,10 @@ model, or whose only model is decoupled (NVIDIA's own streaming configuration), 
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
@@ -73,7 +73,7 @@ class TritonEngine:
             calls = [self._infer(part, model, end) for part in parts]
         else:
             calls = [self._collect(part, streaming, end, expires) for part in parts]
-        results = [await calls[0]] if len(parts) == 1 else await asyncio.gather(*calls)
+        results = [await calls[0]] if len(parts) == 1 else await _together(calls)
         return [
             replace(chunk, row=first + chunk.row)
             for first, chunks in zip(_first_rows(parts), results, strict=True)
@@ -276,6 +276,17 @@ def _first_rows(parts: Sequence[GenerateRequest]) -> list[int]:
         first_rows.append(row)
         row += part.n
     return first_rows
+
+
+async def _together(calls: Sequence[Coroutine[Any, Any, list[TokenChunk]]]) -> list[list[TokenChunk]]:
+    """Return the results in order. Where one call fails, or the caller leaves, the others stop."""
+    tasks = [asyncio.create_task(call) for call in calls]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _remaining(end: float) -> float:

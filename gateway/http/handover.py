@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _ANSWER_S = 2.0
+_PAUSE_S = 0.2
 _LONGEST_ADDRESS = 512
 _BACKLOG = 1024
 
@@ -107,7 +108,11 @@ class Giver:
         loop = asyncio.get_running_loop()
         with giver:
             while True:
-                taker, _ = await loop.sock_accept(giver)
+                try:
+                    taker, _ = await loop.sock_accept(giver)
+                except OSError:  # out of file descriptors: requests that end give some back
+                    await asyncio.sleep(_PAUSE_S)
+                    continue
                 with taker, suppress(OSError, TimeoutError):
                     async with asyncio.timeout(_ANSWER_S):
                         wanted = await loop.sock_recv(taker, _LONGEST_ADDRESS)

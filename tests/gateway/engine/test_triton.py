@@ -176,6 +176,27 @@ async def test_cancelling_reaches_the_server(engine, script):
     await until_async(lambda: script.cancelled == 1)
 
 
+async def test_where_one_part_fails_the_others_stop_their_work(engine, script, monkeypatch):
+    script.max_batch_size = 1
+    stopped = asyncio.Event()
+
+    async def infer(part, _model, _end):
+        if part.seeds == [1]:
+            await until_async(lambda: waiting)
+            raise ApiError(502, "broken", "server_error")
+        waiting.append(part)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
+    waiting = []
+    monkeypatch.setattr(engine, "_infer", infer)
+    with pytest.raises(ApiError):
+        await engine.complete(generate(n=2, seeds=[1, 2]))
+    assert stopped.is_set()
+
+
 async def test_closing_a_stream_reaches_the_server(engine, script):
     stream_from(script)
     script.delay_s = 0.05

@@ -1,5 +1,7 @@
 """A gateway takes the listener of the one that it replaces: real processes, and clients that never notice."""
 
+import asyncio
+import errno
 import os
 import signal
 import subprocess
@@ -162,3 +164,24 @@ def test_a_port_of_another_program_is_named_with_the_remedy(tmp_path):
         pytest.raises(OSError, match=r"already in use by another program; choose another one: PORT="),
     ):
         handover.listen(tmp_path, *holder.getsockname())
+
+
+async def test_a_process_without_a_descriptor_to_spare_gives_its_listener_later(tmp_path, monkeypatch):
+    listener = handover.listen(tmp_path, "127.0.0.1", 0).socket
+    port = listener.getsockname()[1]
+    giver = handover.Giver(tmp_path, "127.0.0.1", port, listener)
+    loop, failures = asyncio.get_running_loop(), [OSError(errno.EMFILE, "Too many open files")]
+    accept = loop.sock_accept
+
+    async def first_fails(sock):
+        if failures:
+            raise failures.pop()
+        return await accept(sock)
+
+    monkeypatch.setattr(loop, "sock_accept", first_fails)
+    with listener:
+        giver.start()
+        taken = await asyncio.to_thread(handover.take, tmp_path, "127.0.0.1", port)
+        assert taken is not None
+        taken.close()
+        await giver.stop()
