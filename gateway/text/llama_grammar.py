@@ -5,6 +5,7 @@ compiled here first, against a vocabulary of single bytes: what it accepts does 
 """
 
 import ctypes
+import re
 from functools import cache
 
 from gateway.text.llama_library import library_path
@@ -72,9 +73,14 @@ def _checker() -> _Checker:
 
 
 def fault(grammar: str) -> str | None:
-    """Return why llguidance refuses a grammar, as its first line says it; ``None`` where it accepts it.
+    """Return why llguidance refuses a grammar, in one line; ``None`` where it accepts it.
 
     Blocks for milliseconds. Raises ``ValueError`` with the remedy where llama.cpp is not installed.
     """
     reason = _checker().fault(grammar)
-    return None if reason is None else reason.split("\n", 1)[0]
+    if reason is None:
+        return None
+    first, _, rest = reason.partition("\n")
+    # A fault in a pattern is drawn over several lines; the last of them says what it is.
+    said = re.search(r"^error: (.+)$", rest, re.MULTILINE) if first.endswith(":") else None
+    return f"{first} {said[1]}" if said else first
