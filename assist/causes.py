@@ -48,7 +48,7 @@ _RULES = (
     ),
     _rule(
         r"(?P<why>can't start new thread|[Cc]annot allocate memory|std::bad_alloc|MemoryError"
-        r"|out of memory)",
+        r"|out of memory|unable to allocate \S+ buffer)",
         "memory ran out while the model was loaded ({why})",
         _MEMORY,
     ),
@@ -65,9 +65,14 @@ _RULES = (
         _REPAIR,
     ),
     _rule(
+        r"error loading model: (?:error loading model \w+: )?(?P<why>.+)",
+        "llama.cpp cannot load the model ({why})",
+        "Get the model's file again, or choose another model; for every line: assist logs {log}",
+    ),
+    _rule(
         r"failed to load '\S+' version \d+: (?:\w+: )?(?P<why>.+?)(?:\\n|\"|$)",
         "the engine cannot load the model: {why}",
-        "Correct the stack file, or choose another model; for every line: assist logs triton",
+        "Correct the stack file, or choose another model; for every line: assist logs {log}",
     ),
     _rule(
         r"The gateway cannot start: (?P<why>.+)",
@@ -79,7 +84,7 @@ _RULES = (
         "{why}",
         "Correct that, then: make up",
     ),
-    _rule(r"^(?P<why>[\w.]*(?:Error|Exception|Exit)\b.*)", "{why}", "For every line: assist logs"),
+    _rule(r"^(?P<why>[\w.]*(?:Error|Exception|Exit)\b.*)", "{why}", "For every line: assist logs {log}"),
 )  # fmt: skip
 # Lines that begin a start; what is older belongs to another one.
 _STARTS = ("pinned_memory_manager.cc", "Started server process")
@@ -91,7 +96,7 @@ def of(log: Path, *, code: int | None = None) -> Cause | None:
 
     ``code`` is its exit status, negative for a signal. Only what follows the last success counts.
     """
-    if found := _from(_last_start(_lines(log))):
+    if found := _from(_last_start(_lines(log)), log.stem):
         return found
     if code == _SIGKILL:
         return Cause(f"{log.stem} {_KILLED}", _MEMORY)
@@ -140,21 +145,21 @@ def _last_start(lines: list[str]) -> list[str]:
     served = max((i for i, line in enumerate(lines) if _has(line, _SERVES)), default=-1)
     lines = lines[served + 1 :]
     begun = max((i for i, line in enumerate(lines) if _has(line, _STARTS)), default=0)
-    return lines[begun:] if _from(lines[begun:]) else lines
+    return lines[begun:] if _from(lines[begun:], log="") else lines
 
 
 def _has(line: str, marks: tuple[str, ...]) -> bool:
     return any(mark in line for mark in marks)
 
 
-def _from(lines: list[str]) -> Cause | None:
+def _from(lines: list[str], log: str) -> Cause | None:
     for rule in _RULES:
         for position in range(len(lines) - 1, -1, -1):
             if match := rule.pattern.search(lines[position]):
                 groups = {
                     name: _tidy(text, lines[position + 1 :]) for name, text in match.groupdict().items()
                 }
-                return Cause(rule.text.format(**groups), rule.remedy.format())
+                return Cause(rule.text.format(**groups), rule.remedy.format(log=log))
     return None
 
 

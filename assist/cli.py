@@ -160,17 +160,24 @@ def verify(timeout: Annotated[float, typer.Option(help="Seconds to wait for read
 
 @app.command()
 def logs(
-    program: Annotated[str, typer.Argument(help="gateway, triton or supervisord. Default: all.")] = "",
+    program: Annotated[
+        str,
+        typer.Argument(
+            help="gateway, triton or supervisord; trial-gateway or trial-triton: of the last change. Default:"
+            " all that run."
+        ),
+    ] = "",
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Print new lines as they arrive.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0)] = 50,
 ) -> None:
     """Print the end of the logs."""
-    files = {path.stem: path for path in sorted(Paths().log.glob("*.log"))}
+    running, tried = (sorted(folder.glob("*.log")) for folder in (Paths().log, Paths().trial_log))
+    files = {path.stem: path for path in [*running, *tried]}
     if not files:
         fail("There are no logs yet. Start the service with: make up")
     if program and program not in files:
         fail(f"There is no log of {program!r}; choose one of: {', '.join(files)}")
-    chosen = [files[program]] if program else list(files.values())
+    chosen = [files[program]] if program else running
     command = [
         "tail",
         f"--lines={lines}",

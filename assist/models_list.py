@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.table import Table
+from rich.table import Column, Table
 
 from assist import speeds
 from assist.options import Json
@@ -35,13 +35,14 @@ def list_(as_json: Json = False) -> None:
         documents = {name: facts[name].model_dump(mode="json") | row for name, row in models.items()}
         typer.echo(json.dumps(documents, indent=1))
         return
-    table = Table(
-        "model", "licence", "parameters", "memory", "context", "tokens/s here", "checksums", "in the store"
-    )
+    names = {name: f"{name} (added)" if row["added"] else name for name, row in models.items()}
+    # A name is what the user copies into a stack file: of all columns it alone is never cut.
+    columns = ("licence", "parameters", "memory", "context", "tokens/s here", "checksums", "in the store")
+    table = Table(Column("model", no_wrap=True, min_width=max(map(len, names.values()))), *columns)
     for name, row in models.items():
         model, speed = facts[name], row["speed"]
         table.add_row(
-            f"{name} (added)" if row["added"] else name,
+            names[name],
             model.licence if model.commercial else f"{model.licence} (not commercial)",
             f"{model.parameters / 1e6:,.0f} M",
             f"{row['memory']['total_gib']:.2f} GiB",

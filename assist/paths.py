@@ -68,6 +68,11 @@ class Paths:
         return self.home / "trial"
 
     @property
+    def trial_log(self) -> Path:
+        """Logs of what was tried last, apart from those of what serves."""
+        return self.trial / "log"
+
+    @property
     def previous(self) -> Path:
         """The settings that served before a change that has not ended."""
         return self.home / "previous"

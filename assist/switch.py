@@ -64,7 +64,7 @@ def recover(layout: Paths, progress: Console) -> None:
 
 def run(deployment: Deployment, play: Play, progress: Console) -> Outcome:
     """Start or change the service with ``play``, which takes Ansible's tags, and go back when that fails."""
-    if not _changes(deployment) or not _serves(deployment.layout):
+    if not _changes(deployment) or not serves(deployment.layout):
         return _outcome(deployment, play(""))
     prepared = play("prepare")
     if not prepared.succeeded:
@@ -78,7 +78,7 @@ def run(deployment: Deployment, play: Play, progress: Console) -> Outcome:
             "started; if it does not start, the old one does.",
             highlight=False,
         )
-        return _replace(deployment, prepared, play)
+        return _replace(deployment, prepared, play, progress)
     since = time.monotonic()
     try:
         with trial.beside(deployment, own_engine=new_engine) as attempt:
@@ -88,12 +88,12 @@ def run(deployment: Deployment, play: Play, progress: Console) -> Outcome:
             if not bridged:
                 progress.print("The running gateway cannot share its port: requests fail for some seconds.")
             tried = {**prepared.seconds, "trial": time.monotonic() - since}
-            return _replace(deployment, replace(prepared, seconds=tried), play)
+            return _replace(deployment, replace(prepared, seconds=tried), play, progress)
     except trial.TrialError as error:
         return _failed(deployment, prepared, error.cause)
 
 
-def _replace(deployment: Deployment, prepared: playbook.Run, play: Play) -> Outcome:
+def _replace(deployment: Deployment, prepared: playbook.Run, play: Play, progress: Console) -> Outcome:
     """Run the whole playbook; on any failure, a signal too, put back what served."""
     layout = deployment.layout
     snapshot.save(layout)
@@ -101,6 +101,7 @@ def _replace(deployment: Deployment, prepared: playbook.Run, play: Play) -> Outc
         played = _joined(prepared, play(""))
         cause = _verdict(deployment, played)
     except BaseException as error:
+        progress.print("Going back to what served before.", highlight=False)
         _go_back(layout, f"the change ended with {type(error).__name__}")
         raise
     if cause is None:
@@ -163,7 +164,7 @@ def _joined(first: playbook.Run, second: playbook.Run) -> playbook.Run:
     )  # fmt: skip
 
 
-def _serves(layout: Paths) -> bool:
+def serves(layout: Paths) -> bool:
     """Return whether there is a service to lose: it is ready now."""
     return layout.gateway_env.exists() and probe.status(f"{snapshot.url(layout)}/ready") == 200
 

@@ -122,15 +122,15 @@ class Trial:
         while probe.status(url) != 200:
             # An engine that lacks memory may say so and then neither serve nor end.
             code = process.poll()
-            if (cause := causes.of(log, code=code)) and (code is not None or log.stem == "triton"):
+            if (cause := causes.of(log, code=code)) and (code is not None or log == self._log("triton")):
                 raise TrialError(cause)
             if code is not None or time.monotonic() > end:
                 state = f"was not ready after {patience_s:.0f} s" if code is None else "ended at once"
-                raise TrialError(Cause(f"{log.stem} {state}", f"For every line: {log}"))
+                raise TrialError(Cause(f"{log.stem} {state}", f"For every line: assist logs {log.stem}"))
             time.sleep(0.1)
 
     def _log(self, name: str) -> Path:
-        return self.deployment.layout.trial / "log" / f"{name}.log"
+        return self.deployment.layout.trial_log / f"trial-{name}.log"
 
 
 @contextmanager

@@ -38,6 +38,9 @@ def run(deployment: Deployment, request: Request, console: Console, errors: Cons
         with switch.alone(deployment.layout):
             switch.recover(deployment.layout, progress)
             return _run(deployment, request, console, errors, progress)
+    except KeyboardInterrupt:
+        _interrupted(deployment, request, errors)
+        raise
     except (switch.LockedError, probe.NotServingError) as error:
         if request.as_json:
             _print({"status": "failed", "failures": [str(error)]})
@@ -107,6 +110,14 @@ def _failed(outcome: playbook.Run, request: Request, errors: Console) -> int:
         errors.print(failure, style="red", highlight=False, markup=False, soft_wrap=True)
     errors.print("For details run: make status")
     return 1
+
+
+def _interrupted(deployment: Deployment, request: Request, errors: Console) -> None:
+    kept = switch.serves(deployment.layout)
+    if request.as_json:
+        _print({"status": "interrupted", "kept": kept})
+    left = "What served before still serves" if kept else "Nothing serves yet; to go on: make up"
+    errors.print(f"Interrupted. {left}.", style="yellow", highlight=False, soft_wrap=True)
 
 
 def _kept(stack: str, cause: Cause, request: Request, errors: Console) -> int:

@@ -9,6 +9,7 @@ standard output. It limits itself, because nothing else bounds a compilation: ea
 """
 
 import ctypes
+import re
 import resource
 import sys
 from contextlib import suppress
@@ -81,12 +82,17 @@ def _checker() -> _Checker:
 
 
 def fault(grammar: str) -> str | None:
-    """Return why llguidance refuses a grammar, as its first line says it; ``None`` where it accepts it.
+    """Return why llguidance refuses a grammar, in one line; ``None`` where it accepts it.
 
     Blocks, some grammars for ever. Raises ``ValueError`` with the remedy where llama.cpp is not installed.
     """
     reason = _checker().fault(grammar)
-    return None if reason is None else reason.split("\n", 1)[0]
+    if reason is None:
+        return None
+    first, _, rest = reason.partition("\n")
+    # A fault in a pattern is drawn over several lines; the last of them says what it is.
+    said = re.search(r"^error: (.+)$", rest, re.MULTILINE) if first.endswith(":") else None
+    return f"{first} {said[1]}" if said else first
 
 
 def main() -> int:

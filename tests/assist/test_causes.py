@@ -45,6 +45,37 @@ def test_the_engines_reason_and_not_its_last_line(tmp_path, reason, text, remedy
     assert "\n" not in cause.text
 
 
+@pytest.mark.parametrize(
+    ("said", "text", "remedy"),
+    [
+        (
+            "check_tensor_dims: tensor 'blk.3.attn_q.weight' not found",
+            "llama.cpp cannot load the model (check_tensor_dims: tensor 'blk.3.attn_q.weight' not found)",
+            "assist logs trial-triton",
+        ),
+        (
+            "error loading model vocabulary: unknown tokenizer: 'zzzz'",
+            "llama.cpp cannot load the model (unknown tokenizer: 'zzzz')",
+            "model's file",
+        ),
+        (
+            "unable to allocate CPU buffer",
+            "memory ran out while the model was loaded (unable to allocate CPU buffer)",
+            "smaller model",
+        ),
+    ],
+)
+def test_llama_cpps_own_reason_and_not_its_wrappers(tmp_path, said, text, remedy):
+    log = tmp_path / "trial-triton.log"
+    wrapper = failed("RuntimeError: Failed to init server, please check the input params.")
+    line = f"0.00.507.672 E llama_model_load: error loading model: {said}"
+    log.write_text("\n".join([*TRITON, line, wrapper, LAST]))
+    cause = causes.of(log, code=1)
+    assert cause is not None
+    assert cause.text == text
+    assert remedy in cause.remedy
+
+
 def test_a_taken_port_of_the_engine_is_named(tmp_path):
     log = tmp_path / "triton.log"
     line = (

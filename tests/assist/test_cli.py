@@ -105,3 +105,17 @@ def test_a_former_key_of_a_stack_is_reported_once_on_standard_error(tmp_path):
     assert yaml.safe_load(done.stdout)["limits"]["engine_wait_s"] == 3.0
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"warning: {file}:5: limits.hold_s was renamed to limits.engine_wait_s")
+
+
+def test_the_logs_of_the_last_change_have_names_of_their_own(monkeypatch, tmp_path, capfd):
+    from assist import cli, paths
+
+    layout = paths.Paths(SOURCE, tmp_path)
+    for folder, name in ((layout.log, "triton"), (layout.trial_log, "trial-triton")):
+        folder.mkdir(parents=True)
+        (folder / f"{name}.log").write_text(f"a line of {name}\n")
+    monkeypatch.setattr(cli, "Paths", lambda: layout)
+    assert run("logs", "trial-triton").exit_code == 0
+    assert capfd.readouterr().out == "a line of trial-triton\n"
+    assert run("logs").exit_code == 0
+    assert capfd.readouterr().out == "a line of triton\n"

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from assist import speeds
@@ -44,6 +45,14 @@ def test_what_was_measured_and_stored_here_is_shown(layout):
 
 def test_a_licence_that_forbids_commercial_use_says_so(layout):
     assert "(not commercial)" in listed()
+
+
+def test_names_stay_whole_on_a_narrow_terminal(layout, monkeypatch):
+    name = "qwen3-coder-30b-a3b-instruct-Q4_K_M"
+    (layout.store / name / ("a" * 40)).mkdir(parents=True)
+    monkeypatch.setattr("assist.models_list.out", Console(width=80))
+    shown = listed()
+    assert all(each in shown for each in catalogue.models())
 
 
 def test_damaged_speeds_are_none(layout):

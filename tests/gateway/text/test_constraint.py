@@ -21,6 +21,8 @@ def library():
 def test_a_grammar_is_compiled_and_its_fault_named():
     assert llama_grammar.fault("%llguidance {}\nstart: %json {}\n") is None
     assert "Expected token" in llama_grammar.fault("%llguidance {}\nstart: (((\n")
+    pattern = llama_grammar.fault('%llguidance {}\nstart: %json {"type": "string", "pattern": "(("}\n')
+    assert pattern.endswith("regex parse error: unclosed group")
 
 
 @pytest.mark.parametrize("begun", [False, True])
