@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import contextlib
 import os
 import sys
 
@@ -30,3 +31,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the files with slow tests first: one that began last would leave the other processes without work."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Let standard input block again: programs share its flags, Node.js changes them, and Ansible then ends at once."""
+    with contextlib.suppress(OSError):
+        os.set_blocking(0, True)

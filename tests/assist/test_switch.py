@@ -40,7 +40,7 @@ def test_any_error_of_the_playbook_brings_back_what_served(deployment, monkeypat
     restored = []
     monkeypatch.setattr(snapshot, "restore", restored.append)
     with pytest.raises(OSError, match="no space"):
-        switch._replace(deployment, PREPARED, broken)
+        switch._replace(deployment, PREPARED, broken, Console(file=io.StringIO()))
     assert restored == [deployment.layout]
 
 

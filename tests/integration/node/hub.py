@@ -8,6 +8,7 @@ from typing import Any
 import gguf
 import yaml
 
+from model_loader.inspection import gguf_header
 from serving.convert.checkpoint import Checkpoint
 from stackfile.catalogue import ROOT
 from stackfile.version import VERSION
@@ -52,6 +53,7 @@ class Hub:
         data = self.file.read_bytes()
         pinned = {"path": self.file.name, "size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
         facts = known | {"format": "gguf", "repository": "test/tiny", "path": None, "files": [pinned]}
+        facts["architecture"] = gguf_header.read(self.file).metadata["general.architecture"]
         catalogue["models"][MODEL] = facts | {"memory_gib": {"Q8_0": known["memory_gib"]["Q8_0"]}}
         return catalogue
 
