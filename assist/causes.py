@@ -39,7 +39,7 @@ _RULES = (
     _rule(
         r"failed to start \w+ service: .*Socket '(?P<address>[^']+)' already in use",
         "{address} is already in use by another program",
-        "Stop that program, or choose other ports in the stack file, such as triton: {{http_port: 8010}}",
+        "Stop that program, or choose another port in the stack file, such as triton: {{grpc_port: 8011}}",
     ),
     _rule(
         r"attempting to bind on address \('(?P<host>[^']+)', (?P<port>\d+)\)",

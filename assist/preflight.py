@@ -23,6 +23,15 @@ _GIB = 2**30
 _ENVIRONMENTS_GIB = 1.5  # measured: 0.9 for the three environments, and what uv unpacks on the way
 _SOCKET_PATH_MAX = 107 - len(".1234567")  # sun_path, and the suffix that supervisor adds while it binds
 
+# Where a stack file sets the port of each use but the gateway's own (``Deployment.ports``).
+_PORT_KEYS = {
+    "gateway metrics": "gateway: {metrics_port: %d}",
+    "Triton HTTP": "triton: {http_port: %d}",
+    "Triton gRPC": "triton: {grpc_port: %d}",
+    "Triton metrics": "triton: {metrics_port: %d}",
+    "worker metrics": "jobs: {metrics_port: %d}",
+}
+
 
 def run(deployment: Deployment, *, allow_unpinned: bool = False) -> list[Finding]:
     """Make every check, writing nothing; the network is used only when a package must be installed."""
@@ -212,11 +221,8 @@ def _port(use: str, host: str, port: int, holder: int | None) -> Finding:
                 "Choose a port above 1023, as in make up PORT=5100",
             )
         except OSError as error:
-            choice = (
-                "make up PORT=5100"
-                if use == "gateway"
-                else "in the stack file, such as triton: {http_port: 8010}"
-            )
+            key = _PORT_KEYS.get(use)
+            choice = f"in the stack file, such as {key % (port + 10)}" if key else "make up PORT=5100"
             remedy = f"Stop that process, or choose another port: {choice}"
             return problem(
                 f"port {port}", f"{use} on {host}:{port}: {_who(holder) or error.strerror}", remedy

@@ -39,6 +39,18 @@ def test_a_port_in_use_is_reported_with_the_program_that_holds_it_and_a_way_out(
     assert "make up PORT=" in finding.remedy
 
 
+def test_every_other_port_is_changed_by_a_key_of_its_own_section(deployment):
+    for use in deployment.ports:
+        with socket.create_server(("127.0.0.1", 0)) as holder:
+            port = holder.getsockname()[1]
+            remedy = preflight._port(use, "127.0.0.1", port, os.getpid()).remedy
+        if use != "gateway":
+            section, key = remedy.rpartition("such as ")[2].rstrip("}").split(": {")
+            name, value = key.split(": ")
+            assert getattr(getattr(deployment.stack, section), name)
+            assert int(value) == port + 10
+
+
 def test_two_uses_of_one_port_are_refused_before_either_is_bound(deployment):
     twice = replace(
         deployment,
