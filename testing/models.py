@@ -11,6 +11,8 @@ import pytest
 from testing import needs
 from testing.servers.triton import ROOT
 
+# The real models that tests may ask for: 469 and 94 MiB.
+SMALL = ("qwen2.5-coder-0.5b-instruct-Q4_K_M", "smollm2-135m-instruct-Q4_1")
 _TIMEOUT_S = 1800
 # What the loader says when the machine can reach no source; anything else is a fault of the project.
 _UNREACHABLE = frozenset({"NoSourceError", "SourceError", "TransientError"})

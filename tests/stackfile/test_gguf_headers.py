@@ -1,37 +1,22 @@
-"""The catalogue against the files themselves, for the GGUF models that are in the store."""
-
-import os
-from pathlib import Path
+"""The catalogue against the files themselves, for real GGUF models."""
 
 import pytest
 
-from assist.paths import Paths
 from model_loader.inspection import gguf_header
 from stackfile.catalogue import ModelFacts, models
 from testing import needs
+from testing.models import SMALL, fetched
 
-STORE = Path(os.environ.get("MODEL_STORE", Paths().store))
-FETCH = "model-loader fetch qwen2.5-coder-0.5b-instruct-Q4_K_M --store .run/models"
+pytestmark = pytest.mark.scenario
+
 # llama.cpp's llama_token_type: control tokens, and those that the model's makers added.
 CONTROL = {3, 4}
 
 
-def stored() -> dict[str, tuple[ModelFacts, Path]]:
-    """Return the facts and the file of every one-file GGUF model in the store."""
-    files = {
-        name: (facts, STORE / name / facts.revision / facts.files[0].path)
-        for name, facts in models().items()
-        if facts.format == "gguf" and len(facts.files) == 1
-    }
-    return {name: found for name, found in files.items() if found[1].is_file()}
-
-
-@pytest.fixture(scope="module", params=stored() or [None])
+@pytest.fixture(scope="module", params=SMALL)
 def entry(request: pytest.FixtureRequest) -> tuple[ModelFacts, gguf_header.Header]:
-    if request.param is None:
-        needs.skip(f"no GGUF model of the catalogue is in {STORE}", FETCH)
-    facts, file = stored()[request.param]
-    return facts, gguf_header.read(file)
+    facts = models()[request.param]
+    return facts, gguf_header.read(fetched(request.param) / facts.files[0].path)
 
 
 def test_the_shape_is_that_of_the_header(entry):

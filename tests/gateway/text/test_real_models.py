@@ -1,29 +1,18 @@
-"""The GGUF models of the catalogue that are in the store: their ids against llama.cpp's own server."""
+"""Real GGUF models of the catalogue: their ids against llama.cpp's own server."""
 
-import os
 import random
-from pathlib import Path
 
 import pytest
 
-from assist.paths import Paths
 from gateway.text.llama_tokenizer import LlamaTokenizer
 from gateway.text.loading import load_tokenizer
-from stackfile.catalogue import ROOT, models
+from stackfile.catalogue import ROOT
 from testing import needs
+from testing.models import SMALL, fetched
 from testing.servers.llama_server import running_llama
 from tests.serving.test_llama_server import ask, ready
 
-STORE = Path(os.environ.get("MODEL_STORE", Paths().store))
-FETCH = "model-loader fetch qwen2.5-coder-0.5b-instruct-Q4_K_M --store .run/models"
-
-
-def stored() -> list[Path]:
-    """Return the folders of the models that are in the store."""
-    folders = [
-        STORE / name / str(facts.revision) for name, facts in models().items() if facts.format == "gguf"
-    ]
-    return [folder for folder in folders if (folder / "manifest.json").is_file()]
+pytestmark = pytest.mark.scenario
 
 
 def corpus() -> list[str]:
@@ -35,11 +24,10 @@ def corpus() -> list[str]:
     return [*code, *(text.replace("\n", "\r\n") for text in code), *unicode]
 
 
-@pytest.mark.parametrize("folder", stored() or [None], ids=lambda folder: folder and folder.parent.name)
-def test_ids_and_text_are_llama_cpps_own(folder: Path | None):
-    if folder is None:
-        needs.skip(f"no GGUF model of the catalogue is in {STORE}", FETCH)
+@pytest.mark.parametrize("model", SMALL)
+def test_ids_and_text_are_llama_cpps_own(model: str):
     needs.package("xllamacpp")
+    folder = fetched(model)
     tokenizer = load_tokenizer(folder)
     assert isinstance(tokenizer, LlamaTokenizer)
     texts = [*corpus(), "x".join(tokenizer.control_texts)]
