@@ -25,6 +25,16 @@ def write(folder: Path, vocabulary: Vocabulary) -> Path:
     return folder / to_gguf.FILE_NAME
 
 
+def chatting(template: str) -> Vocabulary:
+    """Return the model's own vocabulary with a chat template, as a published chat model has them in its file."""
+
+    def add(writer: gguf.GGUFWriter, checkpoint: Checkpoint) -> None:
+        byte_level(writer, checkpoint)
+        writer.add_chat_template(template)
+
+    return add
+
+
 def qwen(writer: gguf.GGUFWriter, checkpoint: Checkpoint) -> None:
     """Add the model's own vocabulary, to be used on text that is cut as Qwen 2 cuts it."""
     byte_level(writer, checkpoint, "qwen2")

@@ -16,12 +16,12 @@ from typing import Protocol
 import numpy as np
 import psutil
 import tritonclient.grpc as grpc
-from tritonclient.utils import np_to_triton_dtype
 
 from benchmarks.support import random_codegen
 from serving.convert import convert
 from serving.model_repository import Repository, generate
 from testing.servers.triton import Triton
+from testing.triton_inputs import inputs
 
 PROMPT, TOKENS, MOST_CLIENTS = 32, 64, 8
 CORES = len(os.sched_getaffinity(0))
@@ -84,12 +84,7 @@ class _Served:
             "request_output_len": np.array([[TOKENS]], np.uint32),
             "runtime_top_k": np.array([[1]], np.uint32),
         }
-        inputs = []
-        for name, array in tensors.items():
-            each = grpc.InferInput(name, array.shape, np_to_triton_dtype(array.dtype))
-            each.set_data_from_numpy(array)
-            inputs.append(each)
-        answer = self._clients[client].infer("fastertransformer", inputs)
+        answer = self._clients[client].infer("fastertransformer", inputs(tensors))
         return int(answer.as_numpy("sequence_length")[0, 0]) - PROMPT
 
 

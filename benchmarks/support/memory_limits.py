@@ -11,7 +11,6 @@ from queue import SimpleQueue
 
 import numpy as np
 import tritonclient.grpc as grpc
-from tritonclient.utils import np_to_triton_dtype
 
 from benchmarks.support import random_codegen
 from serving.convert import convert
@@ -20,6 +19,7 @@ from stackfile.catalogue import ROOT, models
 from stackfile.memory import Use
 from testing.cgroup import memory_group
 from testing.servers.triton import Triton
+from testing.triton_inputs import inputs
 
 NEW_TOKENS = 4
 ANSWER_S = 3600.0
@@ -128,12 +128,7 @@ def _inputs(case: Case, index: int) -> list[grpc.InferInput]:
         # No token ends the answer before its length.
         "end_id": np.array([[1]], np.uint32),
     }
-    inputs = []
-    for name, array in tensors.items():
-        each = grpc.InferInput(name, array.shape, np_to_triton_dtype(array.dtype))
-        each.set_data_from_numpy(array)
-        inputs.append(each)
-    return inputs
+    return inputs(tensors)
 
 
 def _whole(address: str, case: Case, index: int) -> int:

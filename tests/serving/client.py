@@ -5,7 +5,8 @@ import queue
 import numpy as np
 import tritonclient.grpc as grpc
 from tokenizers import Tokenizer
-from tritonclient.utils import np_to_triton_dtype
+
+from testing.triton_inputs import inputs
 
 UNARY, STREAM = "fastertransformer", "fastertransformer_stream"
 
@@ -36,15 +37,6 @@ def tensors(ids, limit, *, n=1, temperature=0.0, top_p=1.0, top_k=0, seed=1, sto
         "stop_words_list": np.repeat(none if stop is None else np.array([stop], np.int32), n, 0),
     }
     return found | changes
-
-
-def inputs(arrays):
-    found = []
-    for name, array in arrays.items():
-        each = grpc.InferInput(name, array.shape, np_to_triton_dtype(array.dtype))
-        each.set_data_from_numpy(array)
-        found.append(each)
-    return found
 
 
 class Client:

@@ -8,8 +8,9 @@ from serving.backend.requests import BadRequestError, SamplingParams
 from serving.model_repository import Repository, generate
 from testing import needs
 from testing.servers.triton import TINY
+from testing.triton_inputs import inputs
 from tests.serving import reference
-from tests.serving.client import STREAM, UNARY, Client, inputs, tensors
+from tests.serving.client import STREAM, UNARY, Client, tensors
 from tests.serving.local import PROMPTS, TOKENIZER, Bench, bench
 
 NEEDS = {"ctranslate2": "ctranslate2", "llama_cpp": "xllamacpp", "onnxruntime": "onnxruntime"}

@@ -13,9 +13,10 @@ from tritonclient.utils import InferenceServerException
 
 from serving.tritonserver import shm_prefix
 from testing.servers.triton import TINY
+from testing.triton_inputs import inputs
 from testing.until import until
 from tests.serving import reference
-from tests.serving.client import STREAM, UNARY, Client, inputs, is_end, tensors
+from tests.serving.client import STREAM, UNARY, Client, is_end, tensors
 from tests.serving.local import PROMPTS, TOKENIZER
 
 pytestmark = pytest.mark.triton

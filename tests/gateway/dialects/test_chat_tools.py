@@ -55,12 +55,8 @@ def tool_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     needs.package("xllamacpp")
     from testing import gguf_files
 
-    def vocabulary(writer, checkpoint):
-        gguf_files.byte_level(writer, checkpoint)
-        writer.add_chat_template(TEMPLATE)
-
     folder = tmp_path_factory.mktemp("tools")
-    gguf_files.write(folder, vocabulary)
+    gguf_files.write(folder, gguf_files.chatting(TEMPLATE))
     return folder
 
 

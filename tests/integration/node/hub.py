@@ -5,11 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import gguf
 import yaml
 
 from model_loader.inspection import gguf_header
-from serving.convert.checkpoint import Checkpoint
 from stackfile.catalogue import ROOT
 from stackfile.version import VERSION
 from testing import gguf_files
@@ -21,13 +19,9 @@ from tests.model_loader.test_tls import certificate
 MODEL = "tiny-gguf"
 CATALOGUE = "catalogue/models.yaml"
 _HOST = "hub.hub.svc"
+# Under it the user speaks and the model goes on.
+_TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
 _SERVER = Path(__file__).with_name("hub_server.py").read_text()
-
-
-def _chatting(writer: gguf.GGUFWriter, checkpoint: Checkpoint) -> None:
-    """Add the model's vocabulary and a chat template, under which its user speaks and it goes on."""
-    gguf_files.byte_level(writer, checkpoint)
-    writer.add_chat_template("{% for message in messages %}{{ message.content }}{% endfor %}")
 
 
 class Hub:
@@ -36,7 +30,7 @@ class Hub:
     def __init__(self, node: Node, folder: Path) -> None:
         self.node, self.folder = node, folder
         folder.mkdir()
-        self.file = gguf_files.write(folder, _chatting)
+        self.file = gguf_files.write(folder, gguf_files.chatting(_TEMPLATE))
         self.authority, _ = certificate(folder, f"DNS:{_HOST}")
         node.namespace("hub")
         pems = self.authority.read_text(), (folder / "key.pem").read_text()
