@@ -42,9 +42,8 @@ def read(text: str) -> str:
     return document["data"][0]["id"] if looking else document["choices"][0]["text"]
 
 
-def ask() -> None:
-    # A connection of its own, so that every request is balanced anew.
-    connection = http.client.HTTPConnection(host, port, timeout=60)
+def ask(connection: http.client.HTTPConnection) -> bool:
+    """Ask once over this connection; False closes it."""
     try:
         if looking:
             connection.request("GET", "/v1/models", headers=headers)
@@ -55,15 +54,23 @@ def ask() -> None:
         if answer.status != 200:
             raise ValueError(f"{answer.status} {text}")
         answers.append(read(text))
+        return True
     except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
         failed.append(f"{time.strftime('%T')} {error!r}"[:300])
-    finally:
         connection.close()
+        return False
 
 
 def edit() -> None:
+    # A new connection each time is balanced anew. Who never rests keeps one for a second: a port stays in use for a
+    # minute after its connection, and a fast machine would use up all of the pod's.
+    kept_s = 0 if rest_s else 1
     while not Path("/tmp/stop").exists():
-        ask()
+        connection = http.client.HTTPConnection(host, port, timeout=60)
+        end = time.monotonic() + kept_s
+        while ask(connection) and time.monotonic() < end:
+            pass
+        connection.close()
         time.sleep(rest_s)
 
 
