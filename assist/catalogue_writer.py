@@ -46,7 +46,7 @@ def record(catalogue: Path, model: str, revision: str, files: "Sequence[WantedFi
     models = document["models"]
     if model not in models:
         close = difflib.get_close_matches(model, models, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"choose one of: {', '.join(models)}"
+        hint = f"did you mean {close[0]!r}?" if close else "`assist models list` shows all models"
         raise CatalogueError(f"{model!r} is not in {catalogue.name}; {hint}")
     incomplete = [file.path for file in files if file.sha256 is None or file.size is None]
     if incomplete:

@@ -111,13 +111,11 @@ class Deployment:
         model = {name: plain["model"][name] for name in ("id", "revision", "format")}
         variant = {name: plain[name] for name in ("runtime", "precision")}
         devices = stack.accelerator.count if stack.accelerator.is_gpu else 0
-        split = stack.accelerator.count if stack.accelerator.split == "tensor" else 1
         triton = variant | {
             "model_dir": str(self.model_dir),
             "context_length": stack.context_length,
             "serving": plain["serving"],
             "gpus": devices,
-            "split": split,
         }
         gateway = {
             "stack": str(self.stack_file),

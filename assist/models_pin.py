@@ -35,7 +35,7 @@ def pin(
     except StackFileError as error:
         fail(str(error))
     if model not in entries:
-        fail(f"{model!r} is not in the catalogue; choose one of: {', '.join(entries)}")
+        fail(f"{model!r} is not in the catalogue; {catalogue.unknown_model(model, entries)}")
     facts = entries[model]
     if facts.hub is None or facts.hub.hub is None:
         fail(f"{model} has no hub among its sources; the catalogue already has its checksums.")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from gateway.errors import ApiError
 
-# FauxPilot answers every request as "codegen"; its clients see no other name.
+# FauxPilot answers every request as "codegen", whatever it serves; its clients see no other name.
 LEGACY_NAME = "codegen"
 _LEGACY = ("codegen", "fastertransformer", "py-model", "gitlab", "copilot-codex", "ensemble")
 # What editors send as the model name of "whatever you serve": FauxPilot's and GitLab's names, and OpenAI's
@@ -27,11 +27,18 @@ class ModelNames:
         """Return whether a name is the served model's or one of its aliases."""
         return name in self._names
 
+    def resolve_for_fauxpilot(self, name: str | None) -> str:
+        """Return the name as ``resolve``, but ``codegen`` for FauxPilot's own names of models."""
+        return LEGACY_NAME if name in _LEGACY else self.resolve(name)
+
     def resolve(self, name: str | None) -> str:
-        """Return the response's model name; raises 404 ``model_not_found`` for an unknown name."""
-        if not name or name in _LEGACY:
-            return LEGACY_NAME
-        if name in self._names or self._any_name:
+        """Return the response's model name: the caller's own, or the served model's where he gave none.
+
+        Raises 404 ``model_not_found`` for an unknown name.
+        """
+        if not name:
+            return self.served
+        if name in _LEGACY or name in self._names or self._any_name:
             return name
         raise ApiError(
             404,

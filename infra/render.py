@@ -89,7 +89,7 @@ def _file_name(item: dict[str, Any]) -> str:
 
 
 def _kustomization(stack: ResolvedStack, files: dict[str, Any]) -> dict[str, Any]:
-    images = stack.kubernetes.images.model_dump() if stack.kubernetes else {}
+    images = stack.kubernetes.images.model_dump(exclude_none=True) if stack.kubernetes else {}
     used = [image for image in images.values() if image in str(files)]
     return {
         "apiVersion": "kustomize.config.k8s.io/v1beta1",
@@ -101,8 +101,11 @@ def _kustomization(stack: ResolvedStack, files: dict[str, Any]) -> dict[str, Any
 
 
 def _image(reference: str) -> dict[str, str]:
-    name, _, tag = reference.partition("@")[0].rpartition(":")
-    return {"name": name, "newName": name, "newTag": tag}
+    name, _, digest = reference.partition("@")
+    folder, slash, last = name.rpartition("/")
+    last, _, tag = last.partition(":")
+    name = folder + slash + last
+    return {"name": name, "newName": name} | ({"digest": digest} if digest else {"newTag": tag})
 
 
 def _text(item: dict[str, Any]) -> str:

@@ -100,12 +100,12 @@ def from_catalogue(model: str, revision: str | None = None) -> Plan:
 
     Raises PlanError for an unknown model.
     """
-    from stackfile.catalogue import models
+    from stackfile.catalogue import models, unknown_model
 
     facts = models().get(model)
     if facts is None:
-        names = ", ".join(sorted(models()))
-        raise PlanError(f"model {model!r} is not in the catalogue ({names}); add it or pass --manifest.")
+        hint = unknown_model(model, models())
+        raise PlanError(f"model {model!r} is not in the catalogue; {hint}; or pass --manifest.")
     pinned = revision in (None, facts.revision)
     files = tuple(
         WantedFile(f.path, f.size if pinned else None, f.sha256 if pinned else None) for f in facts.files

@@ -45,7 +45,6 @@ class Repository:
         max_batch_size: rows per batch.
         instances: model instances per device.
         gpus: number of GPUs; 0 means the CPU.
-        split: GPUs that share one copy of the model; no runtime supports more than 1.
         intra_threads: threads per batch; 0 uses all cores.
         streams: batches of streamed requests that CTranslate2 runs at the same time.
         max_queue_delay_us: microseconds that a request waits for others to share a batch.
@@ -61,7 +60,6 @@ class Repository:
     max_batch_size: int = 16
     instances: int = 1
     gpus: int = 0
-    split: int = 1
     intra_threads: int = 1
     streams: int = 4
     max_queue_delay_us: int = 0
@@ -91,12 +89,6 @@ class Repository:
             minimum = 0 if field.name in {"gpus", "intra_threads", "max_queue_delay_us"} else 1
             if isinstance(value, int) and value < minimum:
                 raise RepositoryError(f"{field.name} is {value}: the value must be at least {minimum}")
-        if self.split > 1:
-            raise RepositoryError(
-                f"splitting the model over {self.split} GPUs is not supported with {self.runtime}: "
-                "CTranslate2 needs an MPI launcher, which Triton's backend processes lack. Use one GPU "
-                "with enough memory or a lower precision; several GPUs can each hold a whole copy"
-            )
         model_file = _MODEL_FILES.get(self.runtime)
         if model_file is None:
             raise RepositoryError(

@@ -1,6 +1,8 @@
 """The catalogue: models, runtimes, accelerators and drivers, read from ``catalogue/*.yaml``."""
 
+import difflib
 import os
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
@@ -13,6 +15,8 @@ from stackfile.model_sources import ModelSource, Sha256
 from stackfile.validation import Strict, validate
 
 ROOT = Path(__file__).resolve().parent.parent
+# Names that an error lists.
+_NEAR = 3
 # A wheel has the catalogue inside this package (pyproject.toml), as it has no clone beside it.
 _INSTALLED = Path(__file__).with_name("_catalogue")
 DIRECTORY = _INSTALLED if _INSTALLED.is_dir() else ROOT / "catalogue"
@@ -297,6 +301,16 @@ def file_of(model: str) -> Path:
     """
     first, *others = model_files()
     return next((file for file in reversed(others) if model in _load(file, Models).models), first)
+
+
+def unknown_model(name: str, entries: Mapping[str, ModelFacts]) -> str:
+    """Return what to do about a model that none of the entries has: the nearest ones, and how to see all."""
+    close = difflib.get_close_matches(name, entries, n=1)
+    if close:
+        return f"did you mean {close[0]!r}? `assist models list` shows all"
+    pinned = [each for each, facts in entries.items() if facts.pinned]
+    near = difflib.get_close_matches(name, pinned, n=_NEAR, cutoff=0.0)
+    return f"near it are {', '.join(near)}; `assist models list` shows all, `assist models add` adds yours"
 
 
 @cache

@@ -10,11 +10,18 @@ from stackfile.document import Conflict
 from stackfile.gke_checks import conflicts as gke_conflicts
 from stackfile.hosts_checks import conflicts as hosts_conflicts
 from stackfile.kubernetes_checks import conflicts as kubernetes_conflicts
+from stackfile.kubernetes_checks import own_llama
 from stackfile.licence_checks import conflicts as licence_conflicts
 from stackfile.memory import Use
 from stackfile.memory_checks import conflicts as memory_conflicts
 from stackfile.memory_checks import use_of
 from stackfile.stack import CLUSTERS, LimitsSection, Stack
+
+# Where llama.cpp can use a GPU: by whether the stack is on a cluster.
+_LLAMA_ON_GPU = {
+    True: "engine.kind: openai with kubernetes.images.llama_cuda (llama.cpp's own server with CUDA)",
+    False: "engine.kind: openai with engine.url of a llama.cpp server with CUDA that you run",
+}
 
 
 @dataclass(frozen=True)
@@ -69,8 +76,8 @@ def _offered(selection: Selection) -> list[str]:
     names = offered.get(selection.runtime, ())
     if model.format == "gguf":
         # A ready file keeps the type that it is written in, wherever llama.cpp runs at all; what a server of
-        # the user's own runs on is the user's knowledge.
-        runs = names or selection.stack.engine.url is not None
+        # the user's own runs on is the user's knowledge, and a cluster's has an image of its own for GPUs.
+        runs = names or selection.stack.engine.url is not None or own_llama(selection.stack)
         return list(model.memory_gib) if runs and selection.runtime == "llama_cpp" else []
     return [name for name in names if name in model.memory_gib]
 
@@ -142,8 +149,8 @@ def _precision(selection: Selection) -> Iterator[Conflict]:
         yield (
             ("accelerator", "kind"),
             f"the pinned llama.cpp computes on CPUs only and would leave the {kind} idle; set kind: cpu,"
-            " or engine.kind: openai with engine.url of a llama.cpp server with CUDA that you run, or a model"
-            " in safetensors, which ctranslate2 serves on a GPU",
+            f" {_LLAMA_ON_GPU[selection.stack.target in CLUSTERS]}, or a model in safetensors, which"
+            " ctranslate2 serves on a GPU",
         )
     elif not offered:
         yield (
@@ -169,12 +176,23 @@ def _split(selection: Selection) -> Iterator[Conflict]:
             f"{accelerator.count} x {accelerator.kind} without a split would leave all but one idle;"
             " set split: replicate (one copy each) or count: 1",
         )
-    elif accelerator.split == "tensor" and selection.runtime == "ctranslate2":
-        yield (
-            ("accelerator", "split"),
+    elif accelerator.split == "layers" and not own_llama(selection.stack):
+        yield ("accelerator", "split"), _no_layers(selection)
+    elif accelerator.split == "layers" and accelerator.count == 1:
+        yield ("accelerator", "split"), "layers needs several devices; raise count, or remove it"
+
+
+def _no_layers(selection: Selection) -> str:
+    """Return why the stack's engine cannot spread a model's layers, and what can."""
+    if selection.stack.engine.url:
+        return "the server at engine.url spreads the layers itself (--split-mode layer); remove it here"
+    able = f"or {_LLAMA_ON_GPU[selection.stack.target in CLUSTERS]}, for a model whose format is gguf"
+    if selection.runtime == "ctranslate2":
+        return (
             "ctranslate2 splits a model over GPUs only under MPI, which Triton's Python backend does not use;"
-            " set split: replicate, or an int8 precision that fits one device",
+            f" set split: replicate, or an int8 precision that fits one device, {able}"
         )
+    return f"Triton's runtimes do not spread a model over GPUs; set count: 1, {able}"
 
 
 def _engine(stack: Stack) -> Iterator[Conflict]:

@@ -24,7 +24,17 @@ def _fixed(image: str) -> str:
     return image
 
 
+def _by_digest(image: str) -> str:
+    if "@sha256:" not in image:
+        raise ValueError(f"needs a digest, because its tags move with every release; print it with: {DIGEST}")
+    return _fixed(image)
+
+
+# llama.cpp's own image of its server with CUDA, and what prints the digest of the current one.
+LLAMA_CUDA = "ghcr.io/ggml-org/llama.cpp"
+DIGEST = f"docker buildx imagetools inspect {LLAMA_CUDA}:server-cuda --format '{{{{.Manifest.Digest}}}}'"
 Image = Annotated[str, AfterValidator(_fixed)]
+DigestImage = Annotated[str, AfterValidator(_by_digest)]
 
 
 # Built by images/build: for CPUs from NVIDIA's wheel, for GPUs from NVIDIA's container, which has CUDA.
@@ -39,6 +49,8 @@ class Images(Strict):
     """Image of the gateway, by tag or digest; the tag `latest` is refused."""
     loader: Image = f"localhost/ai-assist/loader:{VERSION}"
     """Image of the model loader."""
+    llama_cuda: DigestImage | None = None
+    """llama.cpp's official server with CUDA, by digest: needed with engine `openai` on a GPU."""
     triton: Image = TRITON_CPU
     """Image of Triton and of llama.cpp's server. On a GPU the default has the tag for GPUs."""
     redis: Image = "redis:7.2.5-bookworm"
@@ -116,6 +128,10 @@ class LlamaPods(Strict):
     refused."""
     startup_timeout_s: Count = 1200
     """Seconds within which a server must have loaded the model."""
+    spare_gpus: Annotated[int, Field(ge=0)] = 0
+    """GPUs that a rolling update may use in addition."""
+    node_selector: dict[str, str] = Field(default_factory=dict)
+    """Labels of the nodes for the servers. On GKE the default is the accelerator's label."""
 
 
 class LoaderPods(Strict):
@@ -183,6 +199,11 @@ class Kubernetes(Strict):
     ingress: IngressSettings | None = None
     monitoring: Monitoring = Monitoring()
 
+    @property
+    def engine(self) -> TritonPods | LlamaPods:
+        """The pods of the engine."""
+        return self.llama or self.triton
+
 
 # Filestore's smallest basic instance is 1 TiB; GKE has no other built-in class that many nodes can mount.
 GKE_STORE = StoreVolume(storage_class="standard-rwx", access_mode="ReadWriteMany", size_gib=1024)
@@ -200,10 +221,12 @@ def complete(
     if gpu and "triton" not in kubernetes.images.model_fields_set:
         changed["images"] = kubernetes.images.model_copy(update={"triton": TRITON_GPU})
     if own_llama and kubernetes.llama is None:
-        changed["llama"] = LlamaPods()
+        kubernetes = kubernetes.model_copy(update={"llama": LlamaPods()})
     if gke and "store" not in kubernetes.model_fields_set:
         changed["store"] = GKE_STORE
     if gke and gpu_label is not None:
-        selector = {"cloud.google.com/gke-accelerator": gpu_label} | kubernetes.triton.node_selector
-        changed["triton"] = kubernetes.triton.model_copy(update={"node_selector": selector})
+        pods = kubernetes.engine
+        selector = {"cloud.google.com/gke-accelerator": gpu_label} | pods.node_selector
+        part = "llama" if kubernetes.llama else "triton"
+        changed[part] = pods.model_copy(update={"node_selector": selector})
     return kubernetes.model_copy(update=changed)

@@ -4,8 +4,11 @@ from collections.abc import Iterator
 
 from stackfile.catalogue import AcceleratorFacts, ModelFacts
 from stackfile.document import Conflict
-from stackfile.kubernetes import Kubernetes, complete
+from stackfile.kubernetes import DIGEST, LLAMA_CUDA, Kubernetes, complete
 from stackfile.stack import CLUSTERS, Stack
+
+# Of llama.cpp's CUDA build, which CUDA 12 limits.
+_LLAMA_CAPABILITY = 5.0
 
 
 def conflicts(stack: Stack, model: ModelFacts, device: AcceleratorFacts, runtime: str) -> Iterator[Conflict]:
@@ -29,7 +32,14 @@ def conflicts(stack: Stack, model: ModelFacts, device: AcceleratorFacts, runtime
     yield from _store(stack, kubernetes, device)
     yield from _surge(kubernetes, device)
     yield from _engine(stack)
-    yield from _llama(stack, model, device, runtime)
+    yield from _llama(stack, model, runtime)
+    if device.is_gpu and own_llama(stack):
+        yield from _llama_gpu(stack, kubernetes, device)
+    elif kubernetes.images.llama_cuda:
+        yield (
+            ("kubernetes", "images", "llama_cuda"),
+            "applies to engine.kind: openai without engine.url on a GPU only; remove it",
+        )
     yield from _binding(stack)
 
 
@@ -65,18 +75,18 @@ def _store(stack: Stack, kubernetes: Kubernetes, device: AcceleratorFacts) -> It
             "ReadWriteOnce keeps gateway, loader and GPU on one node, but GKE has a pool for each; set"
             " access_mode: ReadWriteMany and storage_class: standard-rwx (Filestore), or leave store out",
         )
-    elif once and device.is_gpu and not kubernetes.triton.node_selector:
+    elif once and device.is_gpu and not kubernetes.engine.node_selector:
         yield (
-            ("kubernetes", "triton", "node_selector"),
+            ("kubernetes", "llama" if kubernetes.llama else "triton", "node_selector"),
             "is required with a ReadWriteOnce store: the gateway could start on a node without GPUs and keep"
             " the volume there; select the GPU nodes, or set store.access_mode: ReadWriteMany",
         )
 
 
 def _surge(kubernetes: Kubernetes, device: AcceleratorFacts) -> Iterator[Conflict]:
-    if kubernetes.triton.spare_gpus and not device.is_gpu:
+    if kubernetes.engine.spare_gpus and not device.is_gpu:
         yield (
-            ("kubernetes", "triton", "spare_gpus"),
+            ("kubernetes", "llama" if kubernetes.llama else "triton", "spare_gpus"),
             "has no effect on a CPU, which always surges; remove it",
         )
 
@@ -86,7 +96,7 @@ def _engine(stack: Stack) -> Iterator[Conflict]:
         yield ("kubernetes", "triton"), "applies to engine.kind: triton only; remove it"
 
 
-def _llama(stack: Stack, model: ModelFacts, device: AcceleratorFacts, runtime: str) -> Iterator[Conflict]:
+def _llama(stack: Stack, model: ModelFacts, runtime: str) -> Iterator[Conflict]:
     if not own_llama(stack):
         if stack.kubernetes and stack.kubernetes.llama:
             yield (
@@ -107,10 +117,27 @@ def _llama(stack: Stack, model: ModelFacts, device: AcceleratorFacts, runtime: s
             f"{stack.model} has no GGUF file with the texts of its tokens, so llama.cpp's own server would"
             " return token numbers; choose a model whose format is gguf, or engine.kind: triton",
         )
-    if device.is_gpu:
+
+
+def _llama_gpu(stack: Stack, kubernetes: Kubernetes, device: AcceleratorFacts) -> Iterator[Conflict]:
+    kind = stack.accelerator.kind
+    if float(device.compute_capability or 0) < _LLAMA_CAPABILITY:
         yield (
             ("accelerator", "kind"),
-            "the llama.cpp server of our image uses CPUs only; set kind: cpu, or engine.url of a GPU server",
+            f"llama.cpp's CUDA image has no code for the {kind} (compute capability"
+            f" {device.compute_capability}, {_LLAMA_CAPABILITY} is the least); choose another accelerator",
+        )
+    if kubernetes.images.llama_cuda is None:
+        yield (
+            ("kubernetes", "images"),
+            "llama_cuda is required: our own image of llama.cpp computes on CPUs only. Set it to"
+            f" {LLAMA_CUDA}@sha256:…, with the digest that this prints: {DIGEST}",
+        )
+    if stack.accelerator.split == "replicate":
+        yield (
+            ("accelerator", "split"),
+            "llama.cpp's server has one copy of the model; set split: layers, or count: 1 and"
+            " kubernetes.llama.replicas",
         )
 
 

@@ -28,6 +28,8 @@ _CUDA_CONTEXT = 500
 _TRITON = 320
 _TRITON_CUDA = 1600
 _LLAMA_SERVER = 150
+# Estimated from those of Triton's: no test has a GPU (docs/memory.md).
+_LLAMA_CUDA = 800
 # An interpreter with the downloader's buffers, and one with numpy and a runtime's file format.
 _DOWNLOAD = 192
 _CONVERTER = 320
@@ -143,14 +145,31 @@ class Use:
         """The memory of each GPU in MiB; 0 for a CPU."""
         if not self.devices:
             return 0
-        return self.instances * (math.ceil(self.process / self.split) + _CUDA_CONTEXT)
+        process = self.process if self.split == 1 else self._layers_share()
+        return self.instances * (process + _CUDA_CONTEXT)
+
+    def _layers_share(self) -> int:
+        """Return the model on the fullest of the GPUs that share its layers, in MiB.
+
+        llama.cpp gives each the same number of layers with their cache, and the last one the output layer,
+        which counts as one. It computes in a buffer on each. The layers' weights are taken to be equal.
+        """
+        model = self.model
+        head = self.weights * min(1.0, model.vocabulary * model.width / model.parameters)
+        layer = (self.weights - head) / model.layers
+        most = math.ceil((model.layers + 1) / self.split)
+        fullest = max(most * layer, (most - 1) * layer + head)
+        return math.ceil(fullest + self.cache * most / model.layers) + self.workspace
 
     @property
     def host(self) -> int:
         """The memory of the engine on its machine in MiB, all processes together; 0 for an external one."""
         if self.engine == "external":
             return 0
-        base = _LLAMA_SERVER if self.engine == "llama" else _TRITON_CUDA if self.devices else _TRITON
+        if self.engine == "llama":
+            base = _LLAMA_CUDA if self.devices else _LLAMA_SERVER
+        else:
+            base = _TRITON_CUDA if self.devices else _TRITON
         if not self.devices:
             return base + self.instances * self.process
         # Each process reads the weights into the machine's memory before it copies them to its GPU.

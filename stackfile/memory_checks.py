@@ -60,7 +60,7 @@ def _processes(stack: Stack | ResolvedStack, *, gpu: bool) -> dict[str, int]:
     return {
         "instances": stack.serving.instances,
         "devices": count if gpu else 0,
-        "split": count if stack.accelerator.split == "tensor" else 1,
+        "split": count if stack.accelerator.split == "layers" else 1,
     }
 
 

@@ -1,6 +1,7 @@
 """Stack file and catalogue resolved into one ResolvedStack."""
 
 import difflib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -39,9 +40,13 @@ def load_stack(file: Path) -> ResolvedStack:
         raise StackFileError(problems)
     if stack.name != file.stem:
         problems.append(document.problem(("name",), f"must be {file.stem!r}, the file's own name"))
-    model = _facts(document, ("model",), stack.model, catalogue.models(), problems) if stack.model else None
+    model = None
+    if stack.model:
+        models = catalogue.models()
+        model = _facts(document, ("model",), stack.model, models, catalogue.unknown_model, problems)
+    kind = stack.accelerator.kind
     device = _facts(
-        document, ("accelerator", "kind"), stack.accelerator.kind, catalogue.accelerators(), problems
+        document, ("accelerator", "kind"), kind, catalogue.accelerators(), _unknown_accelerator, problems
     )
     selection = checks.Selection.of(stack, model, device) if model and device else None
     if selection:
@@ -52,13 +57,21 @@ def load_stack(file: Path) -> ResolvedStack:
 
 
 def _facts(
-    document: Document, at: tuple[str, ...], name: str, facts: dict[str, T], problems: list[Problem]
+    document: Document,
+    at: tuple[str, ...],
+    name: str,
+    facts: dict[str, T],
+    hint: Callable[[str, dict[str, T]], str],
+    problems: list[Problem],
 ) -> T | None:
     if name not in facts:
-        close = difflib.get_close_matches(name, facts, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"choose one of: {', '.join(facts)}"
-        problems.append(document.problem(at, f"{name!r} is not in the catalogue; {hint}"))
+        problems.append(document.problem(at, f"{name!r} is not in the catalogue; {hint(name, facts)}"))
     return facts.get(name)
+
+
+def _unknown_accelerator(name: str, facts: dict[str, catalogue.AcceleratorFacts]) -> str:
+    close = difflib.get_close_matches(name, facts, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"choose one of: {', '.join(facts)}"
 
 
 def _resolved(selection: checks.Selection) -> ResolvedStack:

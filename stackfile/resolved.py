@@ -35,7 +35,7 @@ class ResolvedAccelerator(DeviceFacts):
 
     kind: str
     count: int
-    split: Literal["none", "replicate", "tensor"]
+    split: Literal["none", "replicate", "layers"]
 
 
 class ResolvedStack(Strict):

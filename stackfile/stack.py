@@ -18,16 +18,16 @@ CLUSTERS = frozenset({"kubernetes", "gke"})
 class AcceleratorSection(Strict):
     """What the model runs on. ``count`` devices a node; ``split`` says how several devices share the work.
 
-    ``replicate`` runs one copy of the model on each; ``tensor`` splits one model over all of them.
+    ``replicate`` runs one copy of the model on each; ``layers`` spreads the layers of one over all of them.
     """
 
     kind: str = "cpu"
     """Name of an accelerator in `catalogue/accelerators.yaml`."""
     count: Count = 1
     """Devices on a node."""
-    split: Literal["replicate", "tensor"] | None = None
-    """With several devices: `replicate` runs one copy of the model on each, `tensor` splits one model over
-    all."""
+    split: Literal["replicate", "layers"] | None = None
+    """With several devices: `replicate` runs one copy of the model on each, `layers` spreads the layers of
+    one copy over all, with llama.cpp's server on a cluster."""
 
 
 class EngineSection(Strict):

@@ -25,11 +25,14 @@ def write(folder: Path, vocabulary: Vocabulary) -> Path:
     return folder / to_gguf.FILE_NAME
 
 
-def chatting(template: str) -> Vocabulary:
-    """Return the model's own vocabulary with a chat template, as a published chat model has them in its file."""
+def chatting(template: str, control: Sequence[str] = ()) -> Vocabulary:
+    """Return the model's own vocabulary with a chat template, as a published chat model has them in its file.
+
+    ``control`` are its control tokens, in the place of the vocabulary's last ones.
+    """
 
     def add(writer: gguf.GGUFWriter, checkpoint: Checkpoint) -> None:
-        byte_level(writer, checkpoint)
+        byte_level(writer, checkpoint, control=control)
         writer.add_chat_template(template)
 
     return add
@@ -40,11 +43,15 @@ def qwen(writer: gguf.GGUFWriter, checkpoint: Checkpoint) -> None:
     byte_level(writer, checkpoint, "qwen2")
 
 
-def byte_level(writer: gguf.GGUFWriter, checkpoint: Checkpoint, cut: str = "gpt-2") -> None:
+def byte_level(
+    writer: gguf.GGUFWriter, checkpoint: Checkpoint, cut: str = "gpt-2", control: Sequence[str] = ()
+) -> None:
     """Add the model's own vocabulary, which is GPT-2's kind."""
     document = json.loads((checkpoint.directory / "tokenizer.json").read_text())
     special = {token["content"]: token["id"] for token in document["added_tokens"]}
     tokens = sorted(document["model"]["vocab"] | special, key=(document["model"]["vocab"] | special).get)
+    tokens[len(tokens) - len(control) :] = control
+    special |= dict.fromkeys(control, 0)
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in document["model"]["merges"]]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(cut)

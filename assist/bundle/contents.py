@@ -79,8 +79,10 @@ def images(stack: ResolvedStack) -> tuple[str, ...]:
     """Return the container images of the stack's objects on a cluster."""
     if stack.kubernetes is None:
         return ()
-    named = stack.kubernetes.images.model_dump()
+    named = stack.kubernetes.images.model_dump(exclude_none=True)
     unused = set() if stack.cache.kind == "redis" else {"redis"}
+    if "llama_cuda" in named:
+        unused.add("triton")
     return tuple(sorted({str(image) for part, image in named.items() if part not in unused}))
 
 

@@ -220,7 +220,6 @@ class RoleVars:
     def _triton(self) -> dict[str, Any]:
         service = self.service
         settings = self.hosts.triton.model_dump() | {"memory_mib": service.memory.engine_mib}
-        split = service.accelerator.count if service.accelerator.split == "tensor" else 1
         return settings | {
             "listen": self.inventory.listen(self.host),
             "url_host": bracketed(self.inventory.listen(self.host)),
@@ -232,7 +231,6 @@ class RoleVars:
             "context_length": service.context_length,
             "serving": service.serving.model_dump(),
             "gpus": self._gpus,
-            "split": split,
         }
 
     def _monitoring(self) -> dict[str, Any]:

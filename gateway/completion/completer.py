@@ -72,6 +72,7 @@ class Completer:
                     stops=self._stops(request, prompt),
                     model=request.model,
                     constraint=request.constraint,
+                    shown=request.shown,
                 )
             )
         echoes = [self._echo(request, *pair) for pair in zip(request.prompts, built, strict=True)]
@@ -158,8 +159,9 @@ class Completer:
         request = plan.engine_requests[position]
         first = position * plan.request.rows
         offset = plan.echoes[position].length
+        shown = {token: text for text, token in request.shown.items()}
         return [
-            OutputSequence(first + row, self.tokenizer, request.stops, request.max_tokens, offset)
+            OutputSequence(first + row, self.tokenizer, request.stops, request.max_tokens, offset, shown)
             for row in range(request.n)
         ]
 

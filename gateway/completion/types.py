@@ -1,7 +1,7 @@
 """A completion's data: what the client requested, what the engine gets, and what came out."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gateway.engine.base import Constraint, GenerateRequest, Sampling
@@ -15,7 +15,8 @@ class CompletionRequest:
 
     ``best_of`` rows are generated per prompt, and the ``n`` with the highest mean log probability returned.
     ``ignored`` are parameters without effect, which the response's header names. ``token_ids``: the answer's
-    ids are wanted beside its text.
+    ids are wanted beside its text. ``shown`` are the control tokens that are in the answer's text, with their
+    ids.
     """
 
     prompts: Sequence[Prompt]
@@ -32,6 +33,7 @@ class CompletionRequest:
     ignored: Sequence[str] = ()
     constraint: Constraint | None = None
     token_ids: bool = False
+    shown: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:

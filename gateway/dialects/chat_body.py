@@ -99,6 +99,7 @@ def to_request(
         logprobs=(body.top_logprobs or 0) if body.logprobs else None,
         model=body.model,
         constraint=structure.constraint,
+        shown=structure.shown,
     )
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
@@ -11,7 +11,10 @@ from gateway.body import Body
 from gateway.engine.base import Constraint
 from gateway.errors import ApiError, invalid
 from gateway.text import constraint
+from gateway.text.json_calls import JsonCallReader
+from gateway.text.parameter_calls import ParameterCallReader
 from gateway.text.tool_calls import ToolCallReader
+from gateway.text.tool_grammar import Calls
 from gateway.text.tool_syntax import ToolSyntax
 
 _MAX_TOOLS = 128
@@ -118,18 +121,30 @@ class Structure:
 
     constraint: Constraint | None = None
     tools: Sequence[Mapping[str, Any]] = ()
-    begin: str = ""
     syntax: ToolSyntax | None = None
-    names: Sequence[str] = ()
+    functions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    forced: bool = False
     single: bool = False
     bare: bool = False
+
+    @property
+    def begin(self) -> str:
+        """What the prompt ends with: the begin of a call that is forced."""
+        return self.syntax.begin if self.syntax and self.forced else ""
+
+    @property
+    def shown(self) -> Mapping[str, int]:
+        """The control tokens that the answer's text shows, because they are its calls' tags."""
+        return self.syntax.tokens if self.syntax else {}
 
     def reader(self) -> ToolCallReader | None:
         """Return a new reader of one answer's calls; ``None`` for an answer without tools."""
         if self.syntax is None:
             return None
-        return ToolCallReader(
-            self.syntax, self.names, begun=bool(self.begin), single=self.single, bare=self.bare
+        if self.syntax.form == "parameters":
+            return ParameterCallReader(self.syntax, self.functions, begun=self.forced, single=self.single)
+        return JsonCallReader(
+            self.syntax, self.functions, begun=self.forced, single=self.single, bare=self.bare
         )
 
 
@@ -148,20 +163,22 @@ async def structure(body: ToolFields, syntax: ToolSyntax | None, model: str) -> 
     if syntax is None:
         raise no_tools(model, "tools")
     forced = body.tool_choice not in (None, "auto")
-    limit = await constraint.calls(
-        constraint.call_schema({f.name: f.arguments for f in functions}, syntax),
+    parallel = body.parallel_tool_calls and not isinstance(body.tool_choice, NamedTool)
+    schemas = {function.name: function.arguments for function in functions}
+    limit = await Calls(
+        schemas,
         syntax,
-        parallel=body.parallel_tool_calls and not isinstance(body.tool_choice, NamedTool),
+        parallel=parallel,
         strict=any(f.strict for f in functions) or bool(wanted and wanted.strict),
         begun=forced,
         answer=wanted.schema_ if wanted else None,
-    )
+    ).constraint()
     return Structure(
         limit,
         [tool.model_dump(exclude_none=True, exclude={"function": {"strict"}}) for tool in body.tools],
-        syntax.before if forced else "",
         syntax,
-        [function.name for function in functions],
+        schemas,
+        forced=forced,
         single=not body.parallel_tool_calls,
         bare=not forced and wanted is None,
     )
@@ -193,7 +210,8 @@ def no_tools(model: str, param: str) -> ApiError:
     """Return the 400 for a model whose template has no tool calls."""
     return invalid(
         f"The chat template of the model {model!r} has no tool calls in a syntax that can be read here. Leave"
-        f" out {param}, or ask the administrator to serve a model that has, such as Qwen2.5-Coder-Instruct.",
+        f" out {param}, or ask the administrator to serve a model that has, such as Qwen2.5-Coder-Instruct,"
+        " Qwen3-Coder, Llama 3 or Mistral.",
         param,
         "unsupported_parameter",
     )

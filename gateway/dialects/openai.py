@@ -16,7 +16,7 @@ from gateway.dialects.deps import CallerDep, NamesDep, ServiceDep
 from gateway.dialects.openai_body import CompletionBody, to_request
 from gateway.dialects.sampling_body import StreamOptions
 from gateway.errors import ApiError
-from gateway.model_names import ModelNames
+from gateway.model_names import LEGACY_NAME, ModelNames
 from gateway.responses import DONE, json_response, sse
 from gateway.text.output_sequence import Delta, TokenEntry
 
@@ -33,17 +33,16 @@ def new_id() -> str:
 async def completions(http: Request, caller: CallerDep, service: ServiceDep, names: NamesDep) -> Response:
     """Complete a prompt, as OpenAI's legacy completions endpoint."""
     body = parse(CompletionBody, await read_json(http))
-    return await _complete(http, caller, service, body, names.resolve(body.model), legacy=False)
+    name = names.resolve_for_fauxpilot(body.model)
+    return await _complete(http, caller, service, body, name, legacy=False)
 
 
 @router.post("/v1/engines/codegen/completions", openapi_extra=_SCHEMA)
 @router.post("/v1/engines/copilot-codex/completions", openapi_extra=_SCHEMA)
-async def engine_completions(
-    http: Request, caller: CallerDep, service: ServiceDep, names: NamesDep
-) -> Response:
+async def engine_completions(http: Request, caller: CallerDep, service: ServiceDep) -> Response:
     """Complete a prompt, as FauxPilot does on the routes for Copilot, whose URL names the model."""
     body = parse(CompletionBody, await read_json(http))
-    return await _complete(http, caller, service, body, names.resolve(None), legacy=True)
+    return await _complete(http, caller, service, body, LEGACY_NAME, legacy=True)
 
 
 @router.post("/v1/fim/completions", openapi_extra=_SCHEMA)

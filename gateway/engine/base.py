@@ -4,7 +4,7 @@ The gateway tokenises, the engine continues token ids, the gateway turns ids int
 this seam knows Triton; nothing behind it knows HTTP dialects.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -42,7 +42,8 @@ class GenerateRequest:
     engines that match text themselves. ``seeds`` holds one seed per row; ``seeded`` means that the caller
     chose them, so they must reproduce. ``deadline_s`` is in seconds from now. ``model`` is the name by which
     the caller selected another model of the same engine (FauxPilot's ``py-model``); engines without such a
-    model use their own.
+    model use their own. ``shown`` are the control tokens, by their text, that are wanted in the text of
+    engines that decode by themselves.
     """
 
     prompt_ids: Sequence[int]
@@ -59,6 +60,7 @@ class GenerateRequest:
     stops: Sequence[str] = ()
     model: str | None = None
     constraint: Constraint | None = None
+    shown: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,8 +50,10 @@ class OpenAIEngine:
     async def _stream(self, request: GenerateRequest) -> AsyncGenerator[TokenChunk, None]:
         if request.constraint is not None and request.constraint.required and not request.constraint.schema:
             raise invalid(
-                "This engine cannot choose between tools and a response_format. Leave out one of them.",
-                "response_format",
+                "This engine cannot hold an answer to this model's syntax of tool calls, nor choose between"
+                " tools and a response_format. Send tool_choice auto without response_format, or ask the"
+                " administrator to serve the model with llama_cpp in Triton.",
+                "tool_choice",
                 "unsupported_parameter",
             )
         if request.logprobs:
@@ -102,6 +104,8 @@ class OpenAIEngine:
             body["repetition_penalty"] = body["repeat_penalty"] = sampling.repetition_penalty
         if request.seeded:
             body["seed"] = request.seeds[0]
+        if request.shown:
+            body["preserved_tokens"] = list(request.shown)  # llama.cpp leaves them out of the text otherwise
         if request.constraint is not None and request.constraint.schema:
             schema = orjson.loads(request.constraint.schema)
             body["json_schema"] = schema  # llama.cpp's name for it

@@ -11,11 +11,12 @@ text; so is a control token in a role, a tool or a call.
 
 import asyncio
 import datetime
+import hashlib
 import json
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -25,9 +26,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from gateway.errors import invalid
 from gateway.text import tool_syntax
 from gateway.text.tokenizer import Tokenizer
+from gateway.text.tool_syntax import FAILURES
 
-# What a template may raise for a message that it does not expect: a refusal, or an error of its own.
-_FAILURES = (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+# What a template that limits ids accepts.
+_SHORT_ID = re.compile(r"[A-Za-z0-9]{9}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +68,19 @@ class ChatTemplate:
     def tool_syntax(self) -> tool_syntax.ToolSyntax | None:
         """How the model writes tool calls; ``None`` where it has none, or in no way that can be read here."""
         try:
-            syntax = tool_syntax.find(lambda turns, tools: self._rendered(turns, tools, prompted=False))
-        except _FAILURES:
+            syntax = tool_syntax.find(self._rendered)
+        except FAILURES:
             return None
-        tags = (syntax.opening, syntax.closing) if syntax else ()
-        # A tag that is a control token has no text when the model writes it.
-        encoded = (self._tokenizer.encode_control(tag) for tag in tags)
-        return syntax if all(map(str.__eq__, tags, map(self._tokenizer.decode, encoded))) else None
+        if syntax is None:
+            return None
+        tokens: dict[str, int] = {}
+        for tag in [*syntax.tags, *filter(None, [syntax.optional])]:
+            ids = self._tokenizer.encode_control(tag)
+            if len(ids) == 1 and not self._tokenizer.bytes_of(ids[0]):
+                tokens[tag] = ids[0]
+            elif self._tokenizer.decode(ids) != tag:
+                return None
+        return replace(syntax, tokens=tokens)
 
     async def encode(
         self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = (), begin: str = ""
@@ -87,6 +95,8 @@ class ChatTemplate:
         self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], begin: str
     ) -> list[int]:
         guard = _Guard(self._control)
+        if self.tool_syntax and self.tool_syntax.short_ids:
+            messages = [replace(message, members=_shortened(message.members)) for message in messages]
         turns = [
             guard.inside(message.members)
             | {"role": guard.inside(message.role), "content": guard.whole(message.content)}
@@ -98,7 +108,7 @@ class ChatTemplate:
             guarded = list(tools)
         try:
             text = self._rendered(turns, guarded, prompted=True) + begin
-        except _FAILURES as error:
+        except FAILURES as error:
             raise invalid(f"The model's chat template refuses these messages: {error}", "messages") from error
         ids: list[int] = []
         for part, is_text in guard.parts(text):
@@ -150,6 +160,22 @@ class _Guard:
     def _marked(self, text: str) -> str:
         self._texts.append(text)
         return f"{self._mark}{len(self._texts) - 1:08}"
+
+
+def _shortened(members: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a turn's members with ids of nine letters and digits, the same for the same id."""
+    short = dict(members)
+    if "tool_call_id" in short:
+        short["tool_call_id"] = _short_id(short["tool_call_id"])
+    if "tool_calls" in short:
+        short["tool_calls"] = [call | {"id": _short_id(call["id"])} for call in short["tool_calls"]]
+    return short
+
+
+def _short_id(given: str) -> str:
+    if _SHORT_ID.fullmatch(given):
+        return given
+    return hashlib.blake2b(given.encode(), digest_size=8).hexdigest()[:9]
 
 
 def _refuse(message: str) -> None:

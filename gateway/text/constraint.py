@@ -11,7 +11,6 @@ from typing import Any
 from gateway.engine.base import Constraint
 from gateway.errors import ApiError, invalid
 from gateway.text import grammar_check
-from gateway.text.tool_syntax import ToolSyntax
 
 MAX_BYTES = 64 * 1024
 _MAX_DEPTH = 32
@@ -26,9 +25,9 @@ def check(schema: Schema, param: str, *, strict: bool) -> None:
     ``strict`` is OpenAI's: every object lists all its properties as required and allows no others.
     """
     if is_deep(schema):
-        raise _refused(f"the schema is more than {_MAX_DEPTH} levels deep", param)
+        raise refused(f"the schema is more than {_MAX_DEPTH} levels deep", param)
     if len(json.dumps(schema, ensure_ascii=False).encode()) > MAX_BYTES:
-        raise _refused(f"the schema is larger than {MAX_BYTES} bytes", param)
+        raise refused(f"the schema is larger than {MAX_BYTES} bytes", param)
     for path, _, value in _nodes(schema):
         if strict and isinstance(value, Mapping) and value.get("type") == "object":
             _check_strict(value, path, param)
@@ -37,12 +36,12 @@ def check(schema: Schema, param: str, *, strict: bool) -> None:
 def _check_strict(schema: Schema, path: str, param: str) -> None:
     properties, required = schema.get("properties") or {}, schema.get("required") or ()
     if schema.get("additionalProperties") is not False:
-        raise _refused(f"with strict, additionalProperties must be false at {path}", param)
+        raise refused(f"with strict, additionalProperties must be false at {path}", param)
     if not isinstance(properties, Mapping) or not isinstance(required, Sequence):
-        raise _refused(f"properties must be an object and required a list at {path}", param)
+        raise refused(f"properties must be an object and required a list at {path}", param)
     missing = [name for name in properties if name not in required]
     if missing:
-        raise _refused(f"with strict, required must list {missing[0]!r} at {path}", param)
+        raise refused(f"with strict, required must list {missing[0]!r} at {path}", param)
 
 
 def is_deep(value: Any) -> bool:  # noqa: ANN401 -- any JSON
@@ -62,103 +61,39 @@ def _nodes(schema: Any) -> Iterator[tuple[str, int, Any]]:  # noqa: ANN401 -- an
             waiting += [(f"{path}/{index}", depth + 1, member) for index, member in enumerate(value)]
 
 
-def call_schema(functions: Mapping[str, Schema], syntax: ToolSyntax) -> dict[str, Any]:
-    """Return the schema of one call of any of the functions, given the schema of each one's arguments."""
-    definitions = {str(index): _moved(schema, index) for index, schema in enumerate(functions.values())}
-    calls = [
-        {
-            "type": "object",
-            "properties": {syntax.name: {"const": name}, syntax.arguments: {"$ref": f"#/$defs/{index}"}},
-            "required": [syntax.name, syntax.arguments],
-            "additionalProperties": False,
-        }
-        for index, name in enumerate(functions)
-    ]
-    return {"anyOf": calls, "$defs": definitions}
-
-
-def _moved(value: Any, index: int) -> Any:  # noqa: ANN401 -- any part of a schema
-    """Return a schema with its references set right for its new place."""
-    if isinstance(value, Mapping):
-        return {
-            key: f"#/$defs/{index}{member[1:]}"
-            if key == "$ref" and isinstance(member, str) and member.startswith("#")
-            else _moved(member, index)
-            for key, member in value.items()
-        }
-    return [_moved(each, index) for each in value] if isinstance(value, list) else value
-
-
 async def answer(schema: Schema, *, strict: bool) -> Constraint:
     """Return the constraint of an answer that is one JSON value. Raises ``ApiError`` 400 for its schema."""
-    text = _json(schema, strict=strict)
-    constraint = Constraint(_grammar("start: value", {"value": f"%json {text}"}), text)
-    return await _checked(constraint, "response_format")
+    text = json_text(schema, strict=strict)
+    constraint = Constraint(grammar_of("start: value", {"value": f"%json {text}"}), text)
+    return await checked(constraint, "response_format")
 
 
-async def calls(
-    schema: Schema, syntax: ToolSyntax, *, parallel: bool, strict: bool, begun: bool, answer: Schema | None
-) -> Constraint:
-    """Return the constraint of an answer with calls.
-
-    Args:
-        schema: of one call, from ``call_schema``.
-        syntax: how calls are written.
-        parallel: whether there may be several.
-        strict: whether a schema that cannot be enforced to the letter is refused.
-        begun: whether the prompt ends with the begin of a call; otherwise the model chooses.
-        answer: the schema of an answer without a call; ``None`` for any text.
-
-    Raises:
-        ApiError: 400 for a schema that cannot be enforced.
-    """
-    value = _json(schema, strict=strict)
-    rules = {"value": f"%json {value}", "after": json.dumps(syntax.after, ensure_ascii=False)}
-    opening = _pattern(syntax.opening)
-    space = json.dumps(syntax.before[len(syntax.opening) :])
-    rules["call"] = f"{space} value after" if syntax.before != syntax.opening else "value after"
-    rules["next"] = rf"/\s{{0,4}}/ {json.dumps(syntax.opening, ensure_ascii=False)} call"
-    others = "next*" if parallel else ""
-    if begun:
-        start = f"start: value after {others}"
-    elif answer is not None:
-        rules["answer"] = f"%json {_json(answer, strict=strict)}"
-        start = f"start: answer | {json.dumps(syntax.opening, ensure_ascii=False)} call {others}"
-    else:
-        # The shortest text up to the tag, or one without it.
-        rules["tagged[lazy]"] = f"/(?s:.*{opening})/"
-        rules["TEXT"] = f"/(?s:.+)/ & ~/(?s:.*{opening}.*)/"
-        start = f"start: TEXT? | tagged call {others}"
-    whole = value if begun else None
-    constraint = Constraint(_grammar(start, rules), whole, required=begun or answer is not None)
-    return await _checked(constraint, "tools")
-
-
-def _json(schema: Schema, *, strict: bool) -> str:
+def json_text(schema: Schema, *, strict: bool) -> str:
     """Return the schema as text, with how llguidance is to read it; others ignore that."""
     return json.dumps({**schema, "x-guidance": {**_SPACING, "lenient": not strict}})
 
 
-def _grammar(start: str, rules: Mapping[str, str]) -> str:
+def grammar_of(start: str, rules: Mapping[str, str]) -> str:
+    """Return llguidance's text of a grammar: the rule ``start``, and the others by name."""
     return "\n".join(["%llguidance {}", start, *(f"{name}: {rule}" for name, rule in rules.items()), ""])
 
 
-def _pattern(text: str) -> str:
-    """Return a regular expression that matches the text, in Lark's slashes."""
-    return "".join(c if c.isalnum() or ord(c) > 0x7F else f"\\x{ord(c):02X}" for c in text)
+async def checked(constraint: Constraint, param: str, form: str | None = None) -> Constraint:
+    """Return the constraint. Raises ``ApiError`` 400, naming ``param``, where llguidance refuses it.
 
-
-async def _checked(constraint: Constraint, param: str) -> Constraint:
+    ``form`` is what to compile for the check, where the grammar names tokens by their ids.
+    """
     if len(constraint.grammar.encode()) > MAX_BYTES:
-        raise _refused(f"the schemas are larger than {MAX_BYTES} bytes together", param)
+        raise refused(f"the schemas are larger than {MAX_BYTES} bytes together", param)
     try:
-        reason = await grammar_check.checks.fault(constraint.grammar)
+        reason = await grammar_check.checks.fault(form or constraint.grammar)
     except ValueError as error:
         raise invalid(f"{param} is not supported here: {error}", param, "unsupported_parameter") from None
     if reason is not None:
-        raise _refused(reason.partition("failed to compile JSON schema: ")[2] or reason, param)
+        raise refused(reason.partition("failed to compile JSON schema: ")[2] or reason, param)
     return constraint
 
 
-def _refused(reason: str, param: str) -> ApiError:
+def refused(reason: str, param: str) -> ApiError:
+    """Return the 400 for a schema in ``param``, with the reason."""
     return invalid(f"A schema in {param} cannot be used: {reason}.", param, "invalid_json_schema")

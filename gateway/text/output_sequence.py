@@ -6,7 +6,7 @@ one agree in text, log probabilities, offsets, finish reason and usage.
 
 import codecs
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -51,11 +51,18 @@ class Delta:
 class OutputSequence:
     """Turns the token chunks of row ``index`` into deltas.
 
-    ``offset`` is the number of characters before the generated text.
+    ``offset`` is the number of characters before the generated text; ``shown`` are the texts of control
+    tokens that are not left out of it.
     """
 
     def __init__(
-        self, index: int, tokenizer: Tokenizer, stops: Sequence[str], max_tokens: int, offset: int = 0
+        self,
+        index: int,
+        tokenizer: Tokenizer,
+        stops: Sequence[str],
+        max_tokens: int,
+        offset: int = 0,
+        shown: Mapping[int, str] | None = None,
     ) -> None:
         self._index = index
         self._tokenizer = tokenizer
@@ -63,6 +70,7 @@ class OutputSequence:
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
         self._max_tokens = max_tokens
         self._offset = offset
+        self._shown = shown or {}
         self._decoded = 0
         self._emitted = 0
         self._waiting: deque[TokenEntry] = deque()
@@ -104,8 +112,10 @@ class OutputSequence:
         if self._tokenizer.is_end(token):
             self._finish(delta, "stop")
             return
-        text = self._utf8.decode(self._tokenizer.bytes_of(token))
-        entry = TokenEntry(token, self._tokenizer.decode_one(token), logprob, self._offset + self._decoded)
+        piece = self._tokenizer.bytes_of(token) or self._shown.get(token, "").encode()
+        text = self._utf8.decode(piece)
+        alone = piece.decode("utf-8", "replace")
+        entry = TokenEntry(token, alone, logprob, self._offset + self._decoded)
         self._waiting.append(entry)
         self._decoded += len(text)
         self._emit(delta, self._stops.push(text))

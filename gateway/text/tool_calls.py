@@ -1,22 +1,13 @@
-"""Reads a model's tool calls from its text, as the text arrives.
+"""Reads a model's tool calls from its text, as the text arrives: what all syntaxes have in common.
 
-What is sent depends on the text alone, not on its pieces. A call whose head (``{"name": "f", "arguments":``)
-names no known function stays text. Arguments are sent as they come, as OpenAI does: where the engine does
-not enforce the schema they are what the model wrote, valid or not.
+What is sent depends on the text alone, not on its pieces. A call whose head names no known function stays
+text. Arguments are sent as they come, as OpenAI does: where the engine does not enforce the schema they are
+what the model wrote, valid or not.
 """
 
-import json
 import re
-from collections.abc import Collection
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
-
-from gateway.text.tool_syntax import ToolSyntax
-
-_STRING = r'"(?:[^"\\]|\\.)*"'
-# A function's name has 64 characters at most, and two members' names stand around it.
-_LONGEST_HEAD = 256
-_State = Literal["start", "bare", "text", "head", "arguments", "tail"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,38 +37,24 @@ Part = Content | CallStart | CallArguments
 
 
 class ToolCallReader:
-    """Reads one answer.
+    """Reads one answer. A subclass has a method ``_read_<state>`` for each of its states.
+
+    Each takes what it can from ``_held`` and returns whether the state has changed.
 
     Args:
-        syntax: how the model writes calls.
-        names: the functions that it may call.
-        begun: whether the prompt ends with the begin of a call.
+        openings: the tags by which a call begins; after one the state is ``head``.
+        state: the state at the begin of the answer.
         single: whether all calls but the first are dropped.
-        bare: whether a call without tags counts where an answer begins with one, as Qwen2.5-Coder writes it.
     """
 
-    def __init__(
-        self,
-        syntax: ToolSyntax,
-        names: Collection[str],
-        *,
-        begun: bool = False,
-        single: bool = False,
-        bare: bool = False,
-    ) -> None:
-        self._syntax = syntax
-        self._names = frozenset(names)
+    def __init__(self, openings: Sequence[str], state: str, *, single: bool) -> None:
+        self._openings = openings
+        self._tags = re.compile("|".join(map(re.escape, openings)) or r"(?!)")
         self._single = single
-        self._head = re.compile(
-            rf'\s*\{{\s*"{re.escape(syntax.name)}"\s*:\s*({_STRING})\s*,'
-            rf'\s*"{re.escape(syntax.arguments)}"\s*:\s*(?=\{{)'
-        )
-        self._between: _State = "start" if bare else "text"
-        self._state: _State = "head" if begun else self._between
-        self._opened = "" if begun else syntax.opening
+        self._state = state
+        self._opened = ""
         self._held = ""
         self._parts: list[Part] = []
-        self._depth, self._in_string, self._escaped = 0, False, False
         self._after_call = False
         self.calls = 0
 
@@ -90,49 +67,44 @@ class ToolCallReader:
 
     def end(self) -> list[Part]:
         """Return what was held back, after the end of the text."""
-        if self._state in {"head", "bare"}:
-            self._close_head(self._held, "")
-        elif self._state in {"start", "text"} and not (self._after_call and self._held.isspace()):
-            self._add_text(self._held)
+        self._finish()
         self._held = ""
         return self._sent()
+
+    def _finish(self) -> None:
+        """Take what is held back at the end of the text, in any state."""
+        raise NotImplementedError
 
     def _sent(self) -> list[Part]:
         parts, self._parts = self._parts, []
         return parts
 
+    @property
+    def _dropped(self) -> bool:
+        return self._single and self.calls > 0
+
     def _add_text(self, text: str) -> None:
         if text:
             self._after_call = False
-        if text and not (self._single and self.calls):
+        if text and not self._dropped:
             self._parts.append(Content(text))
 
-    def _read_start(self) -> bool:
-        """Choose between text and a call without tags, by the first character that is no space."""
-        text = self._held.lstrip()
-        if not text:
-            return False
-        self._state, self._opened = ("bare", "") if text[0] == "{" else ("text", self._syntax.opening)
-        return True
+    def _add_rest(self) -> None:
+        """Add what is held back as text, but for space after a call."""
+        if not (self._after_call and self._held.isspace()):
+            self._add_text(self._held)
 
-    def _read_bare(self) -> bool:
-        """Begin a call without tags, or take it for text; return whether that is certain."""
-        match = self._head.match(self._held, 0, _LONGEST_HEAD)
-        if self._begun_by(match):
-            return True
-        if match is None and len(self._held) < _LONGEST_HEAD:
-            return False
-        self._state, self._opened = "text", self._syntax.opening
-        return True
+    def _begin(self, name: str) -> None:
+        if not self._dropped:
+            self._parts.append(CallStart(self.calls, name))
 
-    def _begun_by(self, head: re.Match[str] | None) -> bool:
-        """Begin the call whose name a head has; return whether it is one."""
-        name = _name(head[1]) if head else None
-        if head is None or name not in self._names:
-            return False
-        self._begin(name)
-        self._held, self._state = self._held[head.end() :], "arguments"
-        return True
+    def _add_arguments(self, text: str) -> None:
+        if text and not self._dropped:
+            self._parts.append(CallArguments(self.calls, text))
+
+    def _end_call(self) -> None:
+        self.calls += 1
+        self._after_call = True
 
     def _read_text(self) -> bool:
         """Pass text on up to the next call; return whether one has begun.
@@ -141,101 +113,20 @@ class ToolCallReader:
         """
         if self._after_call:
             self._held = self._held.lstrip()
-        opening = self._syntax.opening
-        before, tag, after = self._held.partition(opening)
-        if tag:
+        if tag := self._tags.search(self._held):
+            before = self._held[: tag.start()]
             self._add_text(before.rstrip())
-            self._state, self._held, self._opened = "head", after, before[len(before.rstrip()) :] + tag
+            self._opened = before[len(before.rstrip()) :] + tag[0]
+            self._state, self._held = "head", self._held[tag.end() :]
             return True
-        lengths = range(min(len(before), len(opening) - 1), 0, -1)
-        part = next((n for n in lengths if opening.startswith(before[-n:])), 0)
-        ready = before[: len(before) - part].rstrip()
+        ready = self._held[: len(self._held) - held_back(self._held, self._openings)].rstrip()
         self._add_text(ready)
-        self._held = before[len(ready) :]
+        self._held = self._held[len(ready) :]
         return False
 
-    def _read_head(self) -> bool:
-        """Begin the call once its name is known; return whether the state has changed."""
-        if self._begun_by(self._head.match(self._held)):
-            return True
-        closing = self._syntax.closing
-        body, tag, rest = self._held.partition(closing)
-        if not tag:
-            return False
-        self._close_head(body, tag)
-        self._state, self._held = "text", rest
-        return True
 
-    def _close_head(self, body: str, tag: str) -> None:
-        """Take a whole call, with its members in any order; anything else is text."""
-        try:
-            call = json.loads(body)
-        except (ValueError, RecursionError):
-            call = None
-        if isinstance(call, dict):
-            name, arguments = call.get(self._syntax.name), call.get(self._syntax.arguments)
-            if isinstance(name, str) and name in self._names and isinstance(arguments, dict):
-                self._begin(name)
-                self._add_arguments(json.dumps(arguments, ensure_ascii=False))
-                self._end_call()
-                return
-        self._add_text(self._opened + body + tag)
-
-    def _begin(self, name: str) -> None:
-        if not (self._single and self.calls):
-            self._parts.append(CallStart(self.calls, name))
-        self._depth, self._in_string, self._escaped = 0, False, False
-
-    def _add_arguments(self, text: str) -> None:
-        if text and not (self._single and self.calls):
-            self._parts.append(CallArguments(self.calls, text))
-
-    def _read_arguments(self) -> bool:
-        """Pass arguments on up to their end; return whether it was reached."""
-        for position, character in enumerate(self._held):
-            # Outside of a string no JSON has the first character of a tag.
-            ended = character == self._syntax.closing[0] and not self._in_string
-            if not ended:
-                self._scan(character)
-            if ended or not self._depth:
-                end = position + (not ended)
-                self._add_arguments(self._held[:end])
-                self._end_call()
-                self._held, self._state = self._held[end:], "tail"
-                return True
-        self._add_arguments(self._held)
-        self._held = ""
-        return False
-
-    def _end_call(self) -> None:
-        self.calls += 1
-        self._after_call = True
-
-    def _scan(self, character: str) -> None:
-        if self._escaped:
-            self._escaped = False
-        elif character == "\\":
-            self._escaped = self._in_string
-        elif character == '"':
-            self._in_string = not self._in_string
-        elif not self._in_string:
-            self._depth += (character in "{[") - (character in "}]")
-
-    def _read_tail(self) -> bool:
-        """Drop what follows the arguments up to the call's end; return whether it was reached."""
-        if not self._opened and self._between == "start":
-            if rest := self._held.lstrip():
-                self._held, self._state = rest.removeprefix("}"), "start"
-            return bool(rest)
-        _, tag, rest = self._held.partition(self._syntax.closing)
-        if tag:
-            self._held, self._state = rest, "text"
-        return bool(tag)
-
-
-def _name(text: str) -> str | None:
-    try:
-        name = json.loads(text)
-    except ValueError:
-        return None
-    return name if isinstance(name, str) else None
+def held_back(text: str, tags: Sequence[str]) -> int:
+    """Return the length of the text's longest end with which a tag begins."""
+    longest = max(map(len, tags), default=0) - 1
+    ends = range(min(len(text), longest), 0, -1)
+    return next((n for n in ends if any(tag.startswith(text[-n:]) for tag in tags)), 0)

@@ -1,13 +1,20 @@
-"""llama.cpp's server: the engine of stacks with ``engine.kind: openai`` and no ``engine.url``."""
+"""llama.cpp's server: the engine of stacks with ``engine.kind: openai`` and no ``engine.url``.
+
+On a CPU it is the one in our image, on GPUs llama.cpp's own image with CUDA, which has other options and does
+not wait for running requests by itself.
+"""
 
 import pulumi
 from pulumi_kubernetes.apps.v1 import Deployment, DeploymentSpecArgs
 from pulumi_kubernetes.core.v1 import (
     ContainerArgs,
     ContainerPortArgs,
+    EnvVarArgs,
+    ExecActionArgs,
     LifecycleArgs,
     LifecycleHandlerArgs,
     PodTemplateSpecArgs,
+    ResourceRequirementsArgs,
     SleepActionArgs,
 )
 from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
@@ -15,6 +22,7 @@ from pulumi_kubernetes.meta.v1 import ObjectMetaArgs
 from infra.k8s import pods, rollout, services
 from infra.k8s.context import Context
 from stackfile.kubernetes import LLAMA_PORT, LlamaPods
+from stackfile.memory import DEFAULT_SLOTS
 
 NAME = "llama"
 # Seconds for kube-proxies to forget a terminating pod, which still serves meanwhile.
@@ -22,6 +30,13 @@ LEAVE_S = 5
 # Seconds for the exit, after the time for the requests in the slots.
 _MARGIN_S = 10
 _PROBE_S = 5
+# More than any model has.
+_ALL_LAYERS = 999
+# llama.cpp's server cuts running requests off at its end; the pod's grace period bounds the wait for them.
+_DRAIN = (
+    f"sleep {LEAVE_S}; while curl -fs http://127.0.0.1:{LLAMA_PORT}/metrics |"
+    " grep -Eq '^llamacpp:requests_(processing|deferred) [1-9]'; do sleep 1; done"
+)
 
 
 class LlamaServer(pulumi.ComponentResource):
@@ -59,6 +74,31 @@ def command(context: Context, settings: LlamaPods) -> list[str]:
     return argv + [f"--{name}={value}" for name, value in options.items()]
 
 
+def cuda_command(context: Context, settings: LlamaPods) -> list[str]:
+    """Return the argv of llama.cpp's own image, with all layers on the GPUs."""
+    stack, slots = context.stack, context.stack.serving.slots or DEFAULT_SLOTS
+    file = min(each.path for each in stack.model.files if each.path.endswith(".gguf"))
+    options: dict[str, object] = {
+        "model": f"{pods.model_dir(context)}/{file}",
+        "alias": stack.model.id,
+        "host": "0.0.0.0",  # noqa: S104 -- in a pod, NetworkPolicies decide who connects
+        "port": LLAMA_PORT,
+        "parallel": slots,
+        # The sum of all slots.
+        "ctx-size": stack.context_length * slots,
+        "threads": stack.serving.intra_threads or max(1, -(-settings.cpu_m // 1000)),
+        "n-gpu-layers": _ALL_LAYERS,
+        "split-mode": "layer" if stack.accelerator.split == "layers" else "none",
+    }
+    if stack.accelerator.split == "layers":
+        options["tensor-split"] = ",".join(["1"] * stack.accelerator.count)
+    argv = ["/app/llama-server"]
+    for name, value in options.items():
+        argv += [f"--{name}", str(value)]
+    # /slots would show the prompts of all users to each of them.
+    return [*argv, "--metrics", "--no-slots"]
+
+
 def _deployment(
     name: str,
     context: Context,
@@ -72,7 +112,7 @@ def _deployment(
         metadata=context.metadata(NAME, NAME),
         spec=DeploymentSpecArgs(
             replicas=settings.replicas,
-            strategy=rollout.one_more(),
+            strategy=rollout.engine_strategy(context.stack),
             progress_deadline_seconds=deadline_s,
             revision_history_limit=3,
             selector=context.selector(NAME),
@@ -85,31 +125,43 @@ def _deployment(
 def _template(
     context: Context, settings: LlamaPods, priority_class: pulumi.Input[str] | None
 ) -> PodTemplateSpecArgs:
-    image, resources = (
-        context.kubernetes.images.triton,
-        pods.size(settings.cpu_m, context.stack.memory.engine_mib),
-    )
+    memory_mib, accelerator = context.stack.memory.engine_mib, context.stack.accelerator
+    preparing = pods.size(settings.cpu_m, memory_mib)
+    resources = pods.size(settings.cpu_m, memory_mib, accelerator.count if accelerator.is_gpu else 0)
     return PodTemplateSpecArgs(
         metadata=ObjectMetaArgs(labels=context.labels(NAME) | pods.STORE_LABEL),
         spec=pods.pod(
             context,
-            [_container(context, settings)],
-            init_containers=[pods.wait_for_model(context, image, resources)],
+            [_container(context, settings, resources)],
+            init_containers=[pods.wait_for_model(context, _image(context), preparing)],
             volumes=[pods.store_volume(read_only=True)],
             priority_class_name=priority_class,
             termination_grace_period_seconds=LEAVE_S + round(context.stack.limits.grace_s) + _MARGIN_S,
-            **pods.placement(context, gpu=False),
+            **pods.placement(context, gpu=accelerator.is_gpu),
         ),
     )
 
 
-def _container(context: Context, settings: LlamaPods) -> ContainerArgs:
+def _image(context: Context) -> str:
+    """Return the image: llama.cpp's own for GPUs, or Triton's for CPUs, which has llama.cpp as a runtime."""
+    images = context.kubernetes.images
+    return images.llama_cuda or images.triton if context.stack.accelerator.is_gpu else images.triton
+
+
+def _container(context: Context, settings: LlamaPods, resources: ResourceRequirementsArgs) -> ContainerArgs:
+    is_gpu = context.stack.accelerator.is_gpu
+    leave = (
+        LifecycleHandlerArgs(exec_=ExecActionArgs(command=["sh", "-c", _DRAIN]))
+        if is_gpu
+        else LifecycleHandlerArgs(sleep=SleepActionArgs(seconds=LEAVE_S))
+    )
     return pods.container(
         NAME,
-        # Triton's image for CPUs contains llama.cpp, one of its runtimes.
-        context.kubernetes.images.triton,
-        pods.size(settings.cpu_m, context.stack.memory.engine_mib),
-        command=command(context, settings),
+        _image(context),
+        resources,
+        command=(cuda_command if is_gpu else command)(context, settings),
+        # CUDA would write compiled code to a home folder, which this user has not.
+        env=[EnvVarArgs(name="CUDA_CACHE_DISABLE", value="1")] if is_gpu else None,
         ports=[ContainerPortArgs(name="http", container_port=LLAMA_PORT)],
         volume_mounts=[pods.store_mount(read_only=True)],
         startup_probe=pods.http_probe(
@@ -117,5 +169,5 @@ def _container(context: Context, settings: LlamaPods) -> ContainerArgs:
         ),
         # No liveness probe: /health waits behind requests, and a busy server must not be killed.
         readiness_probe=pods.http_probe("/health", "http", period_s=_PROBE_S, failures=6, timeout_s=5),
-        lifecycle=LifecycleArgs(pre_stop=LifecycleHandlerArgs(sleep=SleepActionArgs(seconds=LEAVE_S))),
+        lifecycle=LifecycleArgs(pre_stop=leave),
     )

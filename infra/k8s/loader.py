@@ -73,7 +73,7 @@ def _digest(context: Context, *, hub_token: bool) -> str:
         kubernetes.loader.model_dump(),
         context.stack.memory.loader_mib,
         kubernetes.store.model_dump(),
-        kubernetes.triton.node_selector,
+        kubernetes.engine.node_selector,
         kubernetes.registry,
         hub_token,
     ]

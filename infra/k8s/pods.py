@@ -134,7 +134,7 @@ def placement(context: Context, *, gpu: bool) -> dict[str, Any]:
     together = kubernetes.store.access_mode == "ReadWriteOnce"
     settings: dict[str, Any] = {}
     if gpu or together:
-        settings["node_selector"] = kubernetes.triton.node_selector or None
+        settings["node_selector"] = kubernetes.engine.node_selector or None
         if accelerator.is_gpu:
             settings["tolerations"] = [TolerationArgs(key=GPU, operator="Exists", effect="NoSchedule")]
     if together:

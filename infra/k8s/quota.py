@@ -52,11 +52,11 @@ def _counts(stack: ResolvedStack, kubernetes: Kubernetes) -> list[PodCount]:
         # The next model's Job may start before the old one is deleted.
         PodCount(2, loader.cpu_m, memory.loader_mib),
     ]
+    gpus = stack.accelerator.count if stack.accelerator.is_gpu else 0
     if stack.engine.kind == "triton":
-        gpus = stack.accelerator.count if stack.accelerator.is_gpu else 0
         counts.append(PodCount(triton.replicas + surge(stack), triton.cpu_m, memory.engine_mib, gpus))
     if llama := kubernetes.llama:
-        counts.append(PodCount(llama.replicas + 1, llama.cpu_m, memory.engine_mib))
+        counts.append(PodCount(llama.replicas + surge(stack), llama.cpu_m, memory.engine_mib, gpus))
     if stack.cache.kind == "redis":
         counts.append(PodCount(1, REDIS_CPU_M, REDIS_MEMORY_MIB))
     return counts

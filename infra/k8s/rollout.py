@@ -7,11 +7,11 @@ from stackfile.kubernetes import Kubernetes
 
 
 def surge(stack: ResolvedStack) -> int:
-    """Return how many Triton pods may start beside the old ones: 1 on a CPU, else as spare GPUs allow."""
+    """Return how many engine pods may start beside the old ones: 1 on a CPU, else as spare GPUs allow."""
     if not stack.accelerator.is_gpu:
         return 1
-    triton = (stack.kubernetes or Kubernetes()).triton
-    return min(triton.spare_gpus // stack.accelerator.count, triton.replicas)
+    engine = (stack.kubernetes or Kubernetes()).engine
+    return min(engine.spare_gpus // stack.accelerator.count, engine.replicas)
 
 
 def one_more() -> DeploymentStrategyArgs:
@@ -22,8 +22,8 @@ def one_more() -> DeploymentStrategyArgs:
     )
 
 
-def triton_strategy(stack: ResolvedStack) -> DeploymentStrategyArgs:
-    """Return Triton's update strategy for the available GPUs.
+def engine_strategy(stack: ResolvedStack) -> DeploymentStrategyArgs:
+    """Return the engine's update strategy for the available GPUs.
 
     A surge without a free GPU waits for ever (opendatahub-io/kserve pull request 1822). With spare GPUs an
     additional pod starts first; without, one of several pods stops first, and a single pod stops before its
@@ -32,7 +32,7 @@ def triton_strategy(stack: ResolvedStack) -> DeploymentStrategyArgs:
     extra = surge(stack)
     if extra:
         rolling = RollingUpdateDeploymentArgs(max_surge=extra, max_unavailable=0)
-    elif stack.kubernetes and stack.kubernetes.triton.replicas > 1:
+    elif stack.kubernetes and stack.kubernetes.engine.replicas > 1:
         rolling = RollingUpdateDeploymentArgs(max_surge=0, max_unavailable=1)
     else:
         return DeploymentStrategyArgs(type="Recreate")

@@ -60,7 +60,7 @@ def _deployment(
         metadata=context.metadata(NAME, NAME),
         spec=DeploymentSpecArgs(
             replicas=triton.replicas,
-            strategy=rollout.triton_strategy(context.stack),
+            strategy=rollout.engine_strategy(context.stack),
             progress_deadline_seconds=deadline_s,
             revision_history_limit=3,
             selector=context.selector(NAME),
@@ -106,7 +106,6 @@ def repository_command(context: Context) -> list[str]:
         "slots": serving.slots,
         "instances": serving.instances,
         "gpus": gpus,
-        "split": stack.accelerator.count if stack.accelerator.split == "tensor" else 1,
         # Without a setting in the stack: the container's share of the CPUs, rounded up.
         "intra-threads": serving.intra_threads or max(1, -(-context.kubernetes.triton.cpu_m // 1000)),
         "max-queue-delay-us": serving.max_queue_delay_us,

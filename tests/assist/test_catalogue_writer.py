@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import yaml
 
 from assist.catalogue_writer import CatalogueError, record, record_index
 from model_loader.plan import WantedFile
@@ -58,12 +57,6 @@ def test_what_cannot_be_pinned_leaves_the_catalogue_as_it_was(catalogue, model, 
     with pytest.raises(CatalogueError, match=remedy):
         record(catalogue, model, "main", files)
     assert catalogue.read_bytes() == before
-
-
-@pytest.mark.parametrize("model", ["mistral-7b-instruct-Q4_K_M", "codegen-350M-mono"])
-def test_an_entry_that_names_its_origins_names_the_hub_for_the_pin(catalogue, model):
-    assert record(catalogue, model, "c" * 40, FILES)
-    assert yaml.safe_load(catalogue.read_text())["models"][model]["origin"]["pin"] == "hub"
 
 
 INDEXED = "qwen2.5-coder-0.5b-instruct-Q4_K_M"

@@ -61,15 +61,6 @@ def test_the_former_name_of_doctor_does_the_same_and_warns_on_standard_error(mon
     assert new.stderr == ""
 
 
-def test_what_needs_a_service_says_how_to_start_it_where_there_is_none(monkeypatch, tmp_path):
-    from assist import cli, paths
-
-    monkeypatch.setattr(cli, "Paths", lambda: paths.Paths(SOURCE, tmp_path))
-    done = run("verify")
-    assert done.exit_code == 1
-    assert "Start it with: make up" in done.output
-
-
 def test_show_prints_the_resolved_stack_as_yaml_and_as_json():
     stack = load_stack(SOURCE / "stacks/local.yaml").model_dump(mode="json")
     as_yaml, as_json = run("show"), run("show", "--stack", "local", "--json")

@@ -184,14 +184,6 @@ def test_json_has_each_wheels_checksum_and_the_index(store: Path, tmp_path: Path
     assert len(done["index"]["model.safetensors"]) == 4
 
 
-def test_what_is_not_recorded_is_printed_for_the_catalogue(store: Path, tmp_path: Path):
-    made, planned = package(store, tmp_path / "out"), package(store, tmp_path / "out", "--dry-run")
-    _, _, block = made.stdout.partition("For the model's `sources` in the catalogue:")
-    (source,) = yaml.safe_load(block)
-    assert len(source["index"]["model.safetensors"]) == 4
-    assert "sources" not in planned.stdout
-
-
 def test_what_is_recorded_keeps_the_hub_first_and_is_recorded_once(
     index: PackageIndex, store: Path, tmp_path: Path, models: Path
 ):

@@ -50,17 +50,3 @@ def test_a_process_that_ends_in_the_moment_it_is_looked_at_does_no_harm(layout, 
     ended.communicate()
     monkeypatch.setattr(processes, "own", lambda _layout: [seen])
     assert processes.stop(layout) == []
-
-
-def test_a_stray_gateway_ends_before_what_it_asks(layout, monkeypatch):
-    alive, ended = ["gateway", "triton"], []
-    monkeypatch.setattr(processes, "strays", lambda _layout: list(alive))
-    monkeypatch.setattr(processes, "_command", lambda name: [name])
-
-    def end(names: list[str], _patience_s: float) -> None:
-        ended.append(names)
-        alive[:] = [name for name in alive if name not in names]
-
-    monkeypatch.setattr(processes, "end", end)
-    processes.end_strays(layout)
-    assert ended == [["gateway"], ["triton"]]

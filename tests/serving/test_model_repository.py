@@ -138,7 +138,6 @@ def test_the_backend_in_the_repository_needs_nothing_of_the_project(tmp_path, mo
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"split": 2}, "MPI launcher"),
         ({"max_batch_size": 0}, "max_batch_size is 0: the value must be at least 1"),
         ({"gpus": -1}, "gpus is -1"),
         ({"runtime": "onnx"}, "choose one of ctranslate2, llama_cpp"),
@@ -157,5 +156,5 @@ def test_the_command_line_says_whether_anything_changed(tmp_path, model_dir, cap
     assert main(arguments) == 0
     assert main(arguments) == 0
     assert capsys.readouterr().out.split() == ["changed", "unchanged"]
-    assert main([*arguments, "--split", "2"]) == 1
-    assert "one GPU with enough memory" in capsys.readouterr().err
+    assert main([*arguments, "--gpus", "-1"]) == 1
+    assert "gpus is -1" in capsys.readouterr().err

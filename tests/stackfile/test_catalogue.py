@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from stackfile import runtime_selection
-from stackfile.catalogue import ROOT, ModelFacts, accelerators, models
+from stackfile.catalogue import ROOT, ModelFacts, accelerators, models, unknown_model
 
 # Bits of a weight in a file that nobody has measured; such files mix several types.
 BITS = {"Q2_K": 3.4, "Q4_K_M": 4.9, "Q8_0": 8.5}
@@ -36,7 +36,7 @@ def test_every_family_has_its_sizes(family, sizes):
 
 
 def test_the_accelerators_of_the_design_are_known():
-    assert set(accelerators()) == {"cpu", "t4", "k80", "l4", "a100"}
+    assert {"cpu", "t4", "k80", "l4", "a100", "rtx-3080", "rtx-3060", "rtx-4090"} <= set(accelerators())
 
 
 def test_the_model_in_the_repository_is_pinned_to_the_bytes_that_are_there():
@@ -175,3 +175,13 @@ def test_the_models_on_the_package_index_are_asked_there_last():
         assert [bool(place.hub) for place in facts.places] == [True, False]
         assert facts.pinned
     assert [bool(place.index) for place in models()["smollm2-135m-instruct-Q4_1"].places] == [True]
+
+
+def test_an_unknown_model_is_answered_with_the_nearest_ones_and_not_with_all():
+    entries = models()
+    assert "did you mean 'tiny-codegen'?" in unknown_model("tiny-codgen", entries)
+    said = unknown_model("gpt-9", entries)
+    named = [name for name in entries if re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w.-])", said)]
+    assert len(named) == 3
+    assert all(entries[name].pinned for name in named)
+    assert "`assist models list`" in said

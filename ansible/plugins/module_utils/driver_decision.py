@@ -53,7 +53,7 @@ def _serves(facts: dict[str, Any], driver: dict[str, Any]) -> bool:
 
 def suits(version: str, driver: dict[str, Any]) -> bool:
     """Return whether a driver version is recent enough, and not too recent for a Kepler GPU."""
-    kepler = int(driver["branch"]) == KEPLER
+    kepler = driver["branch"] == str(KEPLER)
     return _numbers(version) >= _numbers(driver["minimum"]) and not (kepler and _numbers(version)[0] > KEPLER)
 
 

@@ -216,3 +216,16 @@ def test_the_sdks_name_the_plugins_and_the_cache_has_them(tmp_path, monkeypatch)
 def test_a_package_that_apt_does_not_know_is_refused_with_the_remedy(tmp_path):
     with pytest.raises(BundleError, match="apt-get update"):
         packages.gather(("no-such-package-anywhere",), tmp_path, depends=False)
+
+
+def test_llama_cpps_own_image_is_the_only_engine_on_gpus(tmp_path):
+    stack = tmp_path / "gpus.yaml"
+    image = f"ghcr.io/ggml-org/llama.cpp@sha256:{'a' * 64}"
+    stack.write_text(
+        "name: gpus\ntarget: kubernetes\nmodel: mistral-7b-instruct-Q4_K_M\nengine: {kind: openai}\n"
+        "accelerator: {kind: rtx-3080, count: 2, split: layers}\n"
+        f"kubernetes: {{images: {{llama_cuda: '{image}'}}, llama: {{node_selector: {{gpu: x}}}}}}\n"
+    )
+    images = contents.of(deployment(str(stack))).images
+    assert image in images
+    assert not any("triton" in each for each in images)

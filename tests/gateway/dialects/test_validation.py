@@ -8,6 +8,7 @@ from tests.gateway.conftest import settings
 from tests.gateway.replay import events
 from tests.gateway.scripted_triton import tensors
 
+SERVED = "codegen-350M-mono"
 P = {"prompt": "def f", "max_tokens": 4}
 
 
@@ -100,6 +101,28 @@ async def test_the_legacy_route_takes_any_model_because_its_url_names_one(client
     )
     assert answer.status_code == 200
     assert len(answer.json()["choices"]) == 3
+    assert answer.json()["model"] == "codegen"
+
+
+@pytest.mark.parametrize(
+    ("name", "answered"),
+    [
+        (None, SERVED),
+        ("", SERVED),
+        (SERVED, SERVED),
+        ("davinci-002", "davinci-002"),
+        ("codegen", "codegen"),
+        ("fastertransformer", "codegen"),
+        ("gitlab", "codegen"),
+    ],
+)
+async def test_the_answer_names_the_served_model_and_only_fauxpilots_clients_see_its_own_name(
+    client, name, answered
+):
+    answer = await client.post("/v1/completions", json={**P, "model": name})
+    fim = await client.post("/v1/fim/completions", json={**P, "model": name})
+    assert answer.json()["model"] == answered
+    assert fim.json()["model"] == (name or SERVED)
 
 
 async def test_frequency_penalty_never_becomes_repetition_penalty(client, script):

@@ -70,3 +70,32 @@ def test_a_stack_that_is_refused_leaves_the_old_manifests_alone(tmp_path, capsys
     assert render.main(["--stack", str(stack), "--to", str(target)]) == 1
     assert "is not in the catalogue" in capsys.readouterr().err
     assert (target / "kept.yaml").read_text() == "kept"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(NO_ENGINE), reason=str(NO_ENGINE))
+def test_llama_cpp_on_gpus_is_rendered_with_its_image_by_digest(tmp_path):
+    digest = f"sha256:{'a' * 64}"
+    stack = {
+        "name": "gpus",
+        "target": "kubernetes",
+        "model": "mistral-7b-instruct-Q4_K_M",
+        "engine": {"kind": "openai"},
+        "accelerator": {"kind": "rtx-3080", "count": 2, "split": "layers"},
+        "kubernetes": {
+            "images": {"llama_cuda": f"ghcr.io/ggml-org/llama.cpp@{digest}"},
+            "llama": {"node_selector": {"gpu": "x"}},
+        },
+    }
+    (tmp_path / "gpus.yaml").write_text(yaml.safe_dump(stack))
+    render.render(load_stack(tmp_path / "gpus.yaml"), tmp_path / "out")
+    kustomization = yaml.safe_load((tmp_path / "out/kustomization.yaml").read_text())
+    name = "ghcr.io/ggml-org/llama.cpp"
+    assert {"name": name, "newName": name, "digest": digest} in kustomization["images"]
+    assert not any("triton" in image["name"] for image in kustomization["images"])
+    for file in kustomization["resources"]:
+        kubernetes_validate.validate(
+            yaml.safe_load((tmp_path / "out" / file).read_text()), KUBERNETES, strict=True
+        )
+    (server,) = (tmp_path / "out").glob("*deployment-llama.yaml")
+    assert "--tensor-split" in server.read_text()

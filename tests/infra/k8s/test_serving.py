@@ -155,3 +155,39 @@ def test_without_an_address_the_openai_engine_is_llama_cpps_server_in_the_cluste
 def test_settings_that_llama_cpps_server_cannot_obey_are_refused(tmp_path, settings, remedy):
     with pytest.raises(StackFileError, match=remedy):
         stack(tmp_path, **settings)
+
+
+CUDA_IMAGE = f"ghcr.io/ggml-org/llama.cpp@sha256:{'a' * 64}"
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_on_gpus_the_engine_is_llama_cpps_own_image_with_all_layers_on_them(tmp_path, count):
+    accelerator = {"kind": "rtx-3080", "count": count} | ({"split": "layers"} if count > 1 else {})
+    settings = {
+        "engine": {"kind": "openai"},
+        "model": "mistral-7b-instruct-Q4_K_M",
+        "accelerator": accelerator,
+    }
+    kubernetes = {"images": {"llama_cuda": CUDA_IMAGE}, "llama": {"node_selector": {"gpu": "x"}}}
+    resolved = stack(tmp_path, **settings | {"kubernetes": kubernetes})
+    recorder = deploy(resolved, {})
+    server, pod = recorder.container("llama"), recorder.pod("llama")
+    program, *rest = server["command"]
+    options = dict(zip(rest[:-2:2], rest[1:-2:2], strict=True))
+    assert (server["image"], program, rest[-2:]) == (
+        CUDA_IMAGE,
+        "/app/llama-server",
+        ["--metrics", "--no-slots"],
+    )
+    file = resolved.model.files[0].path
+    assert options["--model"] == f"/models/mistral-7b-instruct-Q4_K_M/current/{file}"
+    assert options["--ctx-size"] == str(resolved.context_length * resolved.serving.slots)
+    assert options["--parallel"] == str(resolved.serving.slots)
+    assert (options["--n-gpu-layers"], options["--split-mode"]) == ("999", "layer" if count > 1 else "none")
+    assert options.get("--tensor-split") == ("1,1" if count > 1 else None)
+    assert server["resources"]["limits"]["nvidia.com/gpu"] == str(count)
+    assert server["resources"]["limits"]["memory"] == f"{resolved.memory.engine_mib}Mi"
+    assert "nvidia.com/gpu" not in pod["initContainers"][0]["resources"]["limits"]
+    assert (pod["nodeSelector"], pod["tolerations"][0]["key"]) == ({"gpu": "x"}, "nvidia.com/gpu")
+    assert recorder.all("Deployment")["llama"]["spec"]["strategy"] == {"type": "Recreate"}
+    assert "requests_(processing|deferred)" in server["lifecycle"]["preStop"]["exec"]["command"][-1]

@@ -15,6 +15,13 @@ SINGLE = ("name", "runtime", "precision", "context_length", "model.id", "model.r
 # Read in another mode only, so tried on a stack in that mode.
 OPENAI = {"engine": {"kind": "openai", "url": "https://llm.example/v1"}}
 LLAMA = {"engine": {"kind": "openai"}, "model": "mistral-7b-instruct-Q2_K"}
+LLAMA_GPU = LLAMA | {
+    "accelerator": {"kind": "rtx-3080", "count": 2, "split": "layers"},
+    "kubernetes": {
+        "images": {"llama_cuda": f"ghcr.io/ggml-org/llama.cpp@sha256:{'a' * 64}"},
+        "llama": {"node_selector": {"gpu": "x"}},
+    },
+}
 VOLUME = {"kubernetes": {"store": {"storage_class": "fast"}}}
 EVERYTHING = {
     "auth": {"mode": "gitlab"},
@@ -47,6 +54,8 @@ OTHER = {
     "kubernetes.loader.https_proxy": "http://proxy.example:3129",
     "kubernetes.loader.package_index": "https://index.example:8444/simple",
     "kubernetes.llama": {"replicas": 2},
+    "kubernetes.llama.spare_gpus": 2,
+    "kubernetes.images.llama_cuda": f"ghcr.io/ggml-org/llama.cpp@sha256:{'b' * 64}",
     "engine.kind": "openai",
     "auth.mode": "keys",
     "cache.kind": "local",
@@ -96,7 +105,7 @@ def registered(service: ResolvedStack) -> str:
 @pytest.fixture
 def services(tmp_path) -> list[tuple[ResolvedStack, str]]:
     found = []
-    for settings in (EVERYTHING, OPENAI, VOLUME, LLAMA):
+    for settings in (EVERYTHING, OPENAI, VOLUME, LLAMA_GPU, LLAMA):
         service = stack(tmp_path, **settings)
         found.append((service, registered(service)))
     return found
@@ -113,7 +122,7 @@ def test_every_setting_of_a_stack_changes_what_is_registered(services):
     assert len(paths) > 60
     dead = []
     for path in [*SINGLE, *paths]:
-        able = services[-1:] if path.startswith("kubernetes.llama.") else services
+        able = services[-2:] if path.startswith("kubernetes.llama.") else services
         tried = (registered(changed(service, path)) != before for service, before in able)
         if not any(tried):
             dead.append(path)
