@@ -42,7 +42,7 @@ class GenerateRequest:
     engines that match text themselves. ``seeds`` holds one seed per row; ``seeded`` means that the caller
     chose them, so they must reproduce. ``deadline_s`` is in seconds from now. ``model`` is the name by which
     the caller selected another model of the same engine (FauxPilot's ``py-model``); engines without such a
-    model use their own.
+    model use their own. ``caller``: whose earlier requests may have left a cache for this one.
     """
 
     prompt_ids: Sequence[int]
@@ -59,6 +59,7 @@ class GenerateRequest:
     stops: Sequence[str] = ()
     model: str | None = None
     constraint: Constraint | None = None
+    caller: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
