@@ -6,6 +6,7 @@ import sys
 
 NAMES = (
     "bench_editor",
+    "bench_engine",
     "bench_gateway",
     "bench_hosts",
     "bench_kubernetes",

@@ -38,13 +38,17 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A contender that runs: its address, the keys of its people, and llama.cpp's own counters."""
+    """A contender that runs: its address, the keys of its people, and llama.cpp's own counters.
+
+    ``grpc`` is the address of the Triton behind the gateway; empty for llama.cpp's server.
+    """
 
     name: str
     url: str
     headers: list[dict[str, str]]
     counters: Callable[[], dict[str, float]]
     pid: int
+    grpc: str = ""
 
     def cpu_s(self) -> float:
         """Return the processor seconds of the server and its children."""
@@ -86,6 +90,7 @@ def ours(model: Model) -> Iterator[Server]:
                 yield Server(
                     "gateway and Triton", gateway.url, headers,
                     lambda: _counters(f"http://{triton.metrics}/metrics"), triton.pid,
+                    triton.grpc,
                 )  # fmt: skip
         finally:
             triton.kill()

@@ -48,9 +48,17 @@ class Completer:
         await self._engine.close()
 
     async def plan(
-        self, request: CompletionRequest, deadline_s: float, request_id: str, traceparent: str | None
+        self,
+        request: CompletionRequest,
+        deadline_s: float,
+        request_id: str,
+        traceparent: str | None,
+        caller: str | None = None,
     ) -> Plan:
-        """Tokenise every prompt and fit it into the context; raises 400 for prompts that cannot be used."""
+        """Tokenise every prompt and fit it into the context; raises 400 for prompts that cannot be used.
+
+        ``caller``: whose earlier requests may have left a cache for this one.
+        """
         ends_at = time.monotonic() + deadline_s
         built = [await self._builder.build(prompt, request.max_tokens) for prompt in request.prompts]
         plain_stops = self._stop_ids(request.stops)
@@ -73,6 +81,7 @@ class Completer:
                     model=request.model,
                     constraint=request.constraint,
                     shown=request.shown,
+                    caller=caller,
                 )
             )
         echoes = [self._echo(request, *pair) for pair in zip(request.prompts, built, strict=True)]

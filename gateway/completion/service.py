@@ -148,7 +148,7 @@ class CompletionService:
         if (known := self._recent.find(caller.id, request)) is not None:
             return await self._known(http, caller, request, known)
         async with self.admission.slot(caller, http.state.request_id, _cursor(request)) as queue_s:
-            result = await self._plan(http, request, queue_s)
+            result = await self._plan(http, caller, request, queue_s)
             try:
                 choices = await self.completer.run(result.plan)
             except asyncio.CancelledError:
@@ -170,7 +170,7 @@ class CompletionService:
     ) -> CompletionResult:
         """Return the rest of an earlier answer; the request counts like any other, without a slot."""
         await self.admission.admit(caller)
-        result = await self._plan(http, request, 0.0)
+        result = await self._plan(http, caller, request, 0.0)
         known.tokens = len(await self.completer.tokenizer.encode_fragment(known.text))
         result.completion_tokens, result.choices, result.complete = known.tokens, [known], True
         result.first_token_s = time.perf_counter() - http.state.started
@@ -188,7 +188,7 @@ class CompletionService:
             yield writer.end(result)
             return
         async with self.admission.slot(caller, http.state.request_id, _cursor(request)) as queue_s:
-            result = await self._plan(http, request, queue_s)
+            result = await self._plan(http, caller, request, queue_s)
             choices = [Choice(index) for index in range(len(result.plan.engine_requests) * request.rows)]
             result.choices = choices
             try:
@@ -230,10 +230,12 @@ class CompletionService:
             )
         return left
 
-    async def _plan(self, http: Request, request: CompletionRequest, queue_s: float) -> CompletionResult:
+    async def _plan(
+        self, http: Request, caller: Caller, request: CompletionRequest, queue_s: float
+    ) -> CompletionResult:
         """Tokenise a request that has a slot already, so that a refused one never costs this."""
         plan = await self.completer.plan(
-            request, self._remaining(queue_s), http.state.request_id, http.state.traceparent
+            request, self._remaining(queue_s), http.state.request_id, http.state.traceparent, caller.id
         )
         if plan.truncated:
             self.metrics.truncated()

@@ -43,7 +43,7 @@ class GenerateRequest:
     chose them, so they must reproduce. ``deadline_s`` is in seconds from now. ``model`` is the name by which
     the caller selected another model of the same engine (FauxPilot's ``py-model``); engines without such a
     model use their own. ``shown`` are the control tokens, by their text, that are wanted in the text of
-    engines that decode by themselves.
+    engines that decode by themselves. ``caller``: whose earlier requests may have left a cache for this one.
     """
 
     prompt_ids: Sequence[int]
@@ -61,6 +61,7 @@ class GenerateRequest:
     model: str | None = None
     constraint: Constraint | None = None
     shown: Mapping[str, int] = field(default_factory=dict)
+    caller: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ class Streams:
         message: service_pb2.ModelInferRequest,
         model: ModelMetadata,
         timeout_s: float,
-        metadata: list[tuple[str, str]] | None,
+        metadata: list[tuple[str, str]],
     ) -> "Stream":
         """Open a stream that ends within ``timeout_s``; ``metadata`` goes with the gRPC call."""
         if model.withdraws:

@@ -21,6 +21,8 @@ _CODES = {"UINT32": "I", "INT32": "i", "UINT64": "Q", "INT64": "q", "FP32": "f",
 _DTYPES = {datatype: f"<{np.dtype(code).str[1:]}" for datatype, code in _CODES.items()}
 _SEED_BITS = {"INT32": 31, "UINT32": 32, "INT64": 63, "UINT64": 64}
 _NO_WORDS = (0, -1)
+# What is read of a streamed response: every tensor costs the server time for each token.
+_STREAMED, _LOG_PROBS = ("output_ids", "row_index", "row_final"), ("output_log_probs",)
 _UNCONSTRAINED = (
     "This model's runtime cannot constrain its text, so it takes neither tools nor response_format. Leave"
     " them out, or ask the administrator to serve the model as a GGUF file with llama.cpp (runtime llama_cpp)"
@@ -82,6 +84,9 @@ def generate_message(
         if not model.constrains:
             raise invalid(_UNCONSTRAINED, code="unsupported_parameter")
         message.parameters["grammar"].string_param = request.constraint.grammar
+    if model.rows_streamed:
+        for name in (*_STREAMED, *(_LOG_PROBS if request.logprobs else ())):
+            message.outputs.add(name=name)
     values = _values(request, eos_id)
     shape: tuple[int, ...]
     for tensor, (name, datatype) in zip(message.inputs, model.inputs.items(), strict=True):

@@ -16,9 +16,10 @@ import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from gateway.engine import responses, rpc_errors, tensors
+from gateway.engine.affinity import Affinity
 from gateway.engine.availability import Availability
 from gateway.engine.base import GenerateRequest, ScoreRequest, TokenChunk
-from gateway.engine.channel import Servers
+from gateway.engine.channel import AFFINITY, Servers
 from gateway.engine.chunks import collect, expiry, until_expiry
 from gateway.engine.model_metadata import PY_MODEL, ModelMetadata, describe
 from gateway.engine.streams import Streams
@@ -50,6 +51,7 @@ class TritonEngine:
         self._metadata: dict[str, tuple[float, ModelMetadata | None]] = {}
         self._availability = Availability(self, wait_s)
         self._streams = Streams()
+        self._affinity = Affinity()
 
     @property
     def _stub(self) -> service_pb2_grpc.GRPCInferenceServiceStub:
@@ -223,6 +225,7 @@ class TritonEngine:
                 failure = self._record_failure(error)
                 if started or not await self._availability.should_retry(error, attempt, end):
                     raise failure from error
+                request = replace(request, caller=None)  # another server, if there is one
             else:
                 return
 
@@ -232,31 +235,35 @@ class TritonEngine:
         """Yield the chunks of one stream; closing early stops the work on the server."""
         reader = (responses.RowStream if model.rows_streamed else responses.CumulativeStream)(request)
         message = tensors.generate_message(request, model, self._eos_id)
-        stream = self._streams.open(self._stub, message, model, _remaining(end), _call_metadata(request))
-        try:
-            async for response in stream.responses():
-                self._availability.record_success()
-                if response.error_message:
-                    raise rpc_errors.in_stream(response.error_message)
-                if not response.infer_response.outputs:
-                    continue  # the empty final response that Triton adds on request
-                for chunk in reader.feed(response.infer_response):
+        with self._affinity.name(request) as name:
+            metadata = _call_metadata(request, name)
+            stream = self._streams.open(self._stub, message, model, _remaining(end), metadata)
+            try:
+                async for response in stream.responses():
+                    self._availability.record_success()
+                    if response.error_message:
+                        raise rpc_errors.in_stream(response.error_message)
+                    if not response.infer_response.outputs:
+                        continue  # the empty final response that Triton adds on request
+                    for chunk in reader.feed(response.infer_response):
+                        yield chunk
+                    if reader.complete:
+                        break
+                for chunk in reader.end():
                     yield chunk
-                if reader.complete:
-                    break
-            for chunk in reader.end():
-                yield chunk
-        finally:
-            await stream.close(complete=reader.complete)
+            finally:
+                await stream.close(complete=reader.complete)
 
     async def _collect(
         self, request: GenerateRequest, model: ModelMetadata, end: float, expires: float
     ) -> list[TokenChunk]:
         """Return whole rows from a stream. One that breaks is repeated: none of it has left the gateway."""
-        return await self._retrying(
-            lambda: collect(until_expiry(self._chunks(request, model, end), request.n, expires), request.n),
-            end,
-        )
+        first, again = iter((request,)), replace(request, caller=None)
+
+        def chunks() -> AsyncGenerator[TokenChunk, None]:
+            return until_expiry(self._chunks(next(first, again), model, end), request.n, expires)
+
+        return await self._retrying(lambda: collect(chunks(), request.n), end)
 
 
 def _split(request: GenerateRequest, rows: int) -> list[GenerateRequest]:
@@ -297,6 +304,9 @@ def _remaining(end: float) -> float:
     return left
 
 
-def _call_metadata(request: GenerateRequest | ScoreRequest) -> list[tuple[str, str]] | None:
-    """Return a call's gRPC metadata: the caller's trace (W3C Trace Context), where it has one."""
-    return [("traceparent", request.traceparent)] if request.traceparent else None
+def _call_metadata(
+    request: GenerateRequest | ScoreRequest, affinity: str | None = None
+) -> list[tuple[str, str]]:
+    """Return a call's gRPC metadata: the caller's trace (W3C Trace Context), and what chooses its server."""
+    pairs = (("traceparent", request.traceparent), (AFFINITY, affinity))
+    return [(key, value) for key, value in pairs if value]

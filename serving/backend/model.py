@@ -85,7 +85,9 @@ class TritonPythonModel:
         if whole:
             reply = WholeReply(triton_sender, arrays["input_ids"].shape[-1], lengths, withdrawn)
         else:
-            reply = StreamReply(triton_sender, lengths, withdrawn)
+            reply = StreamReply(
+                triton_sender, lengths, withdrawn, frozenset(triton_request.requested_output_names())
+            )
         if score_from is not None and not whole:
             raise BadRequestError(
                 "the streaming model cannot score prompt tokens: send score_from to the unary model"

@@ -2,7 +2,7 @@
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -104,15 +104,26 @@ class PassedReply(_Reply):
 
 
 class StreamReply(_Reply):
-    """One response for the new tokens of each row, then the end of the stream."""
+    """One response for the new tokens of each row, then the end of the stream.
 
-    def __init__(self, sender: Any, lengths: Sequence[int], withdrawn: Callable[[], bool]) -> None:  # noqa: ANN401 -- Triton ships no types
+    ``outputs``: the tensors that the client has asked for. Each takes time for each token.
+    """
+
+    def __init__(
+        self,
+        sender: Any,  # noqa: ANN401 -- Triton ships no types
+        lengths: Sequence[int],
+        withdrawn: Callable[[], bool],
+        outputs: Collection[str] = tensors.STREAM_OUTPUTS,
+    ) -> None:
         super().__init__(sender, withdrawn)
         self._lengths = lengths
+        self._outputs = outputs
 
     def tokens(self, row: OutputRow, start: int, stop: int, *, final: bool) -> None:
         """Send the new tokens of a row."""
-        outputs = tensors.stream_outputs(row, start, stop, self._lengths[row.index], final=final)
+        found = tensors.stream_outputs(row, start, stop, self._lengths[row.index], final=final)
+        outputs = {name: value for name, value in found.items() if name in self._outputs}
         with self._lock:
             if not self._ended:
                 _send(self._sender, outputs, final=False)

@@ -69,6 +69,8 @@ class OutputRow:
     stop: Words = ()
     score_from: int = 1
     """With ``params.score``: the first prompt token that is scored; token 0 has no context."""
+    wants_log_probs: bool = True
+    """Otherwise a runtime may report 0 for each token, where it can save time by that."""
     ids: list[int] = field(default_factory=list)
     log_probs: list[float] = field(default_factory=list)
     progress: tuple[int, bool] = (0, False)

@@ -65,8 +65,9 @@ def add_rows(
         else:
             # A model needs at least one token: an empty prompt is replaced by the end-of-text token.
             row = OutputRow(
-                request, index, prompt or [limits.eos_id], limit, read.params(grammar), seed, stop
-            )
+                request, index, prompt or [limits.eos_id], limit, read.params(grammar), seed, stop,
+                wants_log_probs=bool(read.integer("is_return_log_probs", 1)),
+            )  # fmt: skip
         request.rows.append(row)
 
 

@@ -4,9 +4,7 @@ import json
 import os
 import re
 import secrets
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +13,17 @@ import xllamacpp
 
 from ..requests import BadRequestError, OutputRow
 from .base import Options
+from .llama_slots import Slots
 from .llama_token_ids import TokenIdReader
 
-_SAMPLERS = ["penalties", "temperature", "top_k", "top_p"]
+# Fewer candidates first: temperature keeps their order, so top_k chooses the same ones before it.
+_SAMPLERS = ["penalties", "top_k", "temperature", "top_p"]
 _BAD_REQUEST = 400
 _CERTAIN = 1e9
 # Prompt tokens that a CPU reads in one step. A cancelled request ends, and other rows get their next token,
 # between two steps; llama.cpp's own 2048 would keep both waiting for seconds. Steps of 32 cost 12 % more
 # processor time than those of 512, steps of 64 none (docs/adr/0018).
 _CPU_STEP = 64
-# Longer than a step takes; after that, another slot is better than none.
-_SLOT_S = 1.0
 _COUNTERS = re.compile(r"^(llamacpp:(?:\w+_total|requests_\w+)) (\S+)$", re.MULTILINE)
 
 
@@ -42,9 +40,7 @@ class LlamaCppRuntime:
         self._context_length = options.context_length
         self._token_ids = TokenIdReader(path)
         self._server = xllamacpp.Server(_parameters(path, options))
-        self._running: set[OutputRow] = set()
-        self._ended = threading.Condition()
-        self.waiting = 0
+        self.slots = Slots(options.parallel)
 
     def generate(self, rows: Sequence[OutputRow]) -> None:
         """Continue the row; see ``Runtime``. Raises ``BadRequestError`` and ``RuntimeError``."""
@@ -55,12 +51,13 @@ class LlamaCppRuntime:
             if "error" in chunk:
                 errors.append(chunk["error"])
                 return True
+            slot.read = chunk.get("prompt_progress", {}).get("processed", slot.read)
             for token, log_prob in self._token_ids.tokens(chunk):
                 row.push(token, log_prob)
             return row.finished or row.request.stopped
 
-        with self._slot(row):
-            response = self._server.handle_completions(self._body(row), on_chunk)
+        with self.slots.hold(row) as slot:
+            response = self._server.handle_completions(self._body(row, slot.index), on_chunk)
         if isinstance(response, dict) and "error" in response:
             errors.append(response["error"])
         if errors:
@@ -76,15 +73,19 @@ class LlamaCppRuntime:
         """
         (row,) = rows
         log_probs: list[float] = []
-        for position in range(row.score_from, len(row.prompt)):
-            if row.request.stopped:
-                return
-            log_probs.append(self._score_one(row.prompt[:position], row.prompt[position]))
+        with self.slots.hold(row) as slot:
+            for position in range(row.score_from, len(row.prompt)):
+                if row.request.stopped:
+                    return
+                before, token = row.prompt[:position], row.prompt[position]
+                log_probs.append(self._score_one(slot.index, before, token))
+                slot.read = position
         row.scored(log_probs)
 
-    def _score_one(self, before: Sequence[int], token: int) -> float:
+    def _score_one(self, slot: int, before: Sequence[int], token: int) -> float:
         body = {
             "prompt": list(before),
+            "id_slot": slot,
             "n_predict": 1,
             "n_probs": 1,
             "cache_prompt": True,
@@ -101,26 +102,6 @@ class LlamaCppRuntime:
             raise RuntimeError(f"llama.cpp chose token {entry['id']}, expected {token}")
         return float(entry["logprob"])
 
-    @contextmanager
-    def _slot(self, row: OutputRow) -> Iterator[None]:
-        """Wait for a stopped row that still holds the slot with the cache of this row's prompt.
-
-        llama.cpp chooses the free slot with the most similar prompt. A cancelled row holds its slot until the
-        end of the current step; its successor, which comes first as a rule, would begin on another slot from
-        nothing, and take the cache that somebody else needs.
-        """
-        with self._ended:
-            self.waiting += 1
-            self._ended.wait_for(lambda: not any(_succeeds(row, other) for other in self._running), _SLOT_S)
-            self.waiting -= 1
-            self._running.add(row)
-        try:
-            yield
-        finally:
-            with self._ended:
-                self._running.discard(row)
-                self._ended.notify_all()
-
     def counters(self) -> dict[str, float]:
         """Return llama.cpp's counters and gauges by name, such as the generated tokens."""
         return {name: float(value) for name, value in _COUNTERS.findall(str(self._server.handle_metrics()))}
@@ -129,7 +110,7 @@ class LlamaCppRuntime:
         """Stop the server and free the model."""
         del self._server
 
-    def _body(self, row: OutputRow) -> dict[str, Any]:
+    def _body(self, row: OutputRow, slot: int) -> dict[str, Any]:
         params = row.params
         if any(len(word) > 1 for word in params.bad_words):
             raise BadRequestError(
@@ -137,13 +118,16 @@ class LlamaCppRuntime:
             )
         body: dict[str, Any] = {
             "prompt": list(row.prompt),
+            "id_slot": slot,
             "n_predict": row.limit,
             "stream": True,
             "cache_prompt": True,
             # A chunk after each step through the prompt: the only moments when a request can be stopped.
             "return_progress": True,
-            # The only way to obtain a streamed token's id and log probability.
+            # The only way to obtain a streamed token's id. The model's own probability of it takes a
+            # millisecond, of a vocabulary of 152 000 tokens; the sampler's is there already.
             "n_probs": 1,
+            "post_sampling_probs": not row.wants_log_probs,
             "samplers": _SAMPLERS,
             "temperature": 0.0 if params.greedy else params.temperature,
             "top_k": params.top_k,
@@ -158,12 +142,6 @@ class LlamaCppRuntime:
         if params.grammar:
             body["grammar"] = params.grammar
         return body
-
-
-def _succeeds(row: OutputRow, other: OutputRow) -> bool:
-    """Return whether ``other`` is stopped and has cached at least half of ``row``'s prompt."""
-    half = len(row.prompt) // 2
-    return other.request.stopped and list(other.prompt[:half]) == list(row.prompt[:half])
 
 
 def find_file(directory: Path) -> Path:
@@ -210,6 +188,8 @@ def _parameters(path: Path, options: Options) -> Any:  # noqa: ANN401 -- xllamac
     parameters.api_keys = [secrets.token_urlsafe(32)]
     parameters.endpoint_slots = False
     parameters.endpoint_metrics = True
+    # The caches of earlier prompts, beside the slots' own: up to 8 GiB by default, which nobody has counted.
+    parameters.cache_ram_mib = 0
     if options.device == "cpu":
         parameters.n_batch = parameters.n_ubatch = max(_CPU_STEP, 2 * options.parallel)
     return parameters

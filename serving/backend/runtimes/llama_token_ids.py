@@ -39,7 +39,10 @@ class TokenIdReader:
         return ids
 
     def tokens(self, chunk: dict[str, Any]) -> list[tuple[int, float]]:
-        """Return ids and log probabilities of one streamed chunk; held tokens have log probability 0."""
+        """Return ids and log probabilities of one streamed chunk.
+
+        Held tokens have log probability 0, and so have all where llama.cpp reports its sampler's probability.
+        """
         choice = chunk["choices"][0]
         content = (choice.get("logprobs") or {}).get("content") or []
         if not content:
@@ -48,7 +51,7 @@ class TokenIdReader:
         text = choice["text"].encode()
         held = text[: len(text) - len(last["bytes"])]
         held_tokens = [(token, 0.0) for token in self.split(held)] if held else []
-        return [*held_tokens, (last["id"], last["logprob"])]
+        return [*held_tokens, (last["id"], last.get("logprob", 0.0))]
 
     def split(self, data: bytes) -> list[int]:
         """Return the ids of the tokens with these bytes, preferring long ones; unknown bytes are skipped."""
