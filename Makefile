@@ -23,9 +23,10 @@ down:  ## Stop the service; what it has stored stays
 status:  ## Say what is up, what is not, why, and what to do
 	@if [ -x $(ASSIST) ]; then $(ASSIST) doctor; else echo "Nothing is installed here. Start it with: make up"; exit 1; fi
 
-clean: down  ## Stop the service and remove everything that was made here
+clean: down  ## Stop the service and remove everything that was made here, but for the models that you added to the catalogue
 	@rm -rf .run $(DEV) .ansible .hypothesis .mypy_cache .pytest_cache .ruff_cache benchmarks/.work
 	@find . -name .git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +
+	@[ ! -f catalogue/added.yaml ] || echo "catalogue/added.yaml stays: the models that you added (assist models remove)"
 
 test: dev tests/npm/node_modules/.package-lock.json .run/venvs/checkov .run/venvs/policies  ## Run every test whose tools are here; a table says what the others lack (LEVELS="unit contract engine scenario")
 	$(DEV)/bin/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(LEVELS:%=--level=%)

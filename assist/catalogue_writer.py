@@ -6,6 +6,7 @@ Comments and the order of the file are kept.
 import difflib
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,12 +37,22 @@ def _yaml() -> YAML:
     return yaml
 
 
-def record(catalogue: Path, model: str, revision: str, files: "Sequence[WantedFile]") -> bool:
-    """Write ``revision`` and ``files`` of ``model`` into ``catalogue``; return whether the file changed.
+@dataclass(frozen=True)
+class Pin:
+    """What a pin records of a model: the commit, its files, and the ``format`` of their weights."""
+
+    revision: str
+    files: "Sequence[WantedFile]"
+    format: str
+
+
+def record(catalogue: Path, model: str, pin: Pin, *, dry_run: bool = False) -> bool:
+    """Write the ``pin`` of ``model`` into ``catalogue``; return whether that changes the file.
 
     Raises CatalogueError for an unknown model and for a file without a checksum. The file is replaced in one
-    step.
+    step, and not at all with ``dry_run``.
     """
+    files = pin.files
     document: Any = _yaml().load(catalogue)
     models = document["models"]
     if model not in models:
@@ -61,11 +72,12 @@ def record(catalogue: Path, model: str, revision: str, files: "Sequence[WantedFi
         entry["sources"] = [source for source in entry["sources"] if "index" not in source]
     hub: dict[str, Any] = next((source for source in entry.get("sources", ()) if "hub" in source), {})
     hub.pop("revision", None)  # the model's own is the hub's from now on
-    entry["revision"] = revision
+    entry["revision"] = pin.revision
+    entry["format"] = pin.format
     if (origin := entry.get("origin")) is not None:
         origin["pin"] = "hub"
     entry["files"] = [_entry(file) for file in sorted(files, key=lambda file: file.path)]
-    return _replace(catalogue, _text(document))
+    return _replace(catalogue, _text(document), dry_run=dry_run)
 
 
 def put(file: Path, model: str, entry: Mapping[str, Any]) -> None:
@@ -158,8 +170,9 @@ def _entry(file: "WantedFile") -> Any:  # noqa: ANN401 -- ruamel's own
     return _on_one_line({"path": file.path, "size": file.size, "sha256": file.sha256})
 
 
-def _replace(target: Path, text: str) -> bool:
+def _replace(target: Path, text: str, *, dry_run: bool = False) -> bool:
     if target.read_text(encoding="utf-8") == text:
         return False
-    write_text(target, text, target.stat().st_mode & 0o777)
+    if not dry_run:
+        write_text(target, text, target.stat().st_mode & 0o777)
     return True

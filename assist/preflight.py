@@ -21,6 +21,7 @@ from assist.versions import numbers
 
 _GIB = 2**30
 _ENVIRONMENTS_GIB = 1.5  # measured: 0.9 for the three environments, and what uv unpacks on the way
+_TORCH_GIB = 4.5  # measured: 3.9 for the environment with torch
 _SOCKET_PATH_MAX = 107 - len(".1234567")  # sun_path, and the suffix that supervisor adds while it binds
 
 # Where a stack file sets the port of each use but the gateway's own (``Deployment.ports``).
@@ -115,7 +116,8 @@ def _pinned(deployment: Deployment) -> Finding:
 def _disk(deployment: Deployment) -> Finding:
     model = max(deployment.stack.model.memory_gib.values())  # the download; its conversion is never larger
     fetched = deployment.model_link.exists()
-    needed = (0 if installed(deployment) else _ENVIRONMENTS_GIB) + (0 if fetched else 2 * model) + 0.1
+    environments = _ENVIRONMENTS_GIB + (_TORCH_GIB if "torch" in deployment.locks else 0)
+    needed = (0 if installed(deployment) else environments) + (0 if fetched else 2 * model) + 0.1
     free = shutil.disk_usage(_existing(deployment.layout.home)).free / _GIB
     if free >= needed:
         return ok("disk", f"{free:.1f} GiB free, {needed:.1f} needed")

@@ -124,6 +124,8 @@ def run_fetch(
     if dry_run:
         _dry_run(plan, sources, run)
         return
+    if runtime is not None and run.store.find(plan) is None:
+        conversion.check_readable(plan)
     atomic_files.make_folder(run.store.root)
     folder = fetch.fetch(plan, sources, run)
     if runtime is not None and precision is not None:

@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from model_loader import atomic_files, fetch
+from model_loader import atomic_files, fetch, path_rules
 from model_loader.download.hashing import hash_file
 from model_loader.errors import LoaderError
 from model_loader.plan import Plan, WantedFile
@@ -62,6 +62,22 @@ def convert(
     return folder
 
 
+def check_readable(plan: Plan) -> None:
+    """Raise ConversionFailed where pickled weights would be fetched that nothing here can read."""
+    if not any(path_rules.is_pickled(file.path) for file in plan.files):
+        return
+    try:
+        from serving.convert import ConversionError, pickled
+    except ModuleNotFoundError as error:
+        raise ConversionFailed(
+            f"{error.name} is not installed; run the loader from the serving environment."
+        ) from None
+    try:
+        pickled.interpreter()
+    except ConversionError as error:
+        raise ConversionFailed(f"{plan.model} was not fetched: {error}.") from error
+
+
 def _facts(base: Path, manifest: stores.Manifest, runtime: str, precision: str) -> dict[str, Any]:
     try:
         tool = version(TOOLS[runtime])
@@ -107,7 +123,7 @@ def _installed() -> Converter:
 
 
 def _is_weight(path: str) -> bool:
-    return path.endswith(".safetensors")
+    return path.endswith(".safetensors") or path_rules.is_pickled(path)
 
 
 def _run_converter(

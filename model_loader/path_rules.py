@@ -13,6 +13,9 @@ ALLOWED_SUFFIXES = frozenset(
     {".safetensors", ".gguf", ".onnx", ".plan", ".json", ".txt", ".pbtxt", ".model", ".jinja", ".md"}
 )
 ALLOWED_NAMES = frozenset({"LICENSE", "LICENCE", "NOTICE", ".gitattributes"})
+# Pickled weights, which only torch's reader for weights alone sees (serving/convert/pickled.py). Not every
+# .bin file: a trainer's arguments and optimiser states are no weights.
+_PICKLED = re.compile(r"pytorch_model(-\d{5}-of-\d{5})?\.bin")
 RESERVED = frozenset({"manifest.json"})
 _DRIVE = re.compile(r"^[A-Za-z]:")
 
@@ -36,6 +39,11 @@ def _violation(name: str) -> str | None:
         (name in RESERVED, "the name is reserved for the store"),
     )
     return next((reason for violated, reason in checks if violated), None)
+
+
+def is_pickled(name: str) -> bool:
+    """Return whether a file of this name has a model's pickled weights."""
+    return _PICKLED.fullmatch(PurePosixPath(name).name) is not None
 
 
 def check_name(name: str) -> None:
@@ -67,19 +75,20 @@ def check_names(names: Iterable[str]) -> None:
 def check_format(name: str, *, pinned: bool, extra: frozenset[str] = frozenset()) -> None:
     """Refuse a format that can run code when loaded (pickle, ``.bin``, ``.py``) or that no runtime reads.
 
-    ``extra`` are suffixes that the operator allowed (``.bin``); such files need a checksum. Raises PlanError.
+    ``extra`` are suffixes that the operator allowed (``.bin``). Such files and a model's pickled weights need
+    a checksum. Raises PlanError.
     """
     path = PurePosixPath(name)
     if path.suffix.lower() in ALLOWED_SUFFIXES or path.name in ALLOWED_NAMES:
         return
-    if path.suffix.lower() not in extra:
+    if path.suffix.lower() not in extra and not is_pickled(name):
         raise PlanError(
-            f"{name!r}: format {path.suffix or path.name!r} is not on the allow-list (pickled weights and"
-            " programs can run code). Choose a safetensors or GGUF revision, or use --allow-format."
+            f"{name!r}: format {path.suffix or path.name!r} is not on the allow-list (pickles and programs"
+            " can run code). Choose a safetensors or GGUF revision, or use --allow-format."
         )
     if not pinned:
         raise PlanError(
-            f"{name!r}: --allow-format needs a sha256 for this file; run `assist models pin` first."
+            f"{name!r} can run code, so it needs a recorded sha256; run `assist models pin` first."
         )
 
 

@@ -68,7 +68,8 @@ class ModelFacts(Strict):
     ``restrictions``: what else the licence demands of those who use or pass on the model. ``memory_gib``: the
     weights by precision, without the KV cache. ``kv_width``: the KV heads together; ``width``: the embedding;
     ``vocabulary``: rows of the head. ``stop``: the tokens that end a text or a chat's answer.
-    ``chat_template``: whether the files have one; None where nobody looked.
+    ``chat_template``: whether the files have one; None where nobody looked. ``format``: ``pickle`` for
+    weights in ``pytorch_model.bin`` or its shards, whose conversion needs torch.
 
     Its files are at one of: ``path``, a folder in this project or, where absolute, on this machine;
     ``repository`` on the hub; or ``sources``, tried in their order.
@@ -82,7 +83,7 @@ class ModelFacts(Strict):
     commercial: bool
     restrictions: str | None = None
     architecture: Architecture
-    format: Literal["safetensors", "gguf"]
+    format: Literal["safetensors", "gguf", "pickle"]
     parameters: int = Field(gt=0)
     context_length: int = Field(gt=0)
     layers: int = Field(gt=0)
@@ -109,6 +110,14 @@ class ModelFacts(Strict):
                 raise ValueError("a source `index` lists the parts of every file in `files`, and no other")
             if not self.pinned or any(file.size is None for file in self.files):
                 raise ValueError("a source `index` needs size and sha256 of every file in `files`")
+        return self
+
+    @model_validator(mode="after")
+    def _format_is_that_of_the_weights(self) -> Self:
+        pickled = [file.path for file in self.files if file.path.endswith(".bin")]
+        if bool(pickled) != (self.format == "pickle"):
+            named = f"{pickled[0]} is a pickle" if pickled else "no file ends in .bin"
+            raise ValueError(f"format is {self.format}, but {named}; correct format or files")
         return self
 
     @property

@@ -40,6 +40,8 @@ DigestImage = Annotated[str, AfterValidator(_by_digest)]
 # Built by images/build: for CPUs from NVIDIA's wheel, for GPUs from NVIDIA's container, which has CUDA.
 TRITON_CPU = f"localhost/ai-assist/triton:{VERSION}"
 TRITON_GPU = f"localhost/ai-assist/triton:{VERSION}-gpu"
+# The loader with torch, for models with pickled weights only.
+LOADER_TORCH = f"localhost/ai-assist/loader:{VERSION}-torch"
 
 
 class Images(Strict):
@@ -48,7 +50,7 @@ class Images(Strict):
     gateway: Image = f"localhost/ai-assist/gateway:{VERSION}"
     """Image of the gateway, by tag or digest; the tag `latest` is refused."""
     loader: Image = f"localhost/ai-assist/loader:{VERSION}"
-    """Image of the model loader."""
+    """Image of the model loader. For a model whose format is pickle the default has the tag with torch."""
     llama_cuda: DigestImage | None = None
     """llama.cpp's official server with CUDA, by digest: needed with engine `openai` on a GPU."""
     triton: Image = TRITON_CPU
@@ -210,16 +212,18 @@ GKE_STORE = StoreVolume(storage_class="standard-rwx", access_mode="ReadWriteMany
 
 
 def complete(
-    section: Kubernetes | None, *, gke: bool, gpu: bool, gpu_label: str | None, own_llama: bool
+    section: Kubernetes | None, *, gke: bool, gpu: bool, gpu_label: str | None, own_llama: bool, pickled: bool
 ) -> Kubernetes:
-    """Return the section with the defaults that depend on target and hardware.
+    """Return the section with the defaults that depend on target, hardware and model.
 
     On GKE the store is Filestore, because several node pools mount it, and ``gpu_label`` selects the GPUs.
+    ``pickled``: the model has pickled weights only.
     """
     kubernetes = section or Kubernetes()
-    changed: dict[str, object] = {}
-    if gpu and "triton" not in kubernetes.images.model_fields_set:
-        changed["images"] = kubernetes.images.model_copy(update={"triton": TRITON_GPU})
+    images = ({"triton": TRITON_GPU} if gpu else {}) | ({"loader": LOADER_TORCH} if pickled else {})
+    for name in kubernetes.images.model_fields_set:
+        images.pop(name, None)
+    changed: dict[str, object] = {"images": kubernetes.images.model_copy(update=images)} if images else {}
     if own_llama and kubernetes.llama is None:
         kubernetes = kubernetes.model_copy(update={"llama": LlamaPods()})
     if gke and "store" not in kubernetes.model_fields_set:

@@ -27,6 +27,7 @@ def conflicts(stack: Stack, model: ModelFacts, device: AcceleratorFacts, runtime
         gpu=device.is_gpu,
         gpu_label=label,
         own_llama=own_llama(stack),
+        pickled=model.format == "pickle",
     )
     yield from _replicas(kubernetes)
     yield from _store(stack, kubernetes, device)

@@ -33,6 +33,8 @@ _LLAMA_CUDA = 800
 # An interpreter with the downloader's buffers, and one with numpy and a runtime's file format.
 _DOWNLOAD = 192
 _CONVERTER = 320
+# torch, which lists the tensors of pickled weights before their conversion begins, beside the waiting loader.
+_UNPICKLER = 704
 _GATEWAY = 160
 # A gateway's tokenizer, for each token of the vocabulary: llama.cpp's, and the one of a tokenizer.json.
 _LLAMA_TOKENIZER_BYTES = 500
@@ -180,7 +182,8 @@ class Use:
         """The loader's peak in MiB: the download, or the conversion of the largest group of layers."""
         if self.model.format == "gguf":
             return _DOWNLOAD
-        return _CONVERTER + math.ceil(_CONVERSION_SHARE * layer_group(self.model.width) / MIB)
+        conversion = _CONVERTER + math.ceil(_CONVERSION_SHARE * layer_group(self.model.width) / MIB)
+        return max(conversion, _UNPICKLER) if self.model.format == "pickle" else conversion
 
     def gateway(self, requests: int) -> int:
         """Return the memory of a gateway with ``requests`` in flight, in MiB."""

@@ -129,4 +129,5 @@ def _on_cluster(selection: checks.Selection) -> Kubernetes | None:
         gpu=device.is_gpu,
         gpu_label=label,
         own_llama=own_llama(stack),
+        pickled=selection.model.format == "pickle",
     )

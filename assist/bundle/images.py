@@ -38,6 +38,12 @@ def _push(name: str, layout: Path) -> str:
     command = ["buildah", "push", "--quiet", name, f"oci:{layout}:{name}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        remedy = "images/build" if name.startswith(_OURS) else f"buildah pull {name}"
+        remedy = _build(name) if name.startswith(_OURS) else f"buildah pull {name}"
         return f"not in buildah's storage; {remedy}"
     return ""
+
+
+def _build(name: str) -> str:
+    """Return the command that makes an image of ours: those with a variant's tag are not made by default."""
+    parts = {"-torch": " loader loader-torch", "-gpu": " triton"}
+    return "images/build" + next((part for suffix, part in parts.items() if name.endswith(suffix)), "")

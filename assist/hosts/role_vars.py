@@ -140,6 +140,7 @@ class RoleVars:
         users = {
             "gateway": {"gateway", "gpu"} if self.service.jobs.enabled else {"gateway"},
             "serving": {"gpu"},
+            "torch": {"gpu"},
         }
         locks = needed_locks(self.service)
         return {name: files for name, files in locks.items() if users[name] & set(self.groups)}

@@ -3,6 +3,7 @@
 import json
 from pathlib import PurePosixPath
 
+from model_loader import path_rules
 from model_loader.errors import IntegrityError
 
 HEAD = 512  # bytes that are examined
@@ -22,9 +23,12 @@ def _looks_like_error(head: bytes) -> bool:
     )
 
 
-def _wrong_header(suffix: str, head: bytes) -> str | None:
+def _wrong_header(path: str, head: bytes) -> str | None:
+    suffix = PurePosixPath(path).suffix.lower()
     if suffix == ".gguf" and not head.startswith(b"GGUF"):
         return "a GGUF file must start with GGUF"
+    if path_rules.is_pickled(path) and not head.startswith(b"PK\x03\x04"):
+        return "pickled weights must be a zip file, as torch writes since 1.6"
     if suffix == ".safetensors":
         length = int.from_bytes(head[:8], "little")
         if len(head) < 9 or head[8:9] != b"{" or not 2 <= length <= _MAX_SAFETENSORS_HEADER:
@@ -35,10 +39,9 @@ def _wrong_header(suffix: str, head: bytes) -> str | None:
 def check(path: str, head: bytes) -> None:
     """Check that ``head``, the first bytes of file ``path``, can be the start of such a file.
 
-    Raises IntegrityError for HTML, a Git LFS pointer, a JSON error message, and a wrong GGUF or safetensors
-    header.
+    Raises IntegrityError for HTML, a Git LFS pointer, a JSON error message, and a wrong header of GGUF,
+    safetensors or pickled weights.
     """
-    suffix = PurePosixPath(path).suffix.lower()
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     reason = None
     if text.startswith((b"<!doctype html", b"<html", b"<?xml")):
@@ -48,6 +51,6 @@ def check(path: str, head: bytes) -> None:
     elif _looks_like_error(head):
         reason = "the content is a JSON error message"
     else:
-        reason = _wrong_header(suffix, head)
+        reason = _wrong_header(path, head)
     if reason:
         raise IntegrityError(f"{path}: unexpected content: {reason}.")

@@ -163,7 +163,8 @@ def _no_weights(
         return ModelError(f"{name} has {len(found)} GGUF files; choose one, as {how}: {listed}.")
     if pickled := repository.pickles(names):
         return ModelError(
-            f"{name} has pickled weights only ({', '.join(pickled[:3])}), which can run code and are not"
-            " read. Add a revision with safetensors (--revision refs/pr/N), or a GGUF file of the model."
+            f"{name} has pickled weights only ({', '.join(pickled[:3])}), whose shape is not read here."
+            " Add a revision with safetensors (--revision refs/pr/N), or a GGUF file of the model; or pin a"
+            " model of the catalogue that is the same (assist models pin)."
         )
     return ModelError(f"{name} has neither safetensors nor GGUF files. Add a model's folder, file or hub id.")

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from model_loader import path_rules
 from model_loader.errors import ModelError, SourceError
 from model_loader.inspection import licences
 from model_loader.inspection.source_bytes import SourceBytes
@@ -16,6 +17,7 @@ from model_loader.retry import RetryPolicy, retrying
 from model_loader.sources.protocols import HubSource, Source
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+PICKLED_INDEX, PICKLED_SINGLE = "pytorch_model.bin.index.json", "pytorch_model.bin"
 REQUIRED = ("config.json", "tokenizer.json")
 _OPTIONAL = ("generation_config.json", "tokenizer_config.json", "chat_template.jinja")
 _MAX_DOCUMENT = 64 * 1024 * 1024
@@ -57,25 +59,42 @@ def safetensors(source: Source, sizes: Mapping[str, int]) -> list[str]:
     if SINGLE in sizes:
         return [SINGLE]
     if INDEX in sizes:
-        weights = read_json(source, INDEX, sizes).get("weight_map")
-        shards = sorted({str(name) for name in weights.values()}) if isinstance(weights, dict) else []
-        if missing := [name for name in shards if name not in sizes]:
-            raise ModelError(
-                f"{source.name} lacks {', '.join(missing[:5])}, which {INDEX} names. Get them too."
-            )
-        if not 0 < len(shards) <= _MAX_SHARDS:
-            raise ModelError(f"{source.name}: {INDEX} names {len(shards)} files with weights. Get it again.")
-        return shards
+        return _shards(source, INDEX, sizes)
     return sorted(name for name in sizes if name.endswith(".safetensors") and "/" not in name)[:1]
 
 
+def pickled(source: Source, sizes: Mapping[str, int]) -> list[str]:
+    """Return the files with the weights in pickles: one, or the shards of the index; empty without.
+
+    Other pickles, such as a trainer's arguments, are no weights. Raises as ``safetensors``.
+    """
+    if PICKLED_SINGLE in sizes:
+        return [PICKLED_SINGLE]
+    if PICKLED_INDEX not in sizes:
+        return []
+    shards = _shards(source, PICKLED_INDEX, sizes)
+    if others := [name for name in shards if not path_rules.is_pickled(name)]:
+        raise ModelError(f"{source.name}: {PICKLED_INDEX} names {others[0]}, which is no shard of weights.")
+    return shards
+
+
+def _shards(source: Source, index: str, sizes: Mapping[str, int]) -> list[str]:
+    weights = read_json(source, index, sizes).get("weight_map")
+    shards = sorted({str(name) for name in weights.values()}) if isinstance(weights, dict) else []
+    if missing := [name for name in shards if name not in sizes]:
+        raise ModelError(f"{source.name} lacks {', '.join(missing[:5])}, which {index} names. Get them too.")
+    if not 0 < len(shards) <= _MAX_SHARDS:
+        raise ModelError(f"{source.name}: {index} names {len(shards)} files with weights. Get it again.")
+    return shards
+
+
 def documents(names: Collection[str], weights: Sequence[str]) -> list[str]:
-    """Return all files that a safetensors model is served from. Raises ModelError for one that is missing."""
+    """Return all files that a model with these weights is served from. Raises ModelError if one lacks."""
     if missing := [name for name in REQUIRED if name not in names]:
         raise ModelError(
             f"{', '.join(missing)} missing beside {weights[0]}: the model can't be served without."
         )
-    index = [INDEX] if len(weights) > 1 else []
+    index = [PICKLED_INDEX if path_rules.is_pickled(weights[0]) else INDEX] if len(weights) > 1 else []
     return sorted([*REQUIRED, *(name for name in _OPTIONAL if name in names), *index, *weights])
 
 

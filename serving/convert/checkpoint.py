@@ -1,4 +1,4 @@
-"""Reads a checkpoint in Hugging Face's format (safetensors, one file or sharded) by rows of its tensors."""
+"""Reads a checkpoint in Hugging Face's format by rows of its tensors: safetensors or pickles, or shards."""
 
 import json
 import struct
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import safetensors
 
+from serving.convert import pickled
 from serving.convert.blocks import Array, Source
 from serving.convert.errors import ConversionError
 
@@ -84,7 +85,13 @@ class Checkpoint:
     @cached_property
     def _tensors(self) -> dict[str, "_Entry"]:
         """Map each tensor name to its place."""
-        return {name: entry for path in weight_files(self.directory) for name, entry in _entries(path)}
+        paths = weight_files(self.directory)
+        if paths[0].suffix == ".bin":
+            return {
+                entry["name"]: _Entry(path, entry["dtype"], tuple(entry["shape"]), entry["offset"])
+                for path, entry in pickled.tensors(paths)
+            }
+        return {name: entry for path in paths for name, entry in _entries(path)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,20 +105,20 @@ class _Entry:
 
 
 def weight_files(directory: Path) -> list[Path]:
-    """Return the safetensors files of a model. Raises ``ConversionError`` where there are none."""
-    index = directory / "model.safetensors.index.json"
-    paths = (
-        sorted({directory / name for name in _read_json(index)["weight_map"].values()})
-        if index.exists()
-        else []
+    """Return the weights' files: safetensors, else pickles. Raises ``ConversionError`` without any."""
+    for index, pattern in (
+        ("model.safetensors.index.json", "*.safetensors"),
+        (pickled.INDEX, pickled.SINGLE),
+    ):
+        weights = _read_json(directory / index).get("weight_map") if (directory / index).exists() else None
+        if weights:
+            return sorted({directory / Path(str(name)).name for name in weights.values()})
+        if paths := sorted(directory.glob(pattern)):
+            return paths
+    raise ConversionError(
+        f"{directory} has neither safetensors nor {pickled.SINGLE}: choose a revision of the model with"
+        " safetensors weights"
     )
-    paths = paths or sorted(directory.glob("*.safetensors"))
-    if not paths:
-        raise ConversionError(
-            f"{directory} has no .safetensors file: choose a revision of the model with safetensors "
-            "weights (pickle files are not read, because they can run code)"
-        )
-    return paths
 
 
 def _entries(path: Path) -> Iterator[tuple[str, _Entry]]:

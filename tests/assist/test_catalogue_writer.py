@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from assist.catalogue_writer import CatalogueError, record, record_index
+from assist.catalogue_writer import CatalogueError, Pin, record, record_index
 from model_loader.plan import WantedFile
 from stackfile.catalogue import DIRECTORY, Models
 from stackfile.document import read
@@ -20,7 +20,7 @@ def catalogue(tmp_path: Path) -> Path:
 
 
 def test_a_pinned_model_is_read_back_with_its_checksums_and_commit(catalogue):
-    assert record(catalogue, "codegen-350M-mono", "c" * 40, FILES)
+    assert record(catalogue, "codegen-350M-mono", Pin("c" * 40, FILES, "safetensors"))
     models, problems = validate(read(catalogue), Models)
     assert models is not None
     assert problems == []
@@ -32,7 +32,7 @@ def test_a_pinned_model_is_read_back_with_its_checksums_and_commit(catalogue):
 
 def test_only_the_pinned_model_changes_and_comments_stay(catalogue):
     before = catalogue.read_text().splitlines()
-    record(catalogue, "codegen-350M-mono", "c" * 40, FILES)
+    record(catalogue, "codegen-350M-mono", Pin("c" * 40, FILES, "safetensors"))
     after = catalogue.read_text().splitlines()
     start = next(i for i, line in enumerate(before) if "codegen-350M-mono:" in line)
     end = next(i for i, line in enumerate(before) if "codegen-2B-multi:" in line)
@@ -41,8 +41,8 @@ def test_only_the_pinned_model_changes_and_comments_stay(catalogue):
 
 
 def test_pinning_twice_changes_nothing(catalogue):
-    record(catalogue, "codegen-350M-mono", "c" * 40, FILES)
-    assert not record(catalogue, "codegen-350M-mono", "c" * 40, FILES)
+    record(catalogue, "codegen-350M-mono", Pin("c" * 40, FILES, "safetensors"))
+    assert not record(catalogue, "codegen-350M-mono", Pin("c" * 40, FILES, "safetensors"))
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_pinning_twice_changes_nothing(catalogue):
 def test_what_cannot_be_pinned_leaves_the_catalogue_as_it_was(catalogue, model, files, remedy):
     before = catalogue.read_bytes()
     with pytest.raises(CatalogueError, match=remedy):
-        record(catalogue, model, "main", files)
+        record(catalogue, model, Pin("main", files, "safetensors"))
     assert catalogue.read_bytes() == before
 
 
@@ -70,7 +70,7 @@ def places(catalogue: Path, model: str) -> list[str]:
 
 
 def test_a_new_pin_drops_the_wheels_of_the_old_bytes(catalogue):
-    record(catalogue, INDEXED, "c" * 40, [WantedFile("other.gguf", 10, "a" * 64)])
+    record(catalogue, INDEXED, Pin("c" * 40, [WantedFile("other.gguf", 10, "a" * 64)], "gguf"))
     assert places(catalogue, INDEXED) == ["hub"]
 
 
@@ -78,7 +78,7 @@ def test_the_same_bytes_at_another_revision_keep_the_wheels(catalogue):
     models, _ = validate(read(catalogue), Models)
     assert models is not None
     files = [WantedFile(f.path, f.size, f.sha256) for f in models.models[INDEXED].files]
-    record(catalogue, INDEXED, "c" * 40, files)
+    record(catalogue, INDEXED, Pin("c" * 40, files, "gguf"))
     assert places(catalogue, INDEXED) == ["hub", "index"]
 
 
@@ -98,7 +98,7 @@ def test_a_pin_takes_the_place_of_a_hubs_own_revision(catalogue):
             "- hub: Qwen/Qwen2.5-Coder-0.5B", "- revision: old\n        hub: Qwen/Qwen2.5-Coder-0.5B", 1
         )
     )
-    record(catalogue, INDEXED, "c" * 40, FILES)
+    record(catalogue, INDEXED, Pin("c" * 40, FILES, "gguf"))
     models, problems = validate(read(catalogue), Models)
     assert models is not None, problems
     assert models.models[INDEXED].places[0].revision is None

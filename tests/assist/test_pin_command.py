@@ -35,8 +35,8 @@ def hub(monkeypatch):
     server.close()
 
 
-def pin():
-    return CliRunner().invoke(app, ["models", "pin", "codegen-350M-mono"])
+def pin(*options):
+    return CliRunner().invoke(app, ["models", "pin", "codegen-350M-mono", *options])
 
 
 def test_a_pin_records_the_commit_and_every_checksum_that_the_hub_names(copy, hub):
@@ -103,14 +103,50 @@ def test_the_newest_pull_request_with_safetensors_is_pinned_where_the_branch_has
     assert model["files"][1]["sha256"] == sha256(FILES["model.safetensors"]).hexdigest()
 
 
-def test_pickles_alone_are_refused_with_what_to_do(copy, hub):
+def test_pickled_weights_alone_are_pinned_as_such_and_what_that_takes_is_said(copy, hub):
     hub.files["pytorch_model.bin"] = hub.files.pop("model.safetensors")
+    hub.files["training_args.bin"] = b"no weights"
+    done = pin()
+    assert done.exit_code == 0, done.output
+    assert "torch" in done.output
+    model = yaml.safe_load(copy.read_text())["models"]["codegen-350M-mono"]
+    assert model["format"] == "pickle"
+    assert {file["path"] for file in model["files"]} == set(hub.files) - {"training_args.bin"}
+
+
+def test_a_pickled_pin_gives_way_to_safetensors_once_the_hub_has_them(copy, hub):
+    weights = hub.files.pop("model.safetensors")
+    hub.files["pytorch_model.bin"] = weights
+    pin()
+    catalogue.models.cache_clear()
+    hub.pulls = {4: dict(FILES)}
+    assert "refs/pr/4" in pin().output
+    model = yaml.safe_load(copy.read_text())["models"]["codegen-350M-mono"]
+    assert (model["format"], model["revision"]) == ("safetensors", f"{4:040x}")
+
+
+def test_pickles_that_are_no_weights_are_named_with_what_to_do(copy, hub):
+    hub.files["training_args.bin"] = hub.files.pop("model.safetensors")
     before = copy.read_bytes()
     done = pin()
     assert done.exit_code == 1
-    assert "pytorch_model.bin" in done.output
+    assert "training_args.bin" in done.output
     assert "assist models add" in done.output
     assert copy.read_bytes() == before
+
+
+def test_a_dry_run_says_what_would_be_pinned_and_writes_nothing(copy, hub):
+    before = copy.read_bytes()
+    done = pin("--dry-run")
+    assert done.exit_code == 0, done.output
+    assert f"would be pinned to {COMMIT}" in done.output
+    assert f"model.safetensors: {len(FILES['model.safetensors'])} bytes" in done.output
+    assert copy.read_bytes() == before
+    found = json.loads(pin("--dry-run", "--json").output)
+    assert (found["status"], found["format"], found["revision"]) == ("would be pinned", "safetensors", COMMIT)
+    assert copy.read_bytes() == before
+    pin()
+    assert json.loads(pin("--dry-run", "--json").output)["status"] == "already pinned"
 
 
 def test_without_the_hub_it_says_which_files_to_get_and_how_to_record_them(copy, hub):

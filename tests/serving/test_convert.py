@@ -2,13 +2,14 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from serving.convert import ConversionError, convert
+from serving.convert import ConversionError, convert, pickled
 from serving.convert.layouts import split_codegen
 from testing import needs
 from testing.servers.triton import TINY
@@ -163,10 +164,24 @@ def test_a_truncated_file_is_refused_with_the_remedy(tmp_path):
         converted(source, tmp_path)
 
 
-def test_pickle_weights_are_not_read(tmp_path):
+def test_a_folder_without_weights_is_refused_with_the_remedy(tmp_path):
+    source = copy_of_tiny(tmp_path)
+    (source / "model.safetensors").unlink()
+    with pytest.raises(ConversionError, match="choose a revision of the model with safetensors"):
+        converted(source, tmp_path)
+
+
+def test_the_environment_that_is_not_there_is_named_with_the_remedy(tmp_path, monkeypatch):
+    monkeypatch.setenv(pickled.VARIABLE, str(tmp_path / "python"))
+    with pytest.raises(ConversionError, match=r"not there.*scripts/bootstrap .*torch\.txt.*loader-torch"):
+        pickled.interpreter()
+    monkeypatch.delenv(pickled.VARIABLE)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "serving"))
+    with pytest.raises(ConversionError, match=str(tmp_path / "torch" / "bin" / "python")):
+        pickled.interpreter()
     source = copy_of_tiny(tmp_path)
     (source / "model.safetensors").rename(source / "pytorch_model.bin")
-    with pytest.raises(ConversionError, match="they can run code"):
+    with pytest.raises(ConversionError, match="not there"):
         converted(source, tmp_path)
 
 

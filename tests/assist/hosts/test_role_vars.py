@@ -2,7 +2,9 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -10,7 +12,7 @@ import yaml
 from assist.hosts.inventory import Inventory, InventoryError
 from assist.hosts.role_vars import resolve
 from stackfile import StackFileError, load_stack
-from stackfile.catalogue import ROOT
+from stackfile.catalogue import ROOT, ModelFacts
 
 ROLES = ROOT / "ansible/roles"
 ONE = Inventory({"gateway": ["a"], "gpu": ["a"], "queue": ["a"]}, {"a": "10.0.0.1"})
@@ -64,6 +66,25 @@ def test_a_roles_argument_specs_are_what_the_document_gives_it(role, entry, vari
     options = specs[entry]["options"][variable]["options"]
     for inventory, host in ((ONE, "a"), (THREE, "w"), (THREE, "g1")):
         compare(options, facts(inventory, host)[part], role)
+
+
+def test_the_roles_take_every_format_of_a_model():
+    formats = set(get_args(ModelFacts.model_fields["format"].annotation))
+    found = {
+        file.parent.parent.name: set(choices)
+        for file in ROLES.glob("*/meta/argument_specs.yml")
+        for choices in _choices(yaml.safe_load(file.read_text()), "format")
+    }
+    assert found
+    assert set(map(frozenset, found.values())) == {frozenset(formats)}
+
+
+def _choices(value: object, name: str) -> Iterator[list[str]]:
+    """Yield the choices of every option of this name."""
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        if key == name and isinstance(inner, dict) and "choices" in inner:
+            yield inner["choices"]
+        yield from _choices(inner, name)
 
 
 @pytest.mark.parametrize(
