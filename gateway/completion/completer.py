@@ -14,6 +14,7 @@ from gateway.completion.types import Choice, CompletionRequest, Echo, Plan
 from gateway.engine.base import Engine, GenerateRequest, ScoreRequest
 from gateway.errors import deadline
 from gateway.merge import merge
+from gateway.text import constraint
 from gateway.text.output_sequence import Delta, OutputSequence, TokenEntry
 from gateway.text.prompt import BuiltPrompt, Prompt, PromptBuilder
 from gateway.text.tokenizer import Tokenizer
@@ -50,8 +51,13 @@ class Completer:
     async def plan(
         self, request: CompletionRequest, deadline_s: float, request_id: str, traceparent: str | None
     ) -> Plan:
-        """Tokenise every prompt and fit it into the context; raises 400 for prompts that cannot be used."""
+        """Tokenise every prompt and fit it into the context.
+
+        Raises ``ApiError`` 400 for prompts and schemas that cannot be used.
+        """
         ends_at = time.monotonic() + deadline_s
+        if request.constraint is not None:
+            await constraint.verify(request.constraint)
         built = [await self._builder.build(prompt, request.max_tokens) for prompt in request.prompts]
         plain_stops = self._stop_ids(request.stops)
         engine_requests = []

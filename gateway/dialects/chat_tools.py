@@ -133,22 +133,23 @@ class Structure:
         )
 
 
-async def structure(body: ToolFields, syntax: ToolSyntax | None, model: str) -> Structure:
+def structure(body: ToolFields, syntax: ToolSyntax | None, model: str) -> Structure:
     """Return what the request asks of its answer; ``syntax`` is how the model writes calls.
 
-    Raises ``ApiError`` 400 for tools that the model has no syntax for, and for schemas that cannot be used.
+    Raises ``ApiError`` 400 for tools that the model has no syntax for, and for schemas that are too large, too
+    deep or not strict; whether they can be enforced is found out when the request is planned.
     """
     wanted = body.response_format.answer if body.response_format else None
     if wanted is not None:
         constraint.check(wanted.schema_, "response_format", strict=bool(wanted.strict))
     functions = _callable(body)
     if not functions:
-        limit = await constraint.answer(wanted.schema_, strict=bool(wanted.strict)) if wanted else None
+        limit = constraint.answer(wanted.schema_, strict=bool(wanted.strict)) if wanted else None
         return Structure(limit)
     if syntax is None:
         raise no_tools(model, "tools")
     forced = body.tool_choice not in (None, "auto")
-    limit = await constraint.calls(
+    limit = constraint.calls(
         constraint.call_schema({f.name: f.arguments for f in functions}, syntax),
         syntax,
         parallel=body.parallel_tool_calls and not isinstance(body.tool_choice, NamedTool),

@@ -25,12 +25,14 @@ class Constraint:
 
     ``grammar`` is llguidance's variant of Lark, with ``%llguidance`` in its first line. ``schema`` is a JSON
     schema as text where the whole text is one JSON value, for engines that take no grammar; ``None``
-    otherwise. Without ``required``, such an engine may generate what it likes.
+    otherwise. Without ``required``, such an engine may generate what it likes. ``param`` is the field of the
+    client's request that it comes from.
     """
 
     grammar: str
     schema: str | None = None
     required: bool = True
+    param: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ A control token that a user typed is text, in a chat as in a prompt: a user who 
 text; so is a control token in a role, a tool or a call.
 """
 
-import asyncio
 import datetime
 import json
 import re
@@ -24,7 +23,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from gateway.errors import invalid
 from gateway.text import tool_syntax
-from gateway.text.tokenizer import Tokenizer
+from gateway.text.tokenizer import Tokenizer, bounded, in_thread
 
 # What a template may raise for a message that it does not expect: a refusal, or an error of its own.
 _FAILURES = (TemplateError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
@@ -75,17 +74,17 @@ class ChatTemplate:
         return syntax if all(map(str.__eq__, tags, map(self._tokenizer.decode, encoded))) else None
 
     async def encode(
-        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = (), begin: str = ""
-    ) -> list[int]:
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = (), begin: str = "", *, most: int
+    ) -> list[int] | None:
         """Return the ids up to the beginning of the assistant's turn, and ``begin`` as its first text.
 
-        Raises ``ApiError`` 400 for messages that the template refuses, such as two turns of a user in a row.
+        Returns ``None`` for more than ``most`` ids, of which no more are made than are needed to know that. Raises ``ApiError`` 400 for messages that the template refuses, such as two turns of a user in a row.
         """
-        return await asyncio.to_thread(self._encode, messages, tools, begin)
+        return await in_thread(self._encode, messages, tools, begin, most)
 
     def _encode(
-        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], begin: str
-    ) -> list[int]:
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], begin: str, most: int
+    ) -> list[int] | None:
         guard = _Guard(self._control)
         turns = [
             guard.inside(message.members)
@@ -102,7 +101,10 @@ class ChatTemplate:
             raise invalid(f"The model's chat template refuses these messages: {error}", "messages") from error
         ids: list[int] = []
         for part, is_text in guard.parts(text):
-            ids += self._tokenizer.fragment(part) if is_text else self._tokenizer.encode_control(part)
+            encode = self._tokenizer.fragment if is_text else self._tokenizer.encode_control
+            ids += bounded(encode, part, most)[0]
+            if len(ids) > most:
+                return None
         return self._tokenizer.with_start(ids)
 
     def _rendered(self, turns: Sequence[Mapping[str, Any]], tools: Sequence[Any], *, prompted: bool) -> str:

@@ -1,7 +1,8 @@
 """From JSON schemas to what the engine holds its text to, and what is refused before a request is queued.
 
-The schemas are compiled here by the library that will enforce them. Bounded are their size, their depth, and
-the time and memory of their compilation.
+The schemas are compiled here by the library that will enforce them: in ``verify``, because it takes a process
+50 ms, which only a caller within its limits may cost. Bounded are their size, their depth, and the time and
+memory of their compilation.
 """
 
 import json
@@ -89,14 +90,15 @@ def _moved(value: Any, index: int) -> Any:  # noqa: ANN401 -- any part of a sche
     return [_moved(each, index) for each in value] if isinstance(value, list) else value
 
 
-async def answer(schema: Schema, *, strict: bool) -> Constraint:
-    """Return the constraint of an answer that is one JSON value. Raises ``ApiError`` 400 for its schema."""
+def answer(schema: Schema, *, strict: bool) -> Constraint:
+    """Return the constraint of an answer that is one JSON value. Raises ``ApiError`` 400 for a large schema."""
     text = _json(schema, strict=strict)
-    constraint = Constraint(_grammar("start: value", {"value": f"%json {text}"}), text)
-    return await _checked(constraint, "response_format")
+    return _bounded(
+        Constraint(_grammar("start: value", {"value": f"%json {text}"}), text, param="response_format")
+    )
 
 
-async def calls(
+def calls(
     schema: Schema, syntax: ToolSyntax, *, parallel: bool, strict: bool, begun: bool, answer: Schema | None
 ) -> Constraint:
     """Return the constraint of an answer with calls.
@@ -110,7 +112,7 @@ async def calls(
         answer: the schema of an answer without a call; ``None`` for any text.
 
     Raises:
-        ApiError: 400 for a schema that cannot be enforced.
+        ApiError: 400 for schemas that are too large together.
     """
     value = _json(schema, strict=strict)
     rules = {"value": f"%json {value}", "after": json.dumps(syntax.after, ensure_ascii=False)}
@@ -130,8 +132,8 @@ async def calls(
         rules["TEXT"] = f"/(?s:.+)/ & ~/(?s:.*{opening}.*)/"
         start = f"start: TEXT? | tagged call {others}"
     whole = value if begun else None
-    constraint = Constraint(_grammar(start, rules), whole, required=begun or answer is not None)
-    return await _checked(constraint, "tools")
+    required = begun or answer is not None
+    return _bounded(Constraint(_grammar(start, rules), whole, required=required, param="tools"))
 
 
 def _json(schema: Schema, *, strict: bool) -> str:
@@ -148,16 +150,21 @@ def _pattern(text: str) -> str:
     return "".join(c if c.isalnum() or ord(c) > 0x7F else f"\\x{ord(c):02X}" for c in text)
 
 
-async def _checked(constraint: Constraint, param: str) -> Constraint:
+def _bounded(constraint: Constraint) -> Constraint:
     if len(constraint.grammar.encode()) > MAX_BYTES:
-        raise _refused(f"the schemas are larger than {MAX_BYTES} bytes together", param)
+        raise _refused(f"the schemas are larger than {MAX_BYTES} bytes together", constraint.param)
+    return constraint
+
+
+async def verify(constraint: Constraint) -> None:
+    """Raise ``ApiError`` 400 for schemas that cannot be enforced, and 503 while too many wait for their check."""
+    param = constraint.param
     try:
         reason = await grammar_check.checks.fault(constraint.grammar)
     except ValueError as error:
         raise invalid(f"{param} is not supported here: {error}", param, "unsupported_parameter") from None
     if reason is not None:
         raise _refused(reason.partition("failed to compile JSON schema: ")[2] or reason, param)
-    return constraint
 
 
 def _refused(reason: str, param: str) -> ApiError:
