@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from gateway.body import Body
+from gateway.body import Body, whole_characters
 from gateway.engine.base import Constraint
 from gateway.errors import ApiError, invalid
 from gateway.text import constraint
@@ -70,7 +70,7 @@ class ToolCall(Body):
     def for_template(self) -> dict[str, Any]:
         """Return the call as templates know it, with an object of arguments where the text is one."""
         try:
-            arguments = json.loads(self.function.arguments or "{}")
+            arguments = json.loads(whole_characters(self.function.arguments.encode()) or b"{}")
         except (ValueError, RecursionError):
             arguments = self.function.arguments
         if constraint.is_deep(arguments):
