@@ -77,7 +77,7 @@ class RoleVars:
 
     @property
     def _vocabulary(self) -> str:
-        """The file with the tokenizer on a host without the model (``gateway.text.model_files``)."""
+        """The file with the tokenizer on a host without the model (``serving.tokenizer_files``)."""
         return "vocabulary.gguf" if self.service.model.format == "gguf" else "tokenizer.json"
 
     @cached_property

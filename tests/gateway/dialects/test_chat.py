@@ -180,7 +180,7 @@ def server(chat_file: Path) -> Iterator[str]:
 
 
 def test_a_gateway_on_another_host_than_the_model_is_given_all_of_it(chat_file, tmp_path):
-    command = [sys.executable, "-m", "gateway.text.model_files"]
+    command = [sys.executable, "-m", "serving.tokenizer_files"]
     done = subprocess.run(
         [*command, chat_file], capture_output=True, text=True, cwd=ROOT, check=True, timeout=60
     )
