@@ -36,6 +36,10 @@ class CompletionResult:
     engine_s: float = 0.0
     complete: bool = False
 
+    def count(self, tokens: int) -> None:
+        """Add tokens that were generated."""
+        self.completion_tokens += tokens
+
     @property
     def expired(self) -> bool:
         """Whether the deadline ended a choice."""
@@ -149,14 +153,12 @@ class CompletionService:
             return await self._known(http, caller, request, known)
         async with self._admitted(http, caller, request) as result:
             try:
-                choices = await self.completer.run(result.plan)
+                choices = await self.completer.run(result.plan, result.count)
             except asyncio.CancelledError:
-                # The engine's progress is unknown here; FasterTransformer can't even be stopped.
-                self.metrics.cancelled(sum(each.n * each.max_tokens for each in result.plan.engine_requests))
-                http.state.log["cancelled"] = True
-                raise
-            finally:
                 result.engine_s = time.perf_counter() - result.started
+                await self._account(http, caller, result)
+                raise
+            result.engine_s = time.perf_counter() - result.started
             result.completion_tokens = sum(choice.tokens for choice in choices)
             result.choices = best(choices, request.n, request.rows)
             result.complete = True

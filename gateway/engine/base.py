@@ -4,7 +4,7 @@ The gateway tokenises, the engine continues token ids, the gateway turns ids int
 this seam knows Triton; nothing behind it knows HTTP dialects.
 """
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -44,7 +44,8 @@ class GenerateRequest:
     engines that match text themselves. ``seeds`` holds one seed per row; ``seeded`` means that the caller
     chose them, so they must reproduce. ``deadline_s`` is in seconds from now. ``model`` is the name by which
     the caller selected another model of the same engine (FauxPilot's ``py-model``); engines without such a
-    model use their own.
+    model use their own. ``on_tokens`` is called with the number of new tokens while a whole answer is
+    generated, so that it is known when the answer is cancelled.
     """
 
     prompt_ids: Sequence[int]
@@ -61,6 +62,7 @@ class GenerateRequest:
     stops: Sequence[str] = ()
     model: str | None = None
     constraint: Constraint | None = None
+    on_tokens: Callable[[int], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

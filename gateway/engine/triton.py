@@ -180,7 +180,13 @@ class TritonEngine:
 
     async def _infer(self, request: GenerateRequest, model: ModelMetadata, end: float) -> list[TokenChunk]:
         message = tensors.generate_message(request, model, self._eos_id)
-        return responses.rows(await self._unary(message, request, end), request)
+        try:
+            return responses.rows(await self._unary(message, request, end), request)
+        except asyncio.CancelledError:
+            # Such a server cannot be stopped, nor say how far it is.
+            if request.on_tokens is not None:
+                request.on_tokens(request.n * request.max_tokens)
+            raise
 
     async def _unary(
         self, message: service_pb2.ModelInferRequest, request: GenerateRequest | ScoreRequest, end: float
@@ -254,7 +260,7 @@ class TritonEngine:
     ) -> list[TokenChunk]:
         """Return whole rows from a stream. One that breaks is repeated: none of it has left the gateway."""
         return await self._retrying(
-            lambda: collect(until_expiry(self._chunks(request, model, end), request.n, expires), request.n),
+            lambda: collect(until_expiry(self._chunks(request, model, end), request.n, expires), request),
             end,
         )
 
