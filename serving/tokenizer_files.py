@@ -30,7 +30,8 @@ def documents(folder: Path) -> dict[str, str]:
     header = gguf_header.read(files[0]) if len(files) == 1 else None
     if header is None or (_TOKENIZER in texts and _has_numbered_tokens(header)):
         if _TOKENIZER not in texts:
-            raise ValueError(f"{folder} has no {_TOKENIZER} and {len(files)} GGUF files: keep the one to serve")
+            count = f"{len(files)} GGUF files"
+            raise ValueError(f"{folder} has no {_TOKENIZER} and {count}: keep the one to serve")
         return texts
     texts.pop(_TOKENIZER, None)
     context = header.shape("context_length", _DEFAULT_CONTEXT)

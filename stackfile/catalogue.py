@@ -41,7 +41,8 @@ class FimFacts(Strict):
     """How a model joins prefix and suffix, and the sentinels that must never come from user text."""
 
     template: str
-    stop: tuple[str, ...]
+    # Lists count as well: behind ModelFacts' validator, values are Python's and no longer JSON's.
+    stop: Annotated[tuple[str, ...], Field(strict=False)]
 
 
 class Origin(Strict):
@@ -64,8 +65,8 @@ class ModelFacts(Strict):
     ``restrictions``: what else the licence demands of those who use or pass on the model. ``memory_gib``: the
     weights by precision, without the KV cache. ``kv_width``: the KV heads together; ``width``: the embedding;
     ``vocabulary``: rows of the head. ``stop``: the tokens that end a text or a chat's answer.
-    ``chat_template``: whether the files have one; None where nobody looked. ``fim``: None for a model that was
-    not trained to fill in the middle, whatever tokens its vocabulary has; ``none`` in an entry says so.
+    ``chat_template``: whether the files have one; None where nobody looked. ``fim``: None for a model that
+    was not trained to fill in the middle, whatever tokens its vocabulary has; ``none`` in an entry says so.
 
     Its files are at one of: ``path``, a folder in this project or, where absolute, on this machine;
     ``repository`` on the hub; or ``sources``, tried in their order.

@@ -49,7 +49,7 @@ def derive(
     max_tokens: int,
     context_length: int,
 ) -> Deadline:
-    """Return the deadline for ``max_tokens`` tokens after the longest prompt that the context leaves room for.
+    """Return the deadline for ``max_tokens`` tokens after the longest prompt that then fits the context.
 
     A shorter answer after a longer prompt takes less: a token is read faster than one is generated.
     """

@@ -171,7 +171,7 @@ class Admission:
             displaced.set_exception(_Displaced())
 
     def _replace(self, caller: Caller, cursor: Cursor | None, turn: "asyncio.Future[None]") -> bool:
-        """Take the place of the caller's request that waits at the same cursor; return whether there is one."""
+        """Take the place of the caller's request that waits at this cursor; return whether there is one."""
         older = self._replaceable(caller, cursor)
         if older is None:
             return False

@@ -131,8 +131,9 @@ class Completer:
     async def run(self, plan: Plan, on_tokens: Callable[[int], None] | None = None) -> list[Choice]:
         """Return the finished choices in index order; cancelling cancels the engine's work.
 
-        ``on_tokens`` is called with the number of new tokens as they are generated. At the deadline they end with what there is. Raises ``ApiError`` as the engine does, and 504 when the
-        deadline came before any token.
+        ``on_tokens`` is called with the number of new tokens as they are generated. At the deadline the
+        choices end with what there is. Raises ``ApiError`` as the engine does, and 504 when the deadline came
+        before any token.
         """
         prompts = range(len(plan.engine_requests))
         choices = [Choice(index) for index in range(len(prompts) * plan.request.rows)]

@@ -136,8 +136,8 @@ class Structure:
 def structure(body: ToolFields, syntax: ToolSyntax | None, model: str) -> Structure:
     """Return what the request asks of its answer; ``syntax`` is how the model writes calls.
 
-    Raises ``ApiError`` 400 for tools that the model has no syntax for, and for schemas that are too large, too
-    deep or not strict; whether they can be enforced is found out when the request is planned.
+    Raises ``ApiError`` 400 for tools that the model has no syntax for, and for schemas that are too large,
+    too deep or not strict; whether they can be enforced is found out when the request is planned.
     """
     wanted = body.response_format.answer if body.response_format else None
     if wanted is not None:

@@ -74,11 +74,17 @@ class ChatTemplate:
         return syntax if all(map(str.__eq__, tags, map(self._tokenizer.decode, encoded))) else None
 
     async def encode(
-        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = (), begin: str = "", *, most: int
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] = (),
+        begin: str = "",
+        *,
+        most: int,
     ) -> list[int] | None:
         """Return the ids up to the beginning of the assistant's turn, and ``begin`` as its first text.
 
-        Returns ``None`` for more than ``most`` ids, of which no more are made than are needed to know that. Raises ``ApiError`` 400 for messages that the template refuses, such as two turns of a user in a row.
+        Returns ``None`` for more than ``most`` ids, of which no more are made than are needed to know that.
+        Raises ``ApiError`` 400 for messages that the template refuses, such as two turns of a user in a row.
         """
         return await in_thread(self._encode, messages, tools, begin, most)
 

@@ -91,7 +91,7 @@ def _moved(value: Any, index: int) -> Any:  # noqa: ANN401 -- any part of a sche
 
 
 def answer(schema: Schema, *, strict: bool) -> Constraint:
-    """Return the constraint of an answer that is one JSON value. Raises ``ApiError`` 400 for a large schema."""
+    """Return the constraint of an answer that is one JSON value. Raises 400 for too large a schema."""
     text = _json(schema, strict=strict)
     return _bounded(
         Constraint(_grammar("start: value", {"value": f"%json {text}"}), text, param="response_format")
@@ -157,7 +157,7 @@ def _bounded(constraint: Constraint) -> Constraint:
 
 
 async def verify(constraint: Constraint) -> None:
-    """Raise ``ApiError`` 400 for schemas that cannot be enforced, and 503 while too many wait for their check."""
+    """Raise ``ApiError`` 400 for schemas that cannot be enforced, 503 while too many wait for their check."""
     param = constraint.param
     try:
         reason = await grammar_check.checks.fault(constraint.grammar)

@@ -80,4 +80,3 @@ def _default(template: str | list[dict[str, str]] | None) -> str | None:
     if isinstance(template, list):
         return next((each["template"] for each in template if each["name"] == "default"), None)
     return template
-

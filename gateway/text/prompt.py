@@ -146,8 +146,10 @@ class PromptBuilder:
         self._checked([part for part in parts if isinstance(part, int)])
         joined: deque[int] = deque()
         for position, part in reversed(list(enumerate(parts))):
-            ids, whole = ([part], True) if isinstance(part, int) else await self._tokenizer.encode_bounded(
-                self._tokenizer.fragment, part, self._context
+            ids, whole = (
+                ([part], True)
+                if isinstance(part, int)
+                else await self._tokenizer.encode_bounded(self._tokenizer.fragment, part, self._context)
             )
             joined.extendleft(reversed(ids))
             if len(joined) > self._context and not (whole and position == 0):
@@ -203,7 +205,7 @@ class PromptBuilder:
         return start + files + [token for piece in self._fim.pieces for token in values[piece]], truncated
 
     async def _fim_prefix(self, prompt: Prompt, fim: FimTemplate) -> tuple[list[int], bool]:
-        """Return the ids before the cursor, the client's own or those of its text, and whether they are all."""
+        """Return the ids before the cursor, the client's or its text's, and whether they are all."""
         if prompt.ids is not None:
             return self._checked(prompt.ids), True
         return await self._cleaned(prompt.text or "", fim)

@@ -37,6 +37,7 @@ def bounded(
         chars *= 4
     return encode(text), True
 
+
 async def in_thread(work: Callable[..., T], *args: object) -> T:
     """Return the result of work in a tokenizer's thread."""
     return await asyncio.get_running_loop().run_in_executor(_threads, work, *args)
@@ -96,7 +97,7 @@ class Tokenizer(ABC):
     async def encode_bounded(
         self, encode: Callable[[str], list[int]], text: str, most: int, *, from_end: bool = True
     ) -> tuple[list[int], bool]:
-        """Encode a text, or an end of it with more than ``most`` ids, as ``bounded`` does, off the event loop."""
+        """Encode a text as ``bounded`` does, without blocking the event loop."""
         return await self._off_loop(lambda each: bounded(encode, each, most, from_end=from_end), text)
 
     async def _off_loop(self, work: Callable[[str], T], text: str) -> T:

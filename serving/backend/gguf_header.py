@@ -126,9 +126,7 @@ def parse(read_bytes: Read, size: int, name: str) -> Header:
     if version not in _VERSIONS:
         swapped = struct.unpack(">I", struct.pack("<I", version))[0] in _VERSIONS
         what = "is big-endian, for other processors" if swapped else f"has GGUF's version {version}"
-        raise GgufError(
-            f"{name} {what}; versions 2 and 3, little-endian, can be read. Get another file."
-        )
+        raise GgufError(f"{name} {what}; versions 2 and 3, little-endian, can be read. Get another file.")
     tensors, keys = cursor.unpack("QQ")
     cursor.limit(tensors, _MAX_TENSORS, "tensors")
     cursor.limit(keys, _MAX_KEYS, "keys")
@@ -164,16 +162,12 @@ class _Cursor:
     def limit(self, count: int, most: int, what: str) -> None:
         """Refuse a count above ``most``."""
         if count > most:
-            raise GgufError(
-                f"{self._name} is damaged: its header claims {count} {what}. Download it again."
-            )
+            raise GgufError(f"{self._name} is damaged: its header claims {count} {what}. Download it again.")
 
     def take(self, count: int) -> bytes:
         """Return the next bytes."""
         if self.at + count > MAX_HEADER:
-            raise GgufError(
-                f"{self._name}: the header exceeds {MAX_HEADER >> 20} MiB, which is refused."
-            )
+            raise GgufError(f"{self._name}: the header exceeds {MAX_HEADER >> 20} MiB, which is refused.")
         part = self._read(self.at, count)
         self.at += count
         return part

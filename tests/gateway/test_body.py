@@ -67,7 +67,8 @@ def test_the_arguments_of_a_call_are_json_of_their_own():
 
 
 @pytest.mark.parametrize(
-    "body", [rb'{"prompt": "\ud83d", }', b'{"prompt": "\xed\xa0\x80"}', rb'{"prompt": "\ud83"}', rb'["\ud83d"]']
+    "body",
+    [rb'{"prompt": "\ud83d", }', b'{"prompt": "\xed\xa0\x80"}', rb'{"prompt": "\ud83"}', rb'["\ud83d"]'],
 )
 async def test_what_is_not_a_json_object_in_utf8_is_still_refused(client, body):
     answer = await client.post("/v1/completions", content=body)

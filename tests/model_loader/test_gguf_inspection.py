@@ -13,8 +13,8 @@ from hypothesis import strategies as some
 
 from model_loader.errors import LoaderError, ModelError
 from model_loader.inspection import checkpoint_facts, gguf_facts, gguf_header
-from serving.backend.gguf_header import TENSOR_TYPES
 from model_loader.sources.protocols import FolderSource
+from serving.backend.gguf_header import TENSOR_TYPES
 from testing import small_gguf
 
 QWEN = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
