@@ -15,8 +15,8 @@ from gateway.text.fim import FimTemplate
 
 # Not asyncio's own threads: long texts would keep name look-ups and files waiting.
 _threads = ThreadPoolExecutor(thread_name_prefix="tokenizer")
-# So much text is encoded whole, which takes some 20 ms; of more, as much as its tokens are likely to need.
-_WHOLE_CHARS, _CHARS_PER_TOKEN = 1 << 16, 16
+# So much text is encoded whole, which takes some 50 ms; of more, as much as its tokens are likely to need.
+_WHOLE_CHARS, _CHARS_PER_TOKEN = 1 << 16, 8
 # Where a text is cut, the first tokens are not those of the whole text.
 _SEAM = 16
 T = TypeVar("T")
