@@ -170,5 +170,13 @@ def _report(name: str, facts: ModelFacts, entry: dict[str, Any], state: str, *, 
             markup=False,
             soft_wrap=True,
         )
+    if state != "already there" and facts.fim:
+        out.print(
+            "Its vocabulary has tokens for filling in the middle. If the model was not trained on them, write"
+            " `fim: none` into the entry, or into the stack.",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
     if state == "added":
         out.print(f"Serve it with `model: {name}` in a stack file.", highlight=False, markup=False)

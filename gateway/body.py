@@ -1,9 +1,13 @@
 """Request bodies: strict about JSON, tolerant about fields, with the errors of each dialect.
 
-orjson refuses NaN, infinities, lone surrogates, other encodings than UTF-8 and deep nesting, so none of them
-reaches a tokenizer. The Content-Type does not matter: curl-based editor plugins send none.
+orjson refuses NaN, infinities, other encodings than UTF-8 and deep nesting, so none of them reaches a
+tokenizer. Lone surrogates become U+FFFD, as in any UTF-8 encoder: an editor that counts UTF-16 units cuts its
+context within a character, which is no reason to leave the person without a completion. The Content-Type does
+not matter: curl-based editor plugins send none.
 """
 
+import asyncio
+import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
@@ -14,6 +18,13 @@ from starlette.requests import Request
 from gateway.errors import ApiError, invalid
 
 _MAX_REPORTED = 5
+# Any escape, so that a backslash which is escaped itself begins none; a pair of surrogates is one.
+_ESCAPE = re.compile(
+    rb"\\(?:(u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})|(u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
+_REPLACEMENT = rb"\ufffd"
 
 
 @dataclass
@@ -55,10 +66,30 @@ async def read_json(request: Request) -> dict[str, Any]:
     try:
         document = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
-        raise invalid(f"The request body is not valid JSON: {error.msg}.", code="invalid_json") from None
+        if not _SURROGATE.search(raw):
+            raise _not_json(error) from None
+        # A body of four million escapes takes a second.
+        document = await asyncio.to_thread(_read_whole_characters, raw)
     if not isinstance(document, dict):
         raise invalid("The request body must be a JSON object.", code="invalid_json")
     return document
+
+
+def whole_characters(raw: bytes) -> bytes:
+    """Return JSON with U+FFFD for each lone surrogate, the escape of half a character."""
+    return _ESCAPE.sub(lambda escape: _REPLACEMENT if escape[2] else escape[0], raw)
+
+
+def _read_whole_characters(raw: bytes) -> Any:  # noqa: ANN401 -- any JSON
+    """Return the document without lone surrogates; raises 400 for invalid JSON."""
+    try:
+        return orjson.loads(whole_characters(raw))
+    except orjson.JSONDecodeError as error:
+        raise _not_json(error) from None
+
+
+def _not_json(error: orjson.JSONDecodeError) -> ApiError:
+    return invalid(f"The request body is not valid JSON: {error.msg}.", code="invalid_json")
 
 
 def without_nulls(document: dict[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ class ClientGone(Exception):  # noqa: N818  -- a signal, not a failure
 
 
 def json_response(content: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Return a JSON response; lone surrogates cannot occur, because orjson refuses them in requests."""
+    """Return a JSON response; lone surrogates cannot occur: ``read_json`` replaces them in requests."""
     return Response(
         orjson.dumps(content), status, dict(headers) if headers else None, media_type="application/json"
     )

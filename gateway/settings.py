@@ -121,8 +121,9 @@ class Settings(BaseSettings):
     """Tokens of prompt and completion together; unset: the model's own limit from its files."""
     fim_template: str | None = None
     """How the model takes prefix and suffix: a text with `{prefix}` and `{suffix}`, or JSON with `template`
-    and `stop`, a list of sentinels. Unset: the tokens in a GGUF file's own vocabulary. Without any, a suffix
-    is refused, or ignored where clients send one whatever the model."""
+    and `stop`, a list of sentinels. `none`: not at all; a vocabulary may have such tokens though the model
+    was not trained on them. Unset: the tokens in a GGUF file's own vocabulary. Without any, a suffix is
+    refused, or ignored where clients send one whatever the model."""
     language_prefix: Literal["auto", "always", "never"] = "auto"
     """Whether GitLab's requests get the language as `<python>` before the prompt; `auto`: only for models
     without a fill-in-the-middle template, because other models were not trained on such tags."""

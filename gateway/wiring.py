@@ -42,12 +42,19 @@ def build(settings: Settings, engine: Engine | None = None) -> Components:
     settings = settings.model_copy(update={"context_length": context})
     if engine is None:
         engine = _engine(settings, tokenizer)
-    fim = FimTemplate.parse(settings.fim_template) if settings.fim_template else tokenizer.fim_template()
+    fim = _fim(settings, tokenizer)
     truncate = settings.truncate and not settings.strict
     chat = _chat(tokenizer)
     builder = PromptBuilder(tokenizer, fim, context, truncate=truncate, chat=chat)
     completer = Completer(engine, tokenizer, builder, fim.stop if fim else ())
     return Components(settings, tokenizer, engine, completer, fim is not None, context, chat)
+
+
+def _fim(settings: Settings, tokenizer: Tokenizer) -> FimTemplate | None:
+    """Return how the model fills in the middle, by the settings or else by its file; ``None``: not at all."""
+    if settings.fim_template == "none":
+        return None
+    return FimTemplate.parse(settings.fim_template) if settings.fim_template else tokenizer.fim_template()
 
 
 def _chat(tokenizer: Tokenizer) -> ChatTemplate | None:

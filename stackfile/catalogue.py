@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from stackfile.document import read
 from stackfile.errors import StackFileError
@@ -45,7 +45,8 @@ class FimFacts(Strict):
     """How a model joins prefix and suffix, and the sentinels that must never come from user text."""
 
     template: str
-    stop: tuple[str, ...]
+    # Lists count as well: behind ModelFacts' validator, values are Python's and no longer JSON's.
+    stop: Annotated[tuple[str, ...], Field(strict=False)]
 
 
 class Origin(Strict):
@@ -69,7 +70,9 @@ class ModelFacts(Strict):
     weights by precision, without the KV cache. ``kv_width``: the KV heads together; ``width``: the embedding;
     ``vocabulary``: rows of the head. ``stop``: the tokens that end a text or a chat's answer.
     ``chat_template``: whether the files have one; None where nobody looked. ``format``: ``pickle`` for
-    weights in ``pytorch_model.bin`` or its shards, whose conversion needs torch.
+    weights in ``pytorch_model.bin`` or its shards, whose conversion needs torch. ``fim``: None for a model
+    that was not trained to fill in the middle, whatever tokens its vocabulary has; ``none`` in an entry says
+    so.
 
     Its files are at one of: ``path``, a folder in this project or, where absolute, on this machine;
     ``repository`` on the hub; or ``sources``, tried in their order.
@@ -98,6 +101,11 @@ class ModelFacts(Strict):
     files: tuple[ModelFile, ...]
     origin: Origin | None = None
     note: str | None = None
+
+    @field_validator("fim", mode="before")
+    @classmethod
+    def _read_none(cls, value: object) -> object:
+        return None if value == "none" else value
 
     @model_validator(mode="after")
     def _has_one_origin(self) -> Self:

@@ -16,8 +16,6 @@ from stackfile.stack import LimitsSection
 # No default is shorter: a queue, a cold cache or a busy machine takes seconds of it.
 SHORTEST_S = 30.0
 _STEP_S = 10.0
-# What an editor sends at most. A longer prompt takes the answer's time.
-_PROMPT_TOKENS = 4096
 # Prompt tokens are read together: Qwen2.5-Coder 0.5B reads 198 tokens/s and generates 51 on two cores. A GPU
 # has more arithmetic for each byte that it reads.
 _READING_CPU, _READING_GPU = 4.0, 20.0
@@ -51,10 +49,13 @@ def derive(
     max_tokens: int,
     context_length: int,
 ) -> Deadline:
-    """Return the deadline for ``max_tokens`` tokens after a prompt of 4096, or of what the context leaves."""
+    """Return the deadline for ``max_tokens`` tokens after the longest prompt that then fits the context.
+
+    A shorter answer after a longer prompt takes less: a token is read faster than one is generated.
+    """
     speed, source = _speed(model, device, runtime, precision)
     tokens = min(max_tokens, context_length)
-    prompt = min(_PROMPT_TOKENS, max(0, context_length - tokens))
+    prompt = max(0, context_length - tokens)
     reading = speed * (_READING_GPU if device.is_gpu else _READING_CPU)
     needed = tokens / speed + prompt / reading
     default = max(SHORTEST_S, math.ceil(needed / _STEP_S) * _STEP_S)

@@ -77,6 +77,8 @@ def _unknown_accelerator(name: str, facts: dict[str, catalogue.AcceleratorFacts]
 def _resolved(selection: checks.Selection) -> ResolvedStack:
     stack, count = selection.stack, selection.stack.accelerator.count
     facts = selection.model.model_dump() | {"revision": stack.revision or selection.model.revision}
+    if stack.fim == "none":
+        facts["fim"] = None
     return ResolvedStack.model_validate(
         {
             "name": stack.name,

@@ -160,6 +160,9 @@ class Stack(Strict):
     accept_licence: str | None = None
     """Id of the model's licence, as the catalogue has it: required where it allows no commercial use. Says
     that you have read the licence and may use the model under it."""
+    fim: Literal["none"] | None = None
+    """`none`: the model does not fill in the middle, whatever the catalogue says. Default: the catalogue's
+    `fim`, without which it does not either."""
     runtime: Literal["auto", "ctranslate2", "llama_cpp", "onnxruntime"] = "auto"
     """Runtime of the model in Triton; `auto`: the fastest at one stream, by measurement, for model and
     hardware (`catalogue/accelerators.yaml`, docs/adr/0006)."""

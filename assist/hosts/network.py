@@ -25,16 +25,16 @@ class Opening:
         return {"port": self.port, "use": self.use, "ipv4": families[4], "ipv6": families[6]}
 
 
-def openings(service: ResolvedStack, inventory: Inventory, host: str) -> list[Opening]:
+def openings(stack: ResolvedStack, inventory: Inventory, host: str) -> list[Opening]:
     """Return every port of ``host``, according to its groups."""
-    hosts = service.hosts or Hosts()
+    hosts = stack.hosts or Hosts()
     ports = [Opening(hosts.firewall.ssh_port, "SSH", hosts.firewall.administrators)]
     if hosts.monitoring.enabled:
         scrapers = (*_others(inventory, *inventory.groups), *hosts.firewall.monitoring)
         ports.append(Opening(hosts.monitoring.node_port, "node exporter", scrapers))
     for group, listed in (("gateway", _gateway), ("gpu", _gpu), ("queue", _queue)):
         if host in inventory.groups[group]:
-            ports += listed(service, hosts, inventory)
+            ports += listed(stack, hosts, inventory)
     return ports
 
 
@@ -42,31 +42,31 @@ def _others(inventory: Inventory, *groups: str) -> tuple[str, ...]:
     return () if inventory.single else tuple(inventory.of(*groups))
 
 
-def _gateway(service: ResolvedStack, hosts: Hosts, inventory: Inventory) -> Iterator[Opening]:
+def _gateway(stack: ResolvedStack, hosts: Hosts, inventory: Inventory) -> Iterator[Opening]:
     yield Opening(hosts.front.https_port, "NGINX", hosts.firewall.clients)
     for index in range(hosts.gateway.instances):
         # Every NGINX passes requests to every gateway, so that a gateway under replacement is not missed.
-        yield Opening(service.gateway.port + index, "gateway", _others(inventory, "gateway"))
-        yield Opening(service.gateway.metrics_port + index, "gateway metrics", hosts.firewall.monitoring)
+        yield Opening(stack.gateway.port + index, "gateway", _others(inventory, "gateway"))
+        yield Opening(stack.gateway.metrics_port + index, "gateway metrics", hosts.firewall.monitoring)
 
 
-def _gpu(service: ResolvedStack, hosts: Hosts, inventory: Inventory) -> Iterator[Opening]:
-    if service.engine.kind == "triton":
-        triton = service.triton
+def _gpu(stack: ResolvedStack, hosts: Hosts, inventory: Inventory) -> Iterator[Opening]:
+    if stack.engine.kind == "triton":
+        triton = stack.triton
         yield Opening(triton.grpc_port, "Triton gRPC", _others(inventory, "gateway"))
         yield Opening(triton.http_port, "Triton HTTP", ())
         yield Opening(triton.metrics_port, "Triton metrics", hosts.firewall.monitoring)
-    for index in range(workers(service)):
-        yield Opening(service.jobs.metrics_port + index, "worker metrics", hosts.firewall.monitoring)
+    for index in range(workers(stack)):
+        yield Opening(stack.jobs.metrics_port + index, "worker metrics", hosts.firewall.monitoring)
 
 
-def workers(service: ResolvedStack) -> int:
+def workers(stack: ResolvedStack) -> int:
     """Return how many workers a GPU host has: one for each GPU, and one where the CPU computes."""
-    accelerator = service.accelerator
-    return 0 if not service.jobs.enabled else accelerator.count if accelerator.is_gpu else 1
+    accelerator = stack.accelerator
+    return 0 if not stack.jobs.enabled else accelerator.count if accelerator.is_gpu else 1
 
 
-def _queue(service: ResolvedStack, hosts: Hosts, inventory: Inventory) -> Iterator[Opening]:
-    if service.cache.kind == "redis":
+def _queue(stack: ResolvedStack, hosts: Hosts, inventory: Inventory) -> Iterator[Opening]:
+    if stack.cache.kind == "redis":
         yield Opening(hosts.redis.cache_port, "Redis cache", _others(inventory, "gateway"))
     yield Opening(hosts.redis.queue_port, "Redis queue", _others(inventory, "gateway", "gpu"))

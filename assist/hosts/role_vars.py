@@ -35,8 +35,8 @@ MASKED = {name: f"{name}.service" for name in ("nginx", "redis-server", EXPORTER
 class RoleVars:
     """One host of one deployment; ``release`` names the archive of the programs."""
 
-    stack: Path
-    service: ResolvedStack
+    file: Path
+    stack: ResolvedStack
     inventory: Inventory
     host: str
     release: str
@@ -44,7 +44,7 @@ class RoleVars:
     @cached_property
     def hosts(self) -> Hosts:
         """The stack's section ``hosts``."""
-        return self.service.hosts or Hosts()
+        return self.stack.hosts or Hosts()
 
     @cached_property
     def groups(self) -> list[str]:
@@ -54,7 +54,7 @@ class RoleVars:
     @property
     def needs_triton(self) -> bool:
         """Whether Triton is the engine; otherwise the engine is a server at ``engine.url``."""
-        return self.service.engine.kind == "triton"
+        return self.stack.engine.kind == "triton"
 
     @cached_property
     def folders(self) -> dict[str, str]:
@@ -71,14 +71,14 @@ class RoleVars:
     @cached_property
     def model_dir(self) -> str:
         """The served model's folder; immutable, so the path contains the revision."""
-        model = self.service.model
-        variant = "" if model.format == "gguf" else f".{self.service.variant}"
+        model = self.stack.model
+        variant = "" if model.format == "gguf" else f".{self.stack.variant}"
         return f"{self.folders['models']}/{model.id}/{model.revision}{variant}"
 
     @property
     def _vocabulary(self) -> str:
-        """The file with the tokenizer on a host without the model (``gateway.text.model_files``)."""
-        return "vocabulary.gguf" if self.service.model.format == "gguf" else "tokenizer.json"
+        """The file with the tokenizer on a host without the model (``serving.tokenizer_files``)."""
+        return "vocabulary.gguf" if self.stack.model.format == "gguf" else "tokenizer.json"
 
     @cached_property
     def markers(self) -> dict[str, str]:
@@ -98,13 +98,13 @@ class RoleVars:
     def units(self) -> UnitVars:
         """The variables of the host's gateways and workers."""
         folder = self.folders["config"]
-        return UnitVars(self.service, self.inventory, self.host, folder, self.model_dir)
+        return UnitVars(self.stack, self.inventory, self.host, folder, self.model_dir)
 
     def facts(self) -> dict[str, Any]:
         """Return the variables of each role, as plain data."""
         nginx = self.hosts.front.model_dump() | {
-            "max_body_bytes": self.service.limits.max_body_bytes,
-            "deadline_s": self.service.limits.deadline_s,
+            "max_body_bytes": self.stack.limits.max_body_bytes,
+            "deadline_s": self.stack.limits.deadline_s,
             "upstreams": [
                 f"{bracketed(address)}:{port['port']}"
                 for address in self.inventory.reach("gateway")
@@ -112,7 +112,7 @@ class RoleVars:
             ],
         }
         return {
-            "stack": str(self.stack),
+            "stack": str(self.file),
             "groups": self.groups,
             "needs_triton": self.needs_triton,
             "folders": self.folders,
@@ -125,9 +125,9 @@ class RoleVars:
             "redis": self.hosts.redis.model_dump() | self._redis(),
             "triton_server": self._triton(),
             "gateway_server": self.units.gateways(),
-            "queue_worker": self.units.workers(workers(self.service)),
+            "queue_worker": self.units.workers(workers(self.stack)),
             "nginx": nginx,
-            "driver": driver_vars(self.service, self._gpus),
+            "driver": driver_vars(self.stack, self._gpus),
             "monitoring": self._monitoring(),
             "drained": DRAINED,
             "verify": self._verify(),
@@ -138,19 +138,19 @@ class RoleVars:
         """The lock files of each virtual environment of this host."""
         # A worker runs beside each Triton, from the gateways' environment.
         users = {
-            "gateway": {"gateway", "gpu"} if self.service.jobs.enabled else {"gateway"},
+            "gateway": {"gateway", "gpu"} if self.stack.jobs.enabled else {"gateway"},
             "serving": {"gpu"},
             "torch": {"gpu"},
         }
-        locks = needed_locks(self.service)
+        locks = needed_locks(self.stack)
         return {name: files for name, files in locks.items() if users[name] & set(self.groups)}
 
     def _of_groups(self, table: dict[str, tuple[str, ...]]) -> list[str]:
         return [item for group in self.groups for item in table[group]]
 
     def _preflight(self) -> dict[str, Any]:
-        weights = sum(file.size or 0 for file in self.service.model.files) / 2**30
-        driver, required = self.service.accelerator.driver, self.hosts.requirements
+        weights = sum(file.size or 0 for file in self.stack.model.files) / 2**30
+        driver, required = self.stack.accelerator.driver, self.hosts.requirements
         model = 2 * weights if "gpu" in self.groups else 0  # downloaded, and converted beside the download
         return {
             "disk_gib": {
@@ -166,7 +166,7 @@ class RoleVars:
 
     def _memory_gib(self) -> float:
         """Return the limits of this host's services together; the loader ends before the engine starts."""
-        memory, redis = self.service.memory, self.hosts.redis
+        memory, redis = self.stack.memory, self.hosts.redis
         limits = {
             "gateway": self.hosts.gateway.instances * memory.gateway_mib,
             "gpu": max(memory.engine_mib, memory.loader_mib),
@@ -176,11 +176,11 @@ class RoleVars:
 
     @property
     def _gpus(self) -> int:
-        accelerator = self.service.accelerator
+        accelerator = self.stack.accelerator
         return accelerator.count if accelerator.is_gpu and "gpu" in self.groups else 0
 
     def _openings(self) -> list[Any]:
-        return openings(self.service, self.inventory, self.host)
+        return openings(self.stack, self.inventory, self.host)
 
     def _base(self) -> dict[str, Any]:
         exporter = (EXPORTER,) if self.hosts.monitoring.enabled else ()
@@ -197,12 +197,12 @@ class RoleVars:
         }
 
     def _model_store(self) -> dict[str, Any]:
-        model = self.service.model
+        model = self.stack.model
         return {
             "model": {"id": model.id, "revision": model.revision, "format": model.format},
-            "runtime": self.service.runtime,
-            "precision": self.service.precision,
-            "accept_licence": self.service.accept_licence or "",
+            "runtime": self.stack.runtime,
+            "precision": self.stack.precision,
+            "accept_licence": self.stack.accept_licence or "",
             "dir": self.model_dir,
         }
 
@@ -213,24 +213,24 @@ class RoleVars:
         return {
             "listen": list(listen),
             "clients": clients,
-            "cache": self.service.cache.kind == "redis",
+            "cache": self.stack.cache.kind == "redis",
             "cache_limit_mib": redis_limit(redis.cache_mib),
             "queue_limit_mib": redis_limit(redis.queue_mib),
         }
 
     def _triton(self) -> dict[str, Any]:
-        service = self.service
-        settings = self.hosts.triton.model_dump() | {"memory_mib": service.memory.engine_mib}
+        stack = self.stack
+        settings = self.hosts.triton.model_dump() | {"memory_mib": stack.memory.engine_mib}
         return settings | {
             "listen": self.inventory.listen(self.host),
             "url_host": bracketed(self.inventory.listen(self.host)),
             "clients": [*self.inventory.of("gateway", "gpu"), *self.hosts.firewall.monitoring],
-            "ports": service.triton.model_dump(exclude={"host"}),
-            "runtime": service.runtime,
-            "grace_s": service.limits.grace_s,
-            "precision": service.precision,
-            "context_length": service.context_length,
-            "serving": service.serving.model_dump(),
+            "ports": stack.triton.model_dump(exclude={"host"}),
+            "runtime": stack.runtime,
+            "grace_s": stack.limits.grace_s,
+            "precision": stack.precision,
+            "context_length": stack.context_length,
+            "serving": stack.serving.model_dump(),
             "gpus": self._gpus,
         }
 
@@ -242,7 +242,7 @@ class RoleVars:
         return {
             "url": self._nginx_url(self.inventory.of("gateway")[0]),
             "host_url": self._nginx_url(self.inventory.addresses[self.host]),
-            "auth": self.service.auth.mode,
+            "auth": self.stack.auth.mode,
         }
 
     def _nginx_url(self, address: str) -> str:

@@ -18,7 +18,7 @@ DRAINED = "/run/ai-assist-drained"
 class UnitVars:
     """The gateways and workers of one ``host``, serving ``model_dir``; ``config`` is the settings' folder."""
 
-    service: ResolvedStack
+    stack: ResolvedStack
     inventory: Inventory
     host: str
     config: str
@@ -27,7 +27,7 @@ class UnitVars:
     @property
     def hosts(self) -> Hosts:
         """The stack's section ``hosts``."""
-        return self.service.hosts or Hosts()
+        return self.stack.hosts or Hosts()
 
     @property
     def paths(self) -> GatewayPaths:
@@ -36,7 +36,7 @@ class UnitVars:
 
     def ports(self) -> list[dict[str, int]]:
         """Return the ports of each gateway of a host."""
-        gateway = self.service.gateway
+        gateway = self.stack.gateway
         return [
             {"port": gateway.port + index, "metrics_port": gateway.metrics_port + index}
             for index in range(self.hosts.gateway.instances)
@@ -44,7 +44,7 @@ class UnitVars:
 
     def gateways(self) -> dict[str, Any]:
         """Return the variables of the role ``gateway``."""
-        environment = gateway_environment(self.service, self.paths)
+        environment = gateway_environment(self.stack, self.paths)
         for name in ("API_EXTERNAL_PORT", "ASSIST_METRICS_PORT"):  # each instance has its own
             environment.pop(name)
         environment |= {
@@ -53,30 +53,30 @@ class UnitVars:
             "ASSIST_METRICS_HOST": self._metrics_host(),
         }
         return self.hosts.gateway.model_dump() | {
-            "memory_mib": self.service.memory.gateway_mib,
+            "memory_mib": self.stack.memory.gateway_mib,
             "environment": environment | self._engine(self.inventory.reach("gpu")),
             "ports": self.ports(),
             "files": [self._gateway_file(**ports) for ports in self.ports()],
-            "auth": self.service.auth.mode,
+            "auth": self.stack.auth.mode,
             "keys_file": str(self.paths.keys_file),
-            "grace_s": self.service.limits.grace_s,
+            "grace_s": self.stack.limits.grace_s,
             "url_host": bracketed(self.inventory.listen(self.host)),
-            "redis_cache": self._redis("gateway", "cache") if self.service.cache.kind == "redis" else "",
-            "redis_jobs": self._redis("jobs", "queue") if self.service.jobs.enabled else "",
+            "redis_cache": self._redis("gateway", "cache") if self.stack.cache.kind == "redis" else "",
+            "redis_jobs": self._redis("jobs", "queue") if self.stack.jobs.enabled else "",
         }
 
     def workers(self, count: int) -> dict[str, Any]:
         """Return the variables of the role ``queue_worker``: ``count`` workers of this host's own Triton."""
-        environment = worker_environment(self.service, self.paths) | {
+        environment = worker_environment(self.stack, self.paths) | {
             "ASSIST_METRICS_HOST": self._metrics_host()
         }
         own = "ASSIST_JOBS_METRICS_PORT"
         environment.pop(own)
-        first = self.service.jobs.metrics_port
+        first = self.stack.jobs.metrics_port
         return {
-            "enabled": bool(self.service.jobs.enabled),
+            "enabled": bool(self.stack.jobs.enabled),
             # A worker has a gateway's tokenizer and its own share of requests.
-            "memory_mib": self.service.memory.gateway_mib,
+            "memory_mib": self.stack.memory.gateway_mib,
             "environment": environment | self._engine([self.inventory.listen(self.host)]),
             "instances": [str(index) for index in range(count)],
             "files": [
@@ -95,9 +95,9 @@ class UnitVars:
 
     def _engine(self, addresses: list[str]) -> dict[str, str]:
         """Return the variable for Triton servers at ``addresses``; gRPC balances over several."""
-        if self.service.engine.kind != "triton":
+        if self.stack.engine.kind != "triton":
             return {}
-        port = self.service.triton.grpc_port
+        port = self.stack.triton.grpc_port
         servers = [f"{bracketed(address)}:{port}" for address in addresses]
         if len(servers) == 1:
             return {"ASSIST_ENGINE_URL": servers[0]}

@@ -1,13 +1,14 @@
 """Which requests may use the engine now, which wait, and which are refused at once.
 
-429 means the caller's own limit, 503 that the server is full; both have a Retry-After. Admission comes before
-tokenising (vllm#58192 did it the other way round and was overrun by work that it then refused).
+429 means the caller's own limit, 503 that the server is full; both have a Retry-After. What a request costs
+before it has a slot, such as tokenising, is spent only once the caller's limits and the queue allow it
+(vllm#58192 did it the other way round and was overrun by work that it then refused).
 """
 
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from gateway import errors
@@ -54,6 +55,7 @@ class Admission:
         self.usage = usage or Usage()
         self._queue: FairQueue[asyncio.Future[None]] = FairQueue(settings.max_queue)
         self._held: Counter[str] = Counter()
+        self._preparing: Counter[str] = Counter()
         # Where the waiting requests of each caller are typed; no larger than the queue.
         self._cursors: defaultdict[str, dict[asyncio.Future[None], Cursor]] = defaultdict(dict)
 
@@ -73,18 +75,22 @@ class Admission:
         caller: Caller,
         request_id: str = "",  # noqa: ARG002 -- kept for tracing
         cursor: Cursor | None = None,
+        prepare: Callable[[], Awaitable[None]] | None = None,
     ) -> AsyncIterator[float]:
         """Hold a slot at the engine and yield the seconds waited; leaving the context in any way frees it.
 
-        A request with a ``cursor`` takes the place of the caller's earlier ones at it that still wait. Raises
-        ``ApiError`` 429 for the caller's own limits, 499 for a request that was replaced, 503 when the server
-        is full.
+        A request with a ``cursor`` takes the place of the caller's earlier ones at it that still wait.
+        ``prepare`` is called before the request takes a slot or waits for one, but not for a request that is
+        refused anyway; what it raises passes through. Raises ``ApiError`` 429 for the caller's own limits,
+        499 for a request that was replaced, 503 when the server is full.
         """
         if caller.concurrency and self._held[caller.id] >= caller.concurrency:
             raise self._over_limit(caller, "concurrency", _CONCURRENCY.format(limit=caller.concurrency), 1.0)
         self._held[caller.id] += 1
         try:
             await self._check_rates(caller)
+            if prepare is not None:
+                await self._prepared(caller, cursor, prepare)
             started = self._clock()
             await self._acquire(caller, cursor)
             try:
@@ -119,6 +125,27 @@ class Admission:
             message = _PER_MINUTE.format(limit=caller.rpm, unit="requests", wait=wait)
             raise self._over_limit(caller, "requests", message, wait)
 
+    async def _prepared(
+        self, caller: Caller, cursor: Cursor | None, prepare: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Prepare a request that is likely to be queued: of one caller several only while there is room."""
+        room = self._settings.max_in_flight + self._settings.max_queue
+        crowded = self._preparing.total() >= room and self._preparing[caller.id] > 0
+        queued = (
+            self._may_acquire(caller.id)
+            or self._queue.accepts(caller.id)
+            or self._replaceable(caller, cursor) is not None
+        )
+        if crowded or not queued:
+            raise self._overloaded(caller, "queue_full", _BUSY.format(slots=self._settings.max_in_flight))
+        self._preparing[caller.id] += 1
+        try:
+            await prepare()
+        finally:
+            self._preparing[caller.id] -= 1
+            if not self._preparing[caller.id]:
+                del self._preparing[caller.id]
+
     async def _acquire(self, caller: Caller, cursor: Cursor | None) -> None:
         """Take a free slot, or wait in turn; a newcomer passes only a caller that is capped for now."""
         self._slots.record_request(caller.id)
@@ -144,16 +171,24 @@ class Admission:
             displaced.set_exception(_Displaced())
 
     def _replace(self, caller: Caller, cursor: Cursor | None, turn: "asyncio.Future[None]") -> bool:
-        """Take the place of the caller's request that waits at the same cursor; return whether there is one.
+        """Take the place of the caller's request that waits at this cursor; return whether there is one."""
+        older = self._replaceable(caller, cursor)
+        if older is None:
+            return False
+        self._queue.replace(caller.id, older, turn)
+        older.set_exception(_Replaced())
+        return True
+
+    def _replaceable(self, caller: Caller, cursor: Cursor | None) -> "asyncio.Future[None] | None":
+        """Return the caller's request that waits at the same cursor.
 
         Each newer request replaces the one before it, so there is one at most.
         """
-        for older, other in self._cursors.get(caller.id, {}).items():
+        waiting = self._cursors.get(caller.id, {}) if cursor is not None else {}
+        for older, other in waiting.items():
             if cursor is not None and cursor.follows(other) and not older.done():
-                self._queue.replace(caller.id, older, turn)
-                older.set_exception(_Replaced())
-                return True
-        return False
+                return older
+        return None
 
     def _forget(self, caller: Caller, turn: "asyncio.Future[None]") -> None:
         if turns := self._cursors.get(caller.id):

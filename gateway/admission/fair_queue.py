@@ -30,12 +30,16 @@ class FairQueue(Generic[Waiter]):
         """Return how many waiters ``caller`` has."""
         return len(self._turns.get(caller, ()))
 
+    def accepts(self, caller: str) -> bool:
+        """Return whether ``push`` would queue another waiter of ``caller``."""
+        return self._length < self._size or self._largest_count > self.count(caller) + 1
+
     def push(self, caller: str, waiter: Waiter) -> tuple[bool, Waiter | None]:
         """Queue ``waiter``; return whether it was queued, and the waiter it displaced, if any."""
         displaced = None
+        if not self.accepts(caller):
+            return False, None
         if self._length >= self._size:
-            if self._largest_count <= self.count(caller) + 1:
-                return False, None
             displaced = self._displace()
         waiters = self._turns.setdefault(caller, OrderedDict())
         waiters[waiter] = None

@@ -6,7 +6,7 @@ A whole completion is the sum of the same deltas that a stream sends, so the two
 import codecs
 import secrets
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -14,6 +14,7 @@ from gateway.completion.types import Choice, CompletionRequest, Echo, Plan
 from gateway.engine.base import Engine, GenerateRequest, ScoreRequest
 from gateway.errors import deadline
 from gateway.merge import merge
+from gateway.text import constraint
 from gateway.text.output_sequence import Delta, OutputSequence, TokenEntry
 from gateway.text.prompt import BuiltPrompt, Prompt, PromptBuilder
 from gateway.text.tokenizer import Tokenizer
@@ -55,11 +56,14 @@ class Completer:
         traceparent: str | None,
         caller: str | None = None,
     ) -> Plan:
-        """Tokenise every prompt and fit it into the context; raises 400 for prompts that cannot be used.
+        """Tokenise every prompt and fit it into the context.
 
         ``caller``: whose earlier requests may have left a cache for this one.
+        Raises ``ApiError`` 400 for prompts and schemas that cannot be used.
         """
         ends_at = time.monotonic() + deadline_s
+        if request.constraint is not None:
+            await constraint.verify(request.constraint)
         built = [await self._builder.build(prompt, request.max_tokens) for prompt in request.prompts]
         plain_stops = self._stop_ids(request.stops)
         engine_requests = []
@@ -132,18 +136,19 @@ class Completer:
         pairs = zip(echo.entries, values, strict=True)
         return replace(echo, entries=[replace(entry, logprob=value) for entry, value in pairs])
 
-    async def run(self, plan: Plan) -> list[Choice]:
+    async def run(self, plan: Plan, on_tokens: Callable[[int], None] | None = None) -> list[Choice]:
         """Return the finished choices in index order; cancelling cancels the engine's work.
 
-        At the deadline they end with what there is. Raises ``ApiError`` as the engine does, and 504 when the
-        deadline came before any token.
+        ``on_tokens`` is called with the number of new tokens as they are generated. At the deadline the
+        choices end with what there is. Raises ``ApiError`` as the engine does, and 504 when the deadline came
+        before any token.
         """
         prompts = range(len(plan.engine_requests))
         choices = [Choice(index) for index in range(len(prompts) * plan.request.rows)]
         if plan.request.time_budget_s is not None:
-            deltas = self.stream(plan)
+            deltas = self.stream(plan, on_tokens)
         else:
-            deltas = merge([self._complete_prompt(plan, position) for position in prompts])
+            deltas = merge([self._complete_prompt(plan, position, on_tokens) for position in prompts])
         async with aclosing(deltas):
             async for delta in deltas:
                 choices[delta.row].add(delta)
@@ -151,15 +156,19 @@ class Completer:
             raise deadline(_NOTHING)
         return choices
 
-    async def stream(self, plan: Plan) -> AsyncGenerator[Delta, None]:
+    async def stream(
+        self, plan: Plan, on_tokens: Callable[[int], None] | None = None
+    ) -> AsyncGenerator[Delta, None]:
         """Yield deltas as the engine generates tokens; ``row`` is the choice's index.
 
-        Closing the iterator cancels the engine's work. Ends and raises as ``run`` does.
+        Closing the iterator cancels the engine's work. Calls back, ends and raises as ``run`` does.
         """
         prompts, produced = range(len(plan.engine_requests)), False
         async with aclosing(merge([self._stream_prompt(plan, each) for each in prompts])) as deltas:
             async for delta in deltas:
                 produced = produced or delta.tokens > 0
+                if on_tokens is not None:
+                    on_tokens(delta.tokens)
                 if delta.expired and not produced:
                     raise deadline(_NOTHING)
                 yield delta
@@ -174,10 +183,13 @@ class Completer:
             for row in range(request.n)
         ]
 
-    async def _complete_prompt(self, plan: Plan, position: int) -> AsyncGenerator[Delta, None]:
+    async def _complete_prompt(
+        self, plan: Plan, position: int, on_tokens: Callable[[int], None] | None
+    ) -> AsyncGenerator[Delta, None]:
         sequences = self._sequences(plan, position)
         echo = await self._scored_echo(plan, position)
-        for chunk in await self._engine.complete(_timed(plan, position)):
+        request = replace(_timed(plan, position), on_tokens=on_tokens)
+        for chunk in await self._engine.complete(request):
             yield _after_echo(echo, sequences[chunk.row].push(chunk))
 
     async def _stream_prompt(self, plan: Plan, position: int) -> AsyncGenerator[Delta, None]:

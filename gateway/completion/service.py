@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -28,13 +28,17 @@ class CompletionResult:
     """A finished request, or one under way: its choices, its token counts, and its times in seconds."""
 
     plan: Plan
-    queue_s: float
+    queue_s: float = 0.0
     started: float = field(default_factory=time.perf_counter)
     choices: Sequence[Choice] = ()
     completion_tokens: int = 0
     first_token_s: float | None = None
     engine_s: float = 0.0
     complete: bool = False
+
+    def count(self, tokens: int) -> None:
+        """Add tokens that were generated."""
+        self.completion_tokens += tokens
 
     @property
     def expired(self) -> bool:
@@ -147,17 +151,14 @@ class CompletionService:
     async def _complete(self, http: Request, caller: Caller, request: CompletionRequest) -> CompletionResult:
         if (known := self._recent.find(caller.id, request)) is not None:
             return await self._known(http, caller, request, known)
-        async with self.admission.slot(caller, http.state.request_id, _cursor(request)) as queue_s:
-            result = await self._plan(http, caller, request, queue_s)
+        async with self._admitted(http, caller, request) as result:
             try:
-                choices = await self.completer.run(result.plan)
+                choices = await self.completer.run(result.plan, result.count)
             except asyncio.CancelledError:
-                # The engine's progress is unknown here; FasterTransformer can't even be stopped.
-                self.metrics.cancelled(sum(each.n * each.max_tokens for each in result.plan.engine_requests))
-                http.state.log["cancelled"] = True
-                raise
-            finally:
                 result.engine_s = time.perf_counter() - result.started
+                await self._account(http, caller, result)
+                raise
+            result.engine_s = time.perf_counter() - result.started
             result.completion_tokens = sum(choice.tokens for choice in choices)
             result.choices = best(choices, request.n, request.rows)
             result.complete = True
@@ -170,7 +171,7 @@ class CompletionService:
     ) -> CompletionResult:
         """Return the rest of an earlier answer; the request counts like any other, without a slot."""
         await self.admission.admit(caller)
-        result = await self._plan(http, caller, request, 0.0)
+        result = await self._plan(http, caller, request)
         known.tokens = len(await self.completer.tokenizer.encode_fragment(known.text))
         result.completion_tokens, result.choices, result.complete = known.tokens, [known], True
         result.first_token_s = time.perf_counter() - http.state.started
@@ -187,8 +188,7 @@ class CompletionService:
                 yield chunk
             yield writer.end(result)
             return
-        async with self.admission.slot(caller, http.state.request_id, _cursor(request)) as queue_s:
-            result = await self._plan(http, caller, request, queue_s)
+        async with self._admitted(http, caller, request) as result:
             choices = [Choice(index) for index in range(len(result.plan.engine_requests) * request.rows)]
             result.choices = choices
             try:
@@ -222,24 +222,37 @@ class CompletionService:
         async for delta in deltas:
             yield delta
 
-    def _remaining(self, queue_s: float) -> float:
-        left = self.settings.deadline_s - queue_s
-        if left <= 0:
-            raise unavailable(
-                "The request's deadline passed in the queue. Try again shortly.", 1.0, "timeout"
-            )
-        return left
+    @asynccontextmanager
+    async def _admitted(
+        self, http: Request, caller: Caller, request: CompletionRequest
+    ) -> AsyncIterator[CompletionResult]:
+        """Plan a request, hold a slot for it, and yield its result to be filled.
 
-    async def _plan(
-        self, http: Request, caller: Caller, request: CompletionRequest, queue_s: float
-    ) -> CompletionResult:
-        """Tokenise a request that has a slot already, so that a refused one never costs this."""
+        A prompt that cannot be used is refused without a slot.
+        """
+        planned: list[CompletionResult] = []
+
+        async def prepare() -> None:
+            planned.append(await self._plan(http, caller, request))
+
+        slot = self.admission.slot(caller, http.state.request_id, _cursor(request), prepare)
+        async with slot as queue_s:
+            (result,) = planned
+            if not result.plan.remaining_s:
+                raise unavailable(
+                    "The request's deadline passed in the queue. Try again shortly.", 1.0, "timeout"
+                )
+            result.queue_s, result.started = queue_s, time.perf_counter()
+            yield result
+
+    async def _plan(self, http: Request, caller: Caller, request: CompletionRequest) -> CompletionResult:
+        """Tokenise a request; its deadline begins."""
         plan = await self.completer.plan(
-            request, self._remaining(queue_s), http.state.request_id, http.state.traceparent, caller.id
+            request, self.settings.deadline_s, http.state.request_id, http.state.traceparent, caller.id
         )
         if plan.truncated:
             self.metrics.truncated()
-        return CompletionResult(plan, queue_s)
+        return CompletionResult(plan)
 
     async def _account(self, http: Request, caller: Caller, result: CompletionResult) -> None:
         """Log, count and charge the tokens, also of a client that has left: the engine generated them."""

@@ -33,7 +33,7 @@ async def chat(http: Request, caller: CallerDep, service: ServiceDep, names: Nam
     syntax = template.tool_syntax if template else None
     if syntax is None and any(turn.uses_tools for turn in body.messages):
         raise no_tools(service.settings.model, "messages")
-    asked = await structure(body, syntax, service.settings.model)
+    asked = structure(body, syntax, service.settings.model)
     request = to_request(body, service.settings, service.metrics, asked)
     meta = ChatMeta(
         name,

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from gateway.body import Body
+from gateway.body import Body, whole_characters
 from gateway.engine.base import Constraint
 from gateway.errors import ApiError, invalid
 from gateway.text import constraint
@@ -73,7 +73,7 @@ class ToolCall(Body):
     def for_template(self) -> dict[str, Any]:
         """Return the call as templates know it, with an object of arguments where the text is one."""
         try:
-            arguments = json.loads(self.function.arguments or "{}")
+            arguments = json.loads(whole_characters(self.function.arguments.encode()) or b"{}")
         except (ValueError, RecursionError):
             arguments = self.function.arguments
         if constraint.is_deep(arguments):
@@ -148,24 +148,25 @@ class Structure:
         )
 
 
-async def structure(body: ToolFields, syntax: ToolSyntax | None, model: str) -> Structure:
+def structure(body: ToolFields, syntax: ToolSyntax | None, model: str) -> Structure:
     """Return what the request asks of its answer; ``syntax`` is how the model writes calls.
 
-    Raises ``ApiError`` 400 for tools that the model has no syntax for, and for schemas that cannot be used.
+    Raises ``ApiError`` 400 for tools that the model has no syntax for, and for schemas that are too large,
+    too deep or not strict; whether they can be enforced is found out when the request is planned.
     """
     wanted = body.response_format.answer if body.response_format else None
     if wanted is not None:
         constraint.check(wanted.schema_, "response_format", strict=bool(wanted.strict))
     functions = _callable(body)
     if not functions:
-        limit = await constraint.answer(wanted.schema_, strict=bool(wanted.strict)) if wanted else None
+        limit = constraint.answer(wanted.schema_, strict=bool(wanted.strict)) if wanted else None
         return Structure(limit)
     if syntax is None:
         raise no_tools(model, "tools")
     forced = body.tool_choice not in (None, "auto")
     parallel = body.parallel_tool_calls and not isinstance(body.tool_choice, NamedTool)
     schemas = {function.name: function.arguments for function in functions}
-    limit = await Calls(
+    limit = Calls(
         schemas,
         syntax,
         parallel=parallel,

@@ -28,6 +28,7 @@ from gateway.errors import ApiError, invalid
 from gateway.responses import json_response, sse
 from gateway.text.output_sequence import Delta, TokenEntry
 from gateway.text.prompt import Prompt, no_fim
+from gateway.text.tokenizer import in_thread
 
 router = APIRouter()
 
@@ -109,7 +110,9 @@ async def tokenize(http: Request, _: CallerDep, service: ServiceDep) -> Response
     ids = await tokenizer.encode_async(body.content) if body.content else []
     if not body.with_pieces:
         return json_response({"tokens": ids})
-    return json_response({"tokens": [{"id": token, "piece": tokenizer.decode_one(token)} for token in ids]})
+    # A million tokens take a second.
+    pieces = await in_thread(lambda: [{"id": token, "piece": tokenizer.decode_one(token)} for token in ids])
+    return json_response({"tokens": pieces})
 
 
 @router.post("/detokenize")

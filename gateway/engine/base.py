@@ -4,7 +4,7 @@ The gateway tokenises, the engine continues token ids, the gateway turns ids int
 this seam knows Triton; nothing behind it knows HTTP dialects.
 """
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -25,12 +25,16 @@ class Constraint:
 
     ``grammar`` is llguidance's variant of Lark, with ``%llguidance`` in its first line. ``schema`` is a JSON
     schema as text where the whole text is one JSON value, for engines that take no grammar; ``None``
-    otherwise. Without ``required``, such an engine may generate what it likes.
+    otherwise. Without ``required``, such an engine may generate what it likes. ``param`` is the field of the
+    client's request that it comes from. ``sample`` is what to compile to find out whether the grammar can be
+    enforced, where ``grammar`` names tokens by the ids of one vocabulary.
     """
 
     grammar: str
     schema: str | None = None
     required: bool = True
+    param: str = ""
+    sample: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,8 @@ class GenerateRequest:
     the caller selected another model of the same engine (FauxPilot's ``py-model``); engines without such a
     model use their own. ``shown`` are the control tokens, by their text, that are wanted in the text of
     engines that decode by themselves. ``caller``: whose earlier requests may have left a cache for this one.
+    ``on_tokens`` is called with the number of new tokens while a whole answer is generated, so that it is
+    known when the answer is cancelled.
     """
 
     prompt_ids: Sequence[int]
@@ -62,6 +68,7 @@ class GenerateRequest:
     constraint: Constraint | None = None
     shown: Mapping[str, int] = field(default_factory=dict)
     caller: str | None = None
+    on_tokens: Callable[[int], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 
-from gateway.engine.base import TokenChunk
+from gateway.engine.base import GenerateRequest, TokenChunk
 
 # Between the last token and the request's deadline: the engine stops, and the answer is written and sent.
 _MARGIN_S, _MARGIN_SHARE = 1.0, 0.1
@@ -40,11 +40,13 @@ async def until_expiry(
         yield TokenChunk(row, final=True, expired=True)
 
 
-async def collect(chunks: AsyncGenerator[TokenChunk, None], rows: int) -> list[TokenChunk]:
+async def collect(chunks: AsyncGenerator[TokenChunk, None], request: GenerateRequest) -> list[TokenChunk]:
     """Return one chunk for each row, with all that its chunks brought."""
-    parts: list[list[TokenChunk]] = [[] for _ in range(rows)]
+    parts: list[list[TokenChunk]] = [[] for _ in range(request.n)]
     async with aclosing(chunks):
         async for chunk in chunks:
+            if request.on_tokens is not None:
+                request.on_tokens(chunk.count or len(chunk.ids))
             parts[chunk.row].append(chunk)
     return [_joined(row, of_row) for row, of_row in enumerate(parts)]
 

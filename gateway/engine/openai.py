@@ -37,7 +37,7 @@ class OpenAIEngine:
 
     async def complete(self, request: GenerateRequest) -> list[TokenChunk]:
         """Return one ``TokenChunk`` per row, from a stream: closing it early stops the server's work."""
-        return await collect(self.stream(request), request.n)
+        return await collect(self.stream(request), request)
 
     def stream(self, request: GenerateRequest) -> AsyncGenerator[TokenChunk, None]:
         """Yield text as it arrives; one event counts as one token, because the API does not give a number.

@@ -182,7 +182,13 @@ class TritonEngine:
 
     async def _infer(self, request: GenerateRequest, model: ModelMetadata, end: float) -> list[TokenChunk]:
         message = tensors.generate_message(request, model, self._eos_id)
-        return responses.rows(await self._unary(message, request, end), request)
+        try:
+            return responses.rows(await self._unary(message, request, end), request)
+        except asyncio.CancelledError:
+            # Such a server cannot be stopped, nor say how far it is.
+            if request.on_tokens is not None:
+                request.on_tokens(request.n * request.max_tokens)
+            raise
 
     async def _unary(
         self, message: service_pb2.ModelInferRequest, request: GenerateRequest | ScoreRequest, end: float
@@ -263,7 +269,7 @@ class TritonEngine:
         def chunks() -> AsyncGenerator[TokenChunk, None]:
             return until_expiry(self._chunks(next(first, again), model, end), request.n, expires)
 
-        return await self._retrying(lambda: collect(chunks(), request.n), end)
+        return await self._retrying(lambda: collect(chunks(), request), end)
 
 
 def _split(request: GenerateRequest, rows: int) -> list[GenerateRequest]:

@@ -9,7 +9,6 @@ A control token that a user typed is text, in a chat as in a prompt: a user who 
 text; so is a control token in a role, a tool or a call.
 """
 
-import asyncio
 import datetime
 import hashlib
 import json
@@ -25,7 +24,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from gateway.errors import invalid
 from gateway.text import tool_syntax
-from gateway.text.tokenizer import Tokenizer
+from gateway.text.tokenizer import Tokenizer, bounded, in_thread
 from gateway.text.tool_syntax import FAILURES
 
 # What a template that limits ids accepts.
@@ -83,17 +82,23 @@ class ChatTemplate:
         return replace(syntax, tokens=tokens)
 
     async def encode(
-        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = (), begin: str = ""
-    ) -> list[int]:
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[Mapping[str, Any]] = (),
+        begin: str = "",
+        *,
+        most: int,
+    ) -> list[int] | None:
         """Return the ids up to the beginning of the assistant's turn, and ``begin`` as its first text.
 
+        Returns ``None`` for more than ``most`` ids, of which no more are made than are needed to know that.
         Raises ``ApiError`` 400 for messages that the template refuses, such as two turns of a user in a row.
         """
-        return await asyncio.to_thread(self._encode, messages, tools, begin)
+        return await in_thread(self._encode, messages, tools, begin, most)
 
     def _encode(
-        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], begin: str
-    ) -> list[int]:
+        self, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]], begin: str, most: int
+    ) -> list[int] | None:
         guard = _Guard(self._control)
         if self.tool_syntax and self.tool_syntax.short_ids:
             messages = [replace(message, members=_shortened(message.members)) for message in messages]
@@ -112,7 +117,10 @@ class ChatTemplate:
             raise invalid(f"The model's chat template refuses these messages: {error}", "messages") from error
         ids: list[int] = []
         for part, is_text in guard.parts(text):
-            ids += self._tokenizer.fragment(part) if is_text else self._tokenizer.encode_control(part)
+            encode = self._tokenizer.fragment if is_text else self._tokenizer.encode_control
+            ids += bounded(encode, part, most)[0]
+            if len(ids) > most:
+                return None
         return self._tokenizer.with_start(ids)
 
     def _rendered(self, turns: Sequence[Mapping[str, Any]], tools: Sequence[Any], *, prompted: bool) -> str:

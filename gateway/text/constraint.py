@@ -1,7 +1,8 @@
 """From JSON schemas to what the engine holds its text to, and what is refused before a request is queued.
 
-The schemas are compiled here by the library that will enforce them. Bounded are their size, their depth, and
-the time and memory of their compilation.
+The schemas are compiled here by the library that will enforce them: in ``verify``, because it takes a process
+50 ms, which only a caller within its limits may cost. Bounded are their size, their depth, and the time and
+memory of their compilation.
 """
 
 import json
@@ -61,11 +62,11 @@ def _nodes(schema: Any) -> Iterator[tuple[str, int, Any]]:  # noqa: ANN401 -- an
             waiting += [(f"{path}/{index}", depth + 1, member) for index, member in enumerate(value)]
 
 
-async def answer(schema: Schema, *, strict: bool) -> Constraint:
-    """Return the constraint of an answer that is one JSON value. Raises ``ApiError`` 400 for its schema."""
+def answer(schema: Schema, *, strict: bool) -> Constraint:
+    """Return the constraint of an answer that is one JSON value. Raises 400 for too large a schema."""
     text = json_text(schema, strict=strict)
-    constraint = Constraint(grammar_of("start: value", {"value": f"%json {text}"}), text)
-    return await checked(constraint, "response_format")
+    grammar = grammar_of("start: value", {"value": f"%json {text}"})
+    return bounded(Constraint(grammar, text, param="response_format"))
 
 
 def json_text(schema: Schema, *, strict: bool) -> str:
@@ -78,20 +79,22 @@ def grammar_of(start: str, rules: Mapping[str, str]) -> str:
     return "\n".join(["%llguidance {}", start, *(f"{name}: {rule}" for name, rule in rules.items()), ""])
 
 
-async def checked(constraint: Constraint, param: str, form: str | None = None) -> Constraint:
-    """Return the constraint. Raises ``ApiError`` 400, naming ``param``, where llguidance refuses it.
-
-    ``form`` is what to compile for the check, where the grammar names tokens by their ids.
-    """
+def bounded(constraint: Constraint) -> Constraint:
+    """Return the constraint. Raises ``ApiError`` 400 for a larger one than is compiled here."""
     if len(constraint.grammar.encode()) > MAX_BYTES:
-        raise refused(f"the schemas are larger than {MAX_BYTES} bytes together", param)
+        raise refused(f"the schemas are larger than {MAX_BYTES} bytes together", constraint.param)
+    return constraint
+
+
+async def verify(constraint: Constraint) -> None:
+    """Raise ``ApiError`` 400 for schemas that cannot be enforced, 503 while too many wait for their check."""
+    param = constraint.param
     try:
-        reason = await grammar_check.checks.fault(form or constraint.grammar)
+        reason = await grammar_check.checks.fault(constraint.sample or constraint.grammar)
     except ValueError as error:
         raise invalid(f"{param} is not supported here: {error}", param, "unsupported_parameter") from None
     if reason is not None:
         raise refused(reason.partition("failed to compile JSON schema: ")[2] or reason, param)
-    return constraint
 
 
 def refused(reason: str, param: str) -> ApiError:

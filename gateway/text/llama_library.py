@@ -135,6 +135,18 @@ def library_path() -> Path:
     raise ValueError("llama.cpp is not installed here: install requirements/gateway.txt")
 
 
+def has_numbered_tokens(file: Path) -> bool:
+    """Return whether each token's name is its id, as ``serving.convert`` writes: no text is meant by it.
+
+    Raises ``ValueError`` as ``Vocabulary``.
+    """
+    vocabulary = Vocabulary(file)
+    try:
+        return all(vocabulary.text(token) == f"<{token}>" for token in range(min(3, vocabulary.size)))
+    finally:
+        vocabulary.close()
+
+
 class Vocabulary:
     """The vocabulary of one GGUF file, as llama.cpp reads it. All methods may be called from any thread.
 

@@ -3,23 +3,16 @@
 A GGUF file that was published with a vocabulary is read by llama.cpp, which serves it; a ``tokenizer.json``
 beside it is then of no account. Files that ``serving.convert`` made have numbers for names, and the model's
 own ``tokenizer.json`` beside them.
-
-``python -m gateway.text.model_files FOLDER`` prints what a gateway on another host than the model needs, as
-one JSON object by file name: text, or Base64 for a file whose name ends in ``.gguf``.
 """
 
-import base64
 import json
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.text import gguf
-from gateway.text.llama_tokenizer import LlamaTokenizer
+from gateway.text.llama_library import has_numbered_tokens
 
 TOKENIZER, CONFIG = "tokenizer.json", "config.json"
-VOCABULARY = "vocabulary.gguf"
 _TOKENIZER_CONFIG, _TEMPLATE = "tokenizer_config.json", "chat_template.jinja"
 
 
@@ -71,7 +64,7 @@ def _gguf_file(folder: Path) -> Path | None:
     has_json = (folder / TOKENIZER).is_file()
     if len(files) > 1 and not has_json:
         raise ValueError(f"{folder} has {len(files)} GGUF files: keep the one to serve")
-    if len(files) != 1 or (has_json and gguf.has_numbered_tokens(files[0])):
+    if len(files) != 1 or (has_json and has_numbered_tokens(files[0])):
         return None
     return files[0]
 
@@ -82,41 +75,8 @@ def _texts(folder: Path, *, tokenizer: bool) -> dict[str, str]:
     return {name: (folder / name).read_text("utf-8") for name in names}
 
 
-def documents(folder: Path) -> dict[str, str]:
-    """Return what a gateway on another host needs, by file name; the module says in which form.
-
-    Raises ``OSError`` for a missing file and ``ValueError`` for one that cannot be read.
-    """
-    file = _gguf_file(folder)
-    if file is None:
-        return _texts(folder, tokenizer=True)
-    model = LlamaTokenizer(file)
-    own: dict[str, str] = {
-        VOCABULARY: base64.b64encode(gguf.vocabulary(file)).decode("ascii"),
-        CONFIG: json.dumps({"n_positions": model.context_length}),
-    }
-    if model.chat_template:
-        own[_TEMPLATE] = model.chat_template
-    return own | _texts(folder, tokenizer=False)
-
-
 def _default(template: str | list[dict[str, str]] | None) -> str | None:
     """Return the template, or the one named ``default`` where a model has several."""
     if isinstance(template, list):
         return next((each["template"] for each in template if each["name"] == "default"), None)
     return template
-
-
-def main(folder: str) -> int:
-    """Print the documents; return 1, with the reason on standard error, for a folder that has none."""
-    try:
-        texts = documents(Path(folder))
-    except (OSError, ValueError) as error:
-        sys.stderr.write(f"{folder} has no vocabulary that the gateway can read: {error}\n")
-        return 1
-    json.dump(texts, sys.stdout)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))

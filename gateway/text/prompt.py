@@ -1,5 +1,6 @@
 """Prompts: from a client's text, ids or messages to token ids that fit the model's context."""
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,8 +10,6 @@ from gateway.text.chat import ChatTemplate, Message
 from gateway.text.fim import PREFIX, SUFFIX, FimTemplate
 from gateway.text.tokenizer import Tokenizer
 
-# A token of code rarely has more than a few characters; text of more than this per token is cut first.
-_CHARS_PER_TOKEN = 64
 # At most this many of the kept tokens are dropped so that the prompt starts at a line's beginning.
 _LINE_SEARCH = 64
 
@@ -90,13 +89,14 @@ class PromptBuilder:
             return BuiltPrompt(ids, min(max_tokens, self._context - len(ids)), truncated, fim=True)
         if prompt.messages is not None:
             return await self._conversation(prompt, max_tokens)
-        ids, truncated = await self._encode(prompt)
+        ids, whole = await self._encode(prompt)
         if prompt.keep is not None and len(ids) > prompt.keep:
-            ids = ids[-prompt.keep :] if prompt.cut_left else ids[: prompt.keep]
+            ids, whole = ids[-prompt.keep :] if prompt.cut_left else ids[: prompt.keep], True
         if not self._truncate and len(ids) + max_tokens > self._context:
-            raise self._too_long(len(ids), max_tokens)
-        if len(ids) > limit:
-            ids, truncated = self._keep_end(prompt, ids, limit), True
+            raise self._too_long(len(ids), max_tokens, whole=whole)
+        truncated = len(ids) > limit
+        if truncated:
+            ids = self._keep_end(prompt, ids, limit)
         return BuiltPrompt(ids, min(max_tokens, self._context - len(ids)), truncated)
 
     async def _conversation(self, prompt: Prompt, max_tokens: int) -> BuiltPrompt:
@@ -107,41 +107,60 @@ class PromptBuilder:
                 "messages",
                 "unsupported_endpoint",
             )
-        ids = await self._chat.encode(prompt.messages or (), prompt.tools, prompt.begin)
+        ids = await self._chat.encode(prompt.messages or (), prompt.tools, prompt.begin, most=self._context)
+        if ids is None:
+            raise self._too_long(self._context + 1, max_tokens, whole=False)
         left = self._context - len(ids)
         if left < 1 or (max_tokens > left and not self._truncate):
             raise self._too_long(len(ids), max_tokens)
         return BuiltPrompt(ids, min(max_tokens, left), truncated=False)
 
-    def _too_long(self, prompt_tokens: int, max_tokens: int) -> ApiError:
+    def _too_long(self, prompt_tokens: int, max_tokens: int, *, whole: bool = True) -> ApiError:
+        """Return FauxPilot's refusal. Without ``whole``, the prompt has more tokens than were counted."""
+        least = "" if whole else "at least "
         return invalid(
-            f"This model's maximum context length is {self._context}, however you requested "
-            f"{prompt_tokens + max_tokens} tokens ({prompt_tokens} in your prompt; "
+            f"This model's maximum context length is {self._context}, however you requested {least}"
+            f"{prompt_tokens + max_tokens} tokens ({least}{prompt_tokens} in your prompt; "
             f"{max_tokens} for the completion). "
             "Please reduce your prompt; or completion length.",
             code="context_length_exceeded",
         )
 
     async def _encode(self, prompt: Prompt) -> tuple[list[int], bool]:
-        """Return the prompt's ids before fitting, and whether text was cut.
+        """Return the prompt's ids before fitting, and whether they are all: more than fit are not needed.
 
         An empty prompt is one end-of-text token, as OpenAI defines it.
         """
         if prompt.ids is not None:
-            return self._checked(prompt.ids), False
+            return self._checked(prompt.ids), True
         if prompt.parts is not None:
-            return self._checked(await self._joined(prompt.parts)), False
+            return await self._joined(prompt.parts)
+        from_end = prompt.keep is None or prompt.cut_left
         text = prompt.tag + (prompt.text or "")
-        cut = self._truncate and len(text) > self._context * _CHARS_PER_TOKEN
-        if cut:
-            text = text[-self._context * _CHARS_PER_TOKEN :]
-        return await self._tokenizer.encode_async(text) or [self._tokenizer.eos_id], cut
+        ids, whole = await self._tokenizer.encode_bounded(
+            self._tokenizer.encode, text, self._context, from_end=from_end
+        )
+        return ids or [self._tokenizer.eos_id], whole
 
-    async def _joined(self, parts: Sequence[int | str]) -> list[int]:
-        ids: list[int] = []
-        for part in parts:
-            ids += await self._tokenizer.encode_fragment(part) if isinstance(part, str) else [part]
-        return ids
+    async def _joined(self, parts: Sequence[int | str]) -> tuple[list[int], bool]:
+        self._checked([part for part in parts if isinstance(part, int)])
+        joined: deque[int] = deque()
+        for position, part in reversed(list(enumerate(parts))):
+            ids, whole = (
+                ([part], True)
+                if isinstance(part, int)
+                else await self._tokenizer.encode_bounded(self._tokenizer.fragment, part, self._context)
+            )
+            joined.extendleft(reversed(ids))
+            if len(joined) > self._context and not (whole and position == 0):
+                return list(joined), False
+        return list(joined) or [self._tokenizer.eos_id], True
+
+    async def _cleaned(self, text: str, fim: FimTemplate, *, from_end: bool = True) -> tuple[list[int], bool]:
+        def encode(part: str) -> list[int]:
+            return self._tokenizer.fragment(fim.clean(part))
+
+        return await self._tokenizer.encode_bounded(encode, text, self._context, from_end=from_end)
 
     def _checked(self, ids: Sequence[int]) -> list[int]:
         size = self._tokenizer.vocab_size
@@ -168,9 +187,8 @@ class PromptBuilder:
         """Return the template's ids with prefix and suffix, cut to what the sentinels leave of ``limit``."""
         if self._fim is None:
             raise no_fim("suffix")
-        chars = self._context * _CHARS_PER_TOKEN
-        suffix = await self._tokenizer.encode_fragment(self._fim.clean((prompt.suffix or "")[:chars]))
-        prefix = await self._fim_prefix(prompt, self._fim)
+        suffix, whole_suffix = await self._cleaned(prompt.suffix or "", self._fim, from_end=False)
+        prefix, whole_prefix = await self._fim_prefix(prompt, self._fim)
         start = list(self._tokenizer.start)
         literal = {piece: self._literal(piece) for piece in self._fim.pieces if piece not in (PREFIX, SUFFIX)}
         room = max(2, limit - len(start) - sum(map(len, literal.values())))
@@ -180,17 +198,17 @@ class PromptBuilder:
             kept_prefix = self._from_line_start(kept_prefix)
         truncated = len(kept_prefix) < len(prefix) or len(kept_suffix) < len(suffix)
         if truncated and not self._truncate:
-            raise self._too_long(len(prefix) + len(suffix), self._context - limit)
+            count = len(prefix) + len(suffix)
+            raise self._too_long(count, self._context - limit, whole=whole_prefix and whole_suffix)
         files = await self._other_files(prompt, room - len(kept_prefix) - len(kept_suffix))
         values = literal | {PREFIX: kept_prefix, SUFFIX: kept_suffix}
         return start + files + [token for piece in self._fim.pieces for token in values[piece]], truncated
 
-    async def _fim_prefix(self, prompt: Prompt, fim: FimTemplate) -> list[int]:
-        """Return the ids before the cursor: the client's own, or those of its text."""
+    async def _fim_prefix(self, prompt: Prompt, fim: FimTemplate) -> tuple[list[int], bool]:
+        """Return the ids before the cursor, the client's or its text's, and whether they are all."""
         if prompt.ids is not None:
-            return self._checked(prompt.ids)
-        text = (prompt.text or "")[-self._context * _CHARS_PER_TOKEN :]
-        return await self._tokenizer.encode_fragment(fim.clean(text))
+            return self._checked(prompt.ids), True
+        return await self._cleaned(prompt.text or "", fim)
 
     def _literal(self, piece: str | int) -> list[int]:
         """Return the ids of a template's own token or text."""
@@ -208,9 +226,9 @@ class PromptBuilder:
         kept: list[int] = []
         for name, text in reversed(prompt.files):
             assert self._fim is not None  # noqa: S101  -- a separator comes from a template
-            body = f"{name}\n{text}"[: self._context * _CHARS_PER_TOKEN]
-            ids = separator_ids + await self._tokenizer.encode_fragment(self._fim.clean(body))
-            if len(kept) + len(ids) > room:
+            ids, whole = await self._cleaned(f"{name}\n{text}", self._fim)
+            ids = separator_ids + ids
+            if not whole or len(kept) + len(ids) > room:
                 break
             kept = ids + kept
         return kept

@@ -8,8 +8,39 @@ template.
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from gateway.text.fim import FimTemplate
+
+# Not asyncio's own threads: long texts would keep name look-ups and files waiting.
+_threads = ThreadPoolExecutor(thread_name_prefix="tokenizer")
+# So much text is encoded whole, which takes some 50 ms; of more, as much as its tokens are likely to need.
+_WHOLE_CHARS, _CHARS_PER_TOKEN = 1 << 16, 8
+# Where a text is cut, the first tokens are not those of the whole text.
+_SEAM = 16
+T = TypeVar("T")
+
+
+def bounded(
+    encode: Callable[[str], list[int]], text: str, most: int, *, from_end: bool = True
+) -> tuple[list[int], bool]:
+    """Return a text's ids, or those of one end of it that has more than ``most``; and whether it is all.
+
+    A megabyte of text would take a second of which nothing is used.
+    """
+    chars = max(_WHOLE_CHARS, most * _CHARS_PER_TOKEN)
+    while chars < len(text):
+        ids = encode(text[-chars:] if from_end else text[:chars])
+        if len(ids) > most + _SEAM:
+            return ids, False
+        chars *= 4
+    return encode(text), True
+
+
+async def in_thread(work: Callable[..., T], *args: object) -> T:
+    """Return the result of work in a tokenizer's thread."""
+    return await asyncio.get_running_loop().run_in_executor(_threads, work, *args)
 
 
 class Tokenizer(ABC):
@@ -63,8 +94,14 @@ class Tokenizer(ABC):
         """Encode user text inside a prompt without blocking the event loop; see ``fragment``."""
         return await self._off_loop(self.fragment, text)
 
-    async def _off_loop(self, work: Callable[[str], list[int]], text: str) -> list[int]:
-        return work(text) if len(text) <= self.inline_chars else await asyncio.to_thread(work, text)
+    async def encode_bounded(
+        self, encode: Callable[[str], list[int]], text: str, most: int, *, from_end: bool = True
+    ) -> tuple[list[int], bool]:
+        """Encode a text as ``bounded`` does, without blocking the event loop."""
+        return await self._off_loop(lambda each: bounded(encode, each, most, from_end=from_end), text)
+
+    async def _off_loop(self, work: Callable[[str], T], text: str) -> T:
+        return work(text) if len(text) <= self.inline_chars else await in_thread(work, text)
 
     def with_start(self, ids: list[int]) -> list[int]:
         """Return a rendered chat's ids with the beginning-of-text token where the template left it to us."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.engine.base import Constraint
 from gateway.text import parameter_types
-from gateway.text.constraint import Schema, checked, grammar_of, json_text, refused
+from gateway.text.constraint import Schema, bounded, grammar_of, json_text, refused
 from gateway.text.tool_syntax import ToolSyntax
 
 # The check's vocabulary has bytes only, of which the first stands for a control token.
@@ -67,15 +67,21 @@ class Calls:
     begun: bool
     answer: Schema | None
 
-    async def constraint(self) -> Constraint:
-        """Return the answer's constraint. Raises ``ApiError`` 400 for a schema that cannot be enforced."""
-        required = self.begun or self.answer is not None
-        constraint = Constraint(self._grammar(), self._schema() if self.begun else None, required=required)
-        form = None
+    def constraint(self) -> Constraint:
+        """Return the answer's constraint. Raises ``ApiError`` 400 for schemas that are too large together."""
+        sample = None
         if self.syntax.tokens:
             tokens = dict.fromkeys(self.syntax.tokens, _FIRST_TOKEN)
-            form = replace(self, syntax=replace(self.syntax, tokens=tokens))._grammar()
-        return await checked(constraint, "tools", form)
+            sample = replace(self, syntax=replace(self.syntax, tokens=tokens))._grammar()
+        return bounded(
+            Constraint(
+                self._grammar(),
+                self._schema() if self.begun else None,
+                required=self.begun or self.answer is not None,
+                param="tools",
+                sample=sample,
+            )
+        )
 
     def _schema(self) -> str | None:
         """Return the schema of the text after the begin of a call; ``None`` where that is not JSON."""

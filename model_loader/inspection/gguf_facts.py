@@ -6,7 +6,7 @@ from typing import Any
 
 from model_loader.errors import ModelError
 from model_loader.inspection import licences, tokens
-from model_loader.inspection.gguf_header import TENSOR_TYPES, Header
+from serving.backend.gguf_header import TENSOR_TYPES, Header
 
 _MOST = 1 << 44
 # llama.cpp's llama_ftype: how a whole file is quantised.

@@ -40,10 +40,10 @@ class Site:
     release: str
     folder: Path
 
-    def play(self, playbook: str, **settings: object) -> Played:
-        """Run a playbook for a stack with these settings."""
+    def play(self, playbook: str, *options: str, **settings: object) -> Played:
+        """Run a playbook for a stack with these settings, and with options such as ``--check``."""
         variables = {"service_stack": stack_file(self.folder, **settings), "service_release": self.release}
-        return self.lab.play(playbook, variables=variables)
+        return self.lab.play(playbook, *options, variables=variables)
 
     @classmethod
     def converged(cls, lab: Lab, folder: Path) -> "Site":

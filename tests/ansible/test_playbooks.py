@@ -94,7 +94,7 @@ def test_every_program_that_a_task_or_a_unit_runs_is_a_module_of_the_project():
     }
     packages = {name for name in named if (ROOT / name.partition(".")[0]).is_dir()}
     assert {"gateway", "gateway.worker", "serving.tritonserver", "serving.model_repository"} <= packages
-    for name in packages | {"gateway.text.model_files", "assist.client_env", "model_loader"}:
+    for name in packages | {"serving.tokenizer_files", "assist.client_env", "model_loader"}:
         path = ROOT / name.replace(".", "/")
         assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), name
     assert named - packages <= {"ansible", "playbook"}, named - packages

@@ -149,6 +149,14 @@ def test_draining_marks_exactly_the_named_gateways_and_touches_no_other_line():
     assert "down" not in nginx_drain.edited(NGINX, [])
 
 
+def test_the_units_of_a_version_are_known_before_it_is_restored(service):
+    service.update("v2", "new.env")
+    units = service.versions.units(service.versions.rollback_target())
+    assert list(units) == ["a.service"]
+    assert units["a.service"].startswith("v1 of a.service")
+    assert service.versions.units(service.state / "none") == {}
+
+
 def test_a_rollback_of_an_update_that_never_came_to_this_host_changes_nothing_here(service):
     service.update("v2")
     second = service.now()

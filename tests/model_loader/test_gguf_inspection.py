@@ -14,6 +14,7 @@ from hypothesis import strategies as some
 from model_loader.errors import LoaderError, ModelError
 from model_loader.inspection import checkpoint_facts, gguf_facts, gguf_header
 from model_loader.sources.protocols import FolderSource
+from serving.backend.gguf_header import TENSOR_TYPES
 from testing import small_gguf
 
 QWEN = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
@@ -240,6 +241,6 @@ def test_a_checkpoints_header_of_other_types_is_refused_and_no_crash(tmp_path, e
 
 def test_the_tables_are_those_of_the_gguf_package():
     for kind, (block, size) in gguf.GGML_QUANT_SIZES.items():
-        assert gguf_header.TENSOR_TYPES[kind.value] == (kind.name, block, size)
+        assert TENSOR_TYPES[kind.value] == (kind.name, block, size)
     names = {kind.value: kind.name.split("_", 1)[1] for kind in gguf.LlamaFileType if kind.name != "GUESSED"}
     assert names == gguf_facts.FILE_TYPES

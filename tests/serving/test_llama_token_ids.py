@@ -56,3 +56,16 @@ def test_a_file_without_a_configuration_beside_it_is_asked_for_its_vocabulary(re
 
     reader("gpt2", ["x", "y", "z"])
     assert _vocabulary(tmp_path / "model.gguf") == (3, 0)
+
+
+def test_a_file_without_a_vocabulary_is_refused(tmp_path):
+    from serving.backend.runtimes.llama_cpp import _vocabulary
+
+    gguf = needs.package("gguf")
+    writer = gguf.GGUFWriter(tmp_path / "model.gguf", "phi2")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(ValueError, match="no vocabulary"):
+        _vocabulary(tmp_path / "model.gguf")

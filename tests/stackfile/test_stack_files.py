@@ -7,6 +7,7 @@ import yaml
 
 from stackfile import StackFileError, catalogue, load_stack
 from stackfile.catalogue import ROOT, runtimes
+from stackfile.environment import GatewayPaths, gateway_environment
 
 GOOD = {"name": "s", "target": "local", "model": "tiny-codegen", "accelerator": {"kind": "cpu"}}
 
@@ -227,3 +228,25 @@ def test_onnxruntime_runs_codegen_in_int8_on_a_cpu(tmp_path):
 def test_the_reference_model_fits_the_reference_accelerator(tmp_path):
     service = loaded(tmp_path, model="codegen-2B-multi", accelerator={"kind": "t4"})
     assert service.variant == "ctranslate2-int8_float16"
+
+
+@pytest.mark.parametrize(
+    ("model", "fim", "template"),
+    [
+        ("qwen2.5-coder-0.5b-instruct-Q4_K_M", "", "<|fim_prefix|>"),
+        ("qwen2.5-coder-0.5b-instruct-Q4_K_M", "fim: none\n", None),
+        ("qwen3-0.6b-Q8_0", "", None),
+    ],
+)
+def test_a_model_fills_in_the_middle_where_catalogue_and_stack_say_so(tmp_path, model, fim, template):
+    file = tmp_path / "s.yaml"
+    file.write_text(f"name: s\ntarget: local\nmodel: {model}\n{fim}")
+    environment = gateway_environment(load_stack(file), GatewayPaths(tmp_path, tmp_path / "keys.json"))
+    said = environment["ASSIST_FIM_TEMPLATE"]
+    assert said == "none" if template is None else said.startswith(f'{{"template":"{template}')
+
+
+def test_an_entry_may_say_that_its_model_does_not_fill_in_the_middle():
+    facts = catalogue.models()["qwen2.5-coder-1.5b"].model_dump(exclude_none=True)
+    assert catalogue.ModelFacts.model_validate(facts | {"fim": "none"}).fim is None
+    assert catalogue.ModelFacts.model_validate(facts).fim is not None

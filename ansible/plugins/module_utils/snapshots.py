@@ -60,6 +60,15 @@ class Snapshots:
         unfinished = self.pending.exists() and json.loads(self.pending.read_text())["goal"] == TO_STACK
         return self.pending if unfinished else self.previous
 
+    def units(self, version: Path) -> dict[str, str]:
+        """Return the text of each systemd unit of ``version`` by name; none where the version is missing."""
+        files = json.loads(version.read_text())["files"] if version.exists() else []
+        return {
+            Path(entry["path"]).name: base64.b64decode(entry["content"]).decode("utf-8", "replace")
+            for entry in files
+            if entry["path"].endswith(".service")
+        }
+
     def restore(self, version: Path, write: bool) -> list[str]:
         """Make the files equal to ``version``, to the byte; return the paths that differed."""
         desired = {entry["path"]: entry for entry in json.loads(version.read_text())["files"]}

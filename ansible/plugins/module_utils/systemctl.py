@@ -1,8 +1,16 @@
 """systemctl for the modules that start, reload and stop this project's units."""
 
+import re
+
 from ansible.module_utils.basic import AnsibleModule
 
 ACTIVE = frozenset({"active", "reloading"})
+
+
+def revision_in(text: str) -> str:
+    """Return the digest that a unit, given its file's text, records at each start; empty without one."""
+    match = re.search(r"echo (\S+) >/run/ai-assist/", text)
+    return match[1] if match else ""
 
 
 def unit_state(module: AnsibleModule, unit: str) -> dict[str, str]:

@@ -57,6 +57,10 @@ files:
   type: list
   elements: str
   returned: always
+revisions:
+  description: With C(restored) and C(rolled_back), the digest that each of the units records at a start.
+  type: dict
+  returned: always
 """
 
 from pathlib import Path
@@ -64,6 +68,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.snapshots import TO_PREVIOUS, TO_STACK, Snapshots
+from ansible.module_utils.systemctl import revision_in
 
 
 def restore(module: AnsibleModule, snapshots: Snapshots, version: Path, missing: str) -> list[str]:
@@ -100,6 +105,7 @@ def main() -> None:
     params, write = module.params, not module.check_mode
     snapshots = Snapshots(Path(params["folder"]), params["name"], tuple(params["patterns"]))
     files: list[str] = []
+    revisions: dict[str, str] = {}
     if params["state"] == "saved":
         changed = snapshots.save(TO_STACK, write)
     elif params["state"] == "committed":
@@ -108,13 +114,16 @@ def main() -> None:
         if write:
             snapshots.commit(params["changed_anywhere"])
     else:
+        back = params["state"] == "rolled_back"
+        version = snapshots.rollback_target() if back else snapshots.pending
+        revisions = {name: revision_in(text) for name, text in snapshots.units(version).items()}
         files = (
-            restore(module, snapshots, snapshots.pending, "no change of this host was begun.")
-            if params["state"] == "restored"
-            else roll_back(module, snapshots)
+            roll_back(module, snapshots)
+            if back
+            else restore(module, snapshots, version, "no change of this host was begun.")
         )
         changed = bool(files)
-    module.exit_json(changed=changed, files=files)
+    module.exit_json(changed=changed, files=files, revisions=revisions)
 
 
 if __name__ == "__main__":

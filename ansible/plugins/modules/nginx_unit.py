@@ -62,7 +62,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.connection_hold import ConnectionHold, HoldError, backlog
-from ansible.module_utils.systemctl import ACTIVE, systemctl, unit_state
+from ansible.module_utils.systemctl import ACTIVE, revision_in, systemctl, unit_state
 
 UNIT = "ai-assist-nginx.service"
 # The name until release 0.1.
@@ -77,8 +77,7 @@ LOG = {UNIT: "access.log", FORMER: "front.log"}
 def revision_on_disk(unit: str) -> str:
     """Return the digest in a unit's file; empty without one."""
     file = UNITS / unit
-    match = re.search(r"echo (\S+) >/run/ai-assist/", file.read_text()) if file.is_file() else None
-    return match[1] if match else ""
+    return revision_in(file.read_text()) if file.is_file() else ""
 
 
 def rotated(log: str) -> list[Path]:

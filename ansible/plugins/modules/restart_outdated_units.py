@@ -21,6 +21,11 @@ options:
     description: Whether to restart outdated units.
     type: bool
     default: true
+  revision:
+    description: The digest that the units are to run, for a check that has not written their files. Without
+      it, the one in each unit's file.
+    type: str
+    default: ""
 """
 
 EXAMPLES = r"""
@@ -48,6 +53,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.systemctl import revision_in
 
 _UNITS = Path("/etc/systemd/system")
 _STAMPS = Path("/run/ai-assist")
@@ -56,8 +62,7 @@ _STAMPS = Path("/run/ai-assist")
 def digest_on_disk(unit: str) -> str:
     """Return the digest in a unit's file; empty without one."""
     file = _UNITS / re.sub(r"@[^.]*\.", "@.", unit)
-    match = re.search(r"echo (\S+) >/run/ai-assist/", file.read_text()) if file.is_file() else None
-    return match[1] if match else ""
+    return revision_in(file.read_text()) if file.is_file() else ""
 
 
 def running_digest(module: AnsibleModule, unit: str) -> str:
@@ -82,10 +87,13 @@ def main() -> None:
     options: dict[str, Any] = {
         "units": {"type": "list", "elements": "str", "required": True},
         "restart": {"type": "bool", "default": True},
+        "revision": {"type": "str", "default": ""},
     }
     module = AnsibleModule(argument_spec=options, supports_check_mode=True)
     outdated = [
-        unit for unit in module.params["units"] if digest_on_disk(unit) != running_digest(module, unit)
+        unit
+        for unit in module.params["units"]
+        if (module.params["revision"] or digest_on_disk(unit)) != running_digest(module, unit)
     ]
     restarts = outdated if module.params["restart"] else []
     for unit in restarts if not module.check_mode else ():

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import gguf
 import xllamacpp
 
+from .. import gguf_header
 from ..requests import BadRequestError, OutputRow
 from .base import Options
 from .llama_slots import Slots
@@ -155,7 +155,7 @@ def find_file(directory: Path) -> Path:
 def _vocabulary(path: Path) -> tuple[int, int]:
     """Return the size of the vocabulary and the end-of-text id. Raises ``ValueError`` if either is missing.
 
-    A converted model has both in ``config.json``; otherwise the GGUF file is read, which takes seconds.
+    A converted model has both in ``config.json``; otherwise they are read from the GGUF file's header.
     """
     config_file = path.with_name("config.json")
     config = json.loads(config_file.read_text("utf-8")) if config_file.is_file() else {}
@@ -163,11 +163,11 @@ def _vocabulary(path: Path) -> tuple[int, int]:
     end = end[0] if isinstance(end, list) and end else end
     if isinstance(size, int) and isinstance(end, int):
         return size, end
-    reader = gguf.GGUFReader(path)
-    texts, last = (reader.get_field(f"tokenizer.ggml.{name}") for name in ("tokens", "eos_token_id"))
-    if texts is None or last is None:
+    metadata = gguf_header.read(path).metadata
+    texts, last = (metadata.get(f"tokenizer.ggml.{name}") for name in ("tokens", "eos_token_id"))
+    if not isinstance(texts, list) or not isinstance(last, int):
         raise ValueError(f"{path} has no vocabulary or no end-of-text token: choose another GGUF file")
-    return len(texts.data), int(last.contents())
+    return len(texts), last
 
 
 def _parameters(path: Path, options: Options) -> Any:  # noqa: ANN401 -- xllamacpp ships no types

@@ -11,28 +11,28 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import gguf
+from .. import gguf_header
 
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>\Z")
+_BYTE_TOKEN = 6  # llama.h's LLAMA_TOKEN_TYPE_BYTE
 
 
 class TokenIdReader:
     """Reads token ids from streamed chunks, with the vocabulary of a GGUF file."""
 
     def __init__(self, path: Path) -> None:
-        """Remember the file; its vocabulary is read on first use, because that takes seconds."""
+        """Remember the file; its vocabulary is read on first use: of many files it is never needed."""
         self._path = path
         self._lock = threading.Lock()
 
     @cached_property
     def _by_bytes(self) -> dict[bytes, int]:
         """Map the bytes of each token that is not whole characters to its id."""
-        reader = gguf.GGUFReader(self._path)
-        kinds = reader.get_field("tokenizer.ggml.token_type")
-        has_byte_tokens = kinds is not None and gguf.TokenType.BYTE in kinds.contents()
+        metadata = gguf_header.read(self._path).metadata
+        has_byte_tokens = _BYTE_TOKEN in (metadata.get("tokenizer.ggml.token_type") or ())
         decode = _sentence_piece if has_byte_tokens else _byte_level()
         ids: dict[bytes, int] = {}
-        for index, text in enumerate(reader.get_field("tokenizer.ggml.tokens").contents()):
+        for index, text in enumerate(metadata["tokenizer.ggml.tokens"]):
             data = decode(text)
             if data is not None and not _is_text(data):
                 ids.setdefault(data, index)

@@ -296,12 +296,12 @@ async def test_control_tokens_in_tools_and_arguments_are_text(tool_file):
     call = {"function": {"name": "f", "arguments": {END: [END]}}}
     tools = [{"type": "function", "function": {"name": "f", "description": END}}]
     ids = await template.encode(
-        [Message(f"user{END}", "x"), Message("assistant", "", {"tool_calls": [call]})], tools
+        [Message(f"user{END}", "x"), Message("assistant", "", {"tool_calls": [call]})], tools, most=2048
     )
     plain = [{"type": "function", "function": {"name": "f", "description": "d"}}]
     call_plain = {"function": {"name": "f", "arguments": {"k": ["v"]}}}
     fine = await template.encode(
-        [Message("user", "x"), Message("assistant", "", {"tool_calls": [call_plain]})], plain
+        [Message("user", "x"), Message("assistant", "", {"tool_calls": [call_plain]})], plain, most=2048
     )
     assert ids.count(tokenizer.eos_id) == fine.count(tokenizer.eos_id)
     assert tokenizer.decode(ids).count(END) == 4

@@ -13,6 +13,7 @@ from prometheus_client import generate_latest
 from tritonclient.grpc import service_pb2_grpc
 
 from gateway.app import create_app
+from gateway.completion.service import CompletionResult
 from gateway.engine.base import Engine
 from gateway.engine.openai import OpenAIEngine
 from gateway.engine.triton import TritonEngine
@@ -223,3 +224,24 @@ async def test_a_stream_that_ends_in_time_says_nothing_of_a_deadline(client):
     answer = await client.post("/v1/completions", json=LONG | {"stop": ["ft"], "stream": True})
     assert '"finish_reason":"stop"' in answer.text
     assert "ended_by" not in answer.text
+
+
+async def test_a_client_that_leaves_a_whole_answer_is_charged_what_was_generated(client, held, monkeypatch):
+    counted, count = [], CompletionResult.count
+    monkeypatch.setattr(
+        CompletionResult, "count", lambda result, tokens: counted.append(tokens) or count(result, tokens)
+    )
+    charged, admission = [], client.app.state.completion_service.admission
+    monkeypatch.setattr(admission, "charge", lambda _, tokens: _charged(charged, tokens))
+    asked = asyncio.create_task(client.post("/v1/completions", json=LONG))
+    await until_async(lambda: sum(counted) == 3)
+    asked.cancel()
+    await until_async(lambda: metric(client, "assist_requests_cancelled_total") == 1)
+    assert metric(client, "assist_tokens_wasted_total") == 3
+    (tokens,) = charged
+    assert tokens > 3
+    await until_async(lambda: held.stopped() == 1)
+
+
+async def _charged(charged: list[int], tokens: int) -> None:
+    charged.append(tokens)

@@ -174,7 +174,7 @@ def test_a_streamed_batch_of_ten_choices_equals_the_whole(http):
     assert texts(events(complete(http, stream=True, **fields))) == {c["index"]: c["text"] for c in whole}
 
 
-def test_tokens_asked_for_by_a_client_that_left_are_counted_as_wasted(triton, tmp_path):
+def test_tokens_generated_for_a_client_that_left_are_counted_as_wasted(triton, tmp_path):
     with running_gateway(triton.grpc, tmp_path, wait_for="/ready") as process:
         # Seconds of work.
         asked = {"prompt": PROMPT, "max_tokens": 1900, "n": 8, "seed": 1}
@@ -182,4 +182,4 @@ def test_tokens_asked_for_by_a_client_that_left_are_counted_as_wasted(triton, tm
             connection.sendall(request_bytes(json.dumps(asked).encode()))
             until(lambda: process.metric("vllm:num_requests_running") == 1)
         until(lambda: process.metric("assist_requests_cancelled_total") == 1)
-        assert process.metric("assist_tokens_wasted_total") == 8 * 1900
+        assert process.metric("assist_tokens_wasted_total") < 8 * 1900

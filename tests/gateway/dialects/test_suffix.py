@@ -4,6 +4,8 @@ import httpx
 import pytest
 
 from gateway.app import create_app
+from testing import needs
+from testing.doubles.instant_engine import InstantEngine
 from tests.gateway.conftest import settings
 from tests.gateway.scripted_triton import tensors
 
@@ -92,3 +94,16 @@ async def test_a_model_that_can_uses_it_in_every_dialect(fake, codegen_dir, code
     assert f"<S>{SUFFIX}<M>" in prompt_of(script, codegen)
     assert "x-assist-ignored" not in answer.headers
     await app.state.completion_service.completer.close()
+
+
+@pytest.mark.parametrize(("template", "status"), [(None, 200), ("none", 400)])
+async def test_tokens_in_the_vocabulary_are_no_proof_where_the_settings_say_none(tmp_path, template, status):
+    needs.package("xllamacpp")
+    from testing import gguf_files
+    from tests.gateway.text.test_llama_tokenizer import FIM
+
+    gguf_files.vocabulary_only(tmp_path / "model.gguf", "qwen2", FIM)
+    app = create_app(settings(model_dir=tmp_path, fim_template=template), InstantEngine())
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://g") as http:
+        answer = await http.post("/v1/completions", json={**P, "suffix": SUFFIX})
+    assert answer.status_code == status, answer.text

@@ -113,3 +113,66 @@ async def test_a_huge_prompt_is_cut_before_it_is_tokenised(tiny):
 async def test_ids_and_texts_make_one_prompt(tiny):
     built = await builder(tiny).build(Prompt(parts=[5, "def f", 6]), 4)
     assert built.ids == [5, *tiny.encode("def f"), 6]
+
+
+MEGABYTE = "def f(x):\n    return x + 1\n" * 40_000
+
+
+@pytest.fixture
+def encoded(tiny, monkeypatch) -> list[int]:
+    """Give the lengths of the texts that were encoded."""
+    lengths, encode = [], tiny.encode
+    monkeypatch.setattr(tiny, "encode", lambda text: lengths.append(len(text)) or encode(text))
+    return lengths
+
+
+async def test_of_a_megabyte_no_more_is_encoded_than_fits(tiny, encoded):
+    whole = tiny.encode(MEGABYTE)
+    encoded.clear()
+    built = await builder(tiny).build(Prompt(text=MEGABYTE), 16)
+    assert sum(encoded) < len(MEGABYTE) / 10
+    assert whole[-len(built.ids) :] == built.ids
+    assert 40 < len(built.ids) <= 48
+    assert built.truncated
+
+
+async def test_a_text_of_few_tokens_is_encoded_to_its_beginning(tiny):
+    """The bound is in characters, so a text of long tokens needs a second try."""
+    spaces = " " * 200_000
+    count = len(tiny.encode(spaces))
+    built = await builder(tiny, context=count + 32).build(Prompt(text=spaces), 16)
+    assert len(built.ids) == count
+    assert not built.truncated
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        Prompt(text=MEGABYTE),
+        Prompt(text=MEGABYTE, suffix="\n"),
+        Prompt(text="def f", suffix=MEGABYTE),
+        Prompt(parts=[5, MEGABYTE, "x"]),
+    ],
+    ids=["text", "prefix", "suffix", "parts"],
+)
+async def test_a_megabyte_is_refused_or_cut_without_encoding_it_all(tiny, encoded, prompt):
+    with pytest.raises(ApiError, match=r"requested at least \d+ tokens") as caught:
+        await builder(tiny, fim=FIM, truncate=False).build(prompt, 16)
+    assert caught.value.code == "context_length_exceeded"
+    assert sum(encoded) < len(MEGABYTE) / 5
+    built = await builder(tiny, fim=FIM).build(prompt, 16)
+    assert built.truncated
+    assert len(built.ids) <= 48
+
+
+async def test_the_kept_end_of_a_megabyte_is_the_one_that_was_asked_for(tiny):
+    text = "first " + MEGABYTE + "last"
+    ids = tiny.encode(text)
+    for cut_left, kept in ((True, ids[-4:]), (False, ids[:4])):
+        built = await builder(tiny).build(Prompt(text=text, keep=4, cut_left=cut_left), 1)
+        assert built.ids == kept
+
+
+async def test_ids_before_a_part_that_is_cut_are_checked(tiny):
+    with pytest.raises(ApiError, match="out of vocabulary"):
+        await builder(tiny).build(Prompt(parts=[-1, MEGABYTE]), 4)

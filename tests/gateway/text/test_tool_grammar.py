@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from gateway.errors import ApiError
+from gateway.text.constraint import verify
 from gateway.text.tool_grammar import Calls, call_schema
 from gateway.text.tool_syntax import ToolSyntax
 from testing import needs
@@ -47,14 +48,15 @@ def calls(functions: Mapping[str, dict], syntax: ToolSyntax, **changes) -> Calls
 @pytest.mark.parametrize("syntax", SYNTAXES.values(), ids=SYNTAXES)
 async def test_every_kind_of_constraint_compiles(syntax, begun, parallel, answer):
     functions = {"f": CITY, "g": MANY, "h.i": {"type": "object"}}
-    made = await calls(functions, syntax, parallel=parallel, begun=begun, answer=answer).constraint()
+    made = calls(functions, syntax, parallel=parallel, begun=begun, answer=answer).constraint()
+    await verify(made)
     assert (made.schema is not None) == (begun and syntax.form in {"object", "list"})
     assert made.required == (begun or answer is not None)
 
 
 @pytest.mark.parametrize("syntax", [SYNTAXES["controls"], SYNTAXES["list"], SYNTAXES["named"]])
-async def test_a_tag_that_is_a_control_token_is_in_the_grammar_by_its_id(syntax):
-    made = await calls({"f": CITY}, syntax).constraint()
+def test_a_tag_that_is_a_control_token_is_in_the_grammar_by_its_id(syntax):
+    made = calls({"f": CITY}, syntax).constraint()
     for tag, token in syntax.tokens.items():
         assert f"<[{token}]>" in made.grammar
         assert tag not in made.grammar
@@ -66,21 +68,21 @@ def test_references_point_to_their_new_place():
     assert schema["$defs"]["1"]["$defs"]["a"] == {"type": "string"}
 
 
-async def test_together_schemas_are_bounded():
+def test_together_schemas_are_bounded():
     large = {"type": "object", "description": "x" * 40_000}
     with pytest.raises(ApiError, match="together"):
-        await calls({"f": large, "g": large}, SYNTAXES["object"]).constraint()
+        calls({"f": large, "g": large}, SYNTAXES["object"]).constraint()
 
 
-async def test_a_text_without_quotes_cannot_be_held_to_a_pattern():
+def test_a_text_without_quotes_cannot_be_held_to_a_pattern():
     parameters = {"type": "object", "properties": {"a": {"type": "string", "pattern": "^x$"}}}
-    await calls({"f": parameters}, SYNTAXES["parameters"]).constraint()
+    calls({"f": parameters}, SYNTAXES["parameters"]).constraint()
     with pytest.raises(ApiError, match="pattern cannot be enforced"):
-        await calls({"f": parameters}, SYNTAXES["parameters"], strict=True).constraint()
+        calls({"f": parameters}, SYNTAXES["parameters"], strict=True).constraint()
 
 
 @pytest.mark.parametrize("name", ["a>b", "a\nb", "<", "x" * 300])
-async def test_a_parameter_that_breaks_its_tag_is_refused(name):
+def test_a_parameter_that_breaks_its_tag_is_refused(name):
     parameters = {"type": "object", "properties": {name: {"type": "string"}}}
     with pytest.raises(ApiError, match="cannot be written in a tag"):
-        await calls({"f": parameters}, SYNTAXES["parameters"]).constraint()
+        calls({"f": parameters}, SYNTAXES["parameters"]).constraint()

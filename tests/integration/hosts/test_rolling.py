@@ -25,10 +25,20 @@ def site(make_lab, tmp_path_factory) -> Site:
 def test_an_update_and_a_rollback_fail_no_request_and_the_rollback_is_byte_identical(site):
     before = versions(site.lab, [HOST])
     with constant_load(site.lab, HOST, site.folder) as answers:
-        site.play("update.yml", precision="float32").succeed()
+        predicted = site.play("update.yml", "--check", precision="float32").succeed()
+        assert versions(site.lab, [HOST]) == before
+        updated = site.play("update.yml", precision="float32").succeed()
         assert served_models(site.lab, [HOST]) == {FLOAT32}
         assert versions(site.lab, [HOST]) != before
-        site.play("rollback.yml", precision="float32").succeed()
+        expected = site.play("rollback.yml", "--check", precision="float32").succeed()
+        returned = site.play("rollback.yml", precision="float32").succeed()
+    for check, run in ((predicted, updated), (expected, returned)):
+        assert check.changed == run.changed
+        assert check.changes == run.changes
+    assert {
+        "Triton | Restart Triton and wait until the model is loaded",
+        "Gateway | Restart the gateway",
+    } <= {task.rpartition(" : ")[2] for task in updated.changed[HOST]}
     assert failed(answers) == []
     assert served_models(site.lab, [HOST]) == {INT8}
     assert versions(site.lab, [HOST]) == before
