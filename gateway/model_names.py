@@ -28,8 +28,8 @@ class ModelNames:
         return name in self._names
 
     def resolve_for_fauxpilot(self, name: str | None) -> str:
-        """Return the name as ``resolve``, but ``codegen`` for FauxPilot's own names of models."""
-        return LEGACY_NAME if name in _LEGACY else self.resolve(name)
+        """Return the name as ``resolve``, but ``codegen`` for FauxPilot's own names of models and for none."""
+        return LEGACY_NAME if not name or name in _LEGACY else self.resolve(name)
 
     def resolve(self, name: str | None) -> str:
         """Return the response's model name: the caller's own, or the served model's where he gave none.

@@ -49,7 +49,7 @@ class HeldEngine(InstantEngine):
         await asyncio.Event().wait()
 
     async def complete(self, request):
-        return await collect(until_expiry(self._held(), 1, expiry(request.deadline_s)), 1)
+        return await collect(until_expiry(self._held(), 1, expiry(request.deadline_s)), request)
 
 
 @pytest.fixture(scope="module")
