@@ -26,6 +26,8 @@ from testing.triton_inputs import inputs
 from testing.until import until
 
 NEW_TOKENS = 4
+# A real model goes on with a text that repeats itself, and ends one that is noise.
+_PERIOD = 24
 START_S = 900.0
 ANSWER_S = 6 * 3600.0
 SHAPES = {"codegen-350M": random_codegen.CODEGEN_350M, "codegen-2B": random_codegen.CODEGEN_2B}
@@ -147,7 +149,8 @@ def _prompt(case: Case, index: int) -> np.ndarray:
     """Return token ids that leave room for ``NEW_TOKENS``, [1, length]; no two indices share a prefix."""
     length = (case.prompt or case.context) - NEW_TOKENS
     vocabulary = models()[case.model].vocabulary
-    return np.random.default_rng(index).integers(300, vocabulary * 9 // 10, (1, length), np.uint32)
+    words = np.random.default_rng(index).integers(300, vocabulary * 9 // 10, _PERIOD, np.uint32)
+    return np.resize(words, (1, length))
 
 
 def _inputs(case: Case, index: int) -> list[grpc.InferInput]:
