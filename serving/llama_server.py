@@ -18,6 +18,8 @@ def parameters(model: Path, options: argparse.Namespace) -> Any:  # noqa: ANN401
     """Return llama.cpp's parameters. ``context_length`` is per slot; llama.cpp's ``n_ctx`` is the sum."""
     import xllamacpp
 
+    from serving.backend.runtimes.llama_cpp import bound_memory
+
     params = xllamacpp.CommonParams()
     params.model.path = str(model)
     params.model_alias = {options.alias}
@@ -28,6 +30,7 @@ def parameters(model: Path, options: argparse.Namespace) -> Any:  # noqa: ANN401
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = options.threads
     params.n_gpu_layers = 0
     params.n_cache_reuse = options.cache_reuse
+    bound_memory(params, options.prompt_cache_mib)
     params.endpoint_metrics = True
     # /slots would show the prompts of all users to each of them.
     params.endpoint_slots = False
@@ -59,6 +62,10 @@ def _arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--cache-reuse", type=int, default=0,
         help="tokens of a stretch that keeps its cache when it moves in a prompt, 0: none does (default: 0)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--prompt-cache-mib", type=int, default=0,
+        help="memory for prompts that have left their slot, beside what a stack declares (default: 0, none)",
     )  # fmt: skip
     parser.add_argument("--drain-s", type=float, default=30, help="seconds to wait for requests at the end")
     return parser.parse_args(arguments)

@@ -47,11 +47,17 @@ _REQUEST = 0.5
 _HALF = frozenset({"float16", "bfloat16", "int8_float16", "int8_bfloat16"})
 # CTranslate2 appends to a layer's cache by copying it, and rounds allocations up.
 _CTRANSLATE2_CACHE = 1.25
-# Tokens that the runtime reads at once: llama.cpp's n_ubatch, and onnx_runtime.py's chunk. Triton's llama.cpp
-# reads 64 on a CPU; what that saves covers llguidance's vocabulary.
+# Tokens that the runtime reads at once: llama.cpp's n_ubatch, the steps of Triton's llama.cpp on a CPU
+# (serving/backend/runtimes/llama_cpp.py), and onnx_runtime.py's chunk.
 _LLAMA_TOKENS = 512
-# llguidance's form of the vocabulary, in values of 4 bytes for each token, from the first grammar on.
+_LLAMA_CPU_STEP = 64
+# Values of 4 bytes for each token of the vocabulary: its texts and merges in llama.cpp, llguidance's form of
+# it, which the first grammar makes, and each slot's logits and candidates with their probabilities.
+_VOCABULARY_VALUES = 128
 _GRAMMAR_VALUES = 150
+_SLOT_VALUES = 6
+# Activations of a token in llama.cpp, in widths: 15 (Mistral) to 18 (Qwen2.5) were measured.
+_LLAMA_ACTIVATIONS = 20
 _ONNX_TOKENS = 128
 # Activations of one token: queries, keys, values and outputs, and the inner layer, of four widths.
 _ACTIVATIONS = 12
@@ -118,13 +124,10 @@ class Use:
         model = self.model
         match self.runtime:
             case "llama_cpp":
-                # It reserves the logits of every token that it reads at once, and the attention mask.
-                tokens = min(_LLAMA_TOKENS, self.context)
-                values = tokens * (model.vocabulary + _ACTIVATIONS * model.width + 2 * self.context)
-                # The vocabulary's texts and merges take half a KiB for each token.
-                values += (self.slots + 128) * model.vocabulary
-                if self.engine == "llama":
-                    values += _GRAMMAR_VALUES * model.vocabulary
+                # The attention mask is a row of the context for each token that is read.
+                values = self._llama_tokens * (_LLAMA_ACTIVATIONS * model.width + 2 * self.context)
+                each = _VOCABULARY_VALUES + _GRAMMAR_VALUES + _SLOT_VALUES * self.slots
+                values += each * model.vocabulary
             case "ctranslate2":
                 # It reads a prompt at once: the scores of a layer are heads x context x context a row.
                 row = self.context * (model.heads * self.context + _ACTIVATIONS * model.width)
@@ -136,6 +139,11 @@ class Use:
                 values = tokens * (2 * model.heads * self.context + _ACTIVATIONS * model.width)
                 values += self.slots * self.slots * model.vocabulary
         return math.ceil(values * 4 / MIB)
+
+    @property
+    def _llama_tokens(self) -> int:
+        step = _LLAMA_CPU_STEP if self.engine == "triton" and not self.devices else _LLAMA_TOKENS
+        return min(max(step, 2 * self.slots), self.context)
 
     @property
     def process(self) -> int:

@@ -82,18 +82,21 @@ def memory_of(stack: Stack, use: Use) -> Memory:
 
 
 def smaller(use: Use, offered: Sequence[str]) -> tuple[tuple[str, Use], ...]:
-    """Return the quantisations below the use's, largest first: precisions, or files of a like model."""
+    """Return the quantisations below the use's, largest first: precisions, or files of a like model.
+
+    Files without a checksum come last, and say what makes them usable.
+    """
     model = use.model
     if model.format == "gguf":
         choices = [
-            (f"model: {name}", replace(use, model=facts, precision=next(iter(facts.memory_gib))))
+            (_named(name, facts), replace(use, model=facts, precision=next(iter(facts.memory_gib))))
             for name, facts in catalogue.models().items()
             if facts.format == "gguf" and _shape(facts) == _shape(model)
         ]
     else:
         choices = [(f"precision: {name}", replace(use, precision=name)) for name in offered]
     less = [choice for choice in choices if choice[1].weights < use.weights]
-    return tuple(sorted(less, key=lambda choice: -choice[1].weights))
+    return tuple(sorted(less, key=lambda choice: (not _usable(choice[1].model), -choice[1].weights)))
 
 
 def conflicts(stack: Stack, device: AcceleratorFacts, use: Use, offered: Sequence[str]) -> Iterator[Conflict]:
@@ -135,6 +138,14 @@ def memory_words(stack: ResolvedStack) -> str:
 
 def _parts(stack: Stack, use: Use, need: int) -> str:
     return described(stack.model, use, need) if need in {use.host, use.device} else f"{need} MiB are needed"
+
+
+def _usable(model: ModelFacts) -> bool:
+    return model.format != "gguf" or model.pinned
+
+
+def _named(name: str, model: ModelFacts) -> str:
+    return f"model: {name}" + ("" if model.pinned else f" (once `assist models pin {name}` has pinned it)")
 
 
 def _shape(model: ModelFacts) -> tuple[object, ...]:

@@ -43,6 +43,13 @@ class MemoryGroup:
         return -(-int((self.folder / name).read_text()) // MIB)
 
     @property
+    def held_mib(self) -> int:
+        """What the processes have now: their own pages, and those of files that they have mapped."""
+        names = ("total_rss", "total_mapped_file") if self._first else ("anon", "file_mapped")
+        entries = dict(line.split() for line in (self.folder / "memory.stat").read_text().splitlines())
+        return -(-sum(int(entries[name]) for name in names) // MIB)
+
+    @property
     def killed(self) -> int:
         """The number of processes that the kernel killed for memory."""
         name = "memory.oom_control" if self._first else "memory.events"

@@ -18,15 +18,32 @@ _TIMEOUT_S = 1800
 _UNREACHABLE = frozenset({"NoSourceError", "SourceError", "TransientError"})
 
 
-def fetched(model: str) -> Path:
-    """Return the folder of a GGUF model of the catalogue; skip where none of its sources can be reached."""
+class UnreachableError(Exception):
+    """No source of the model can be reached; the message has the loader's reason."""
+
+
+def fetch(model: str) -> Path:
+    """Return the folder of a GGUF model of the catalogue.
+
+    Raises ``UnreachableError``, and ``RuntimeError`` where the loader fails for another reason.
+    """
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ai-assist" / "models"
     command = [sys.executable, "-P", "-m", "model_loader", "fetch", model, "--store", str(cache)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S)
     events = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     last = events[-1] if events else {}
     if last.get("event") == "failed" and last["kind"] in _UNREACHABLE:
-        needs.skip(f"the model {model} cannot be fetched: {last['reason']}", needs.ONLINE)
+        raise UnreachableError(last["reason"])
     if done.returncode:
-        pytest.fail(done.stdout + done.stderr)
+        raise RuntimeError(done.stdout + done.stderr)
     return (cache / model / "current").resolve()
+
+
+def fetched(model: str) -> Path:
+    """Return the folder of a GGUF model of the catalogue; skip where none of its sources can be reached."""
+    try:
+        return fetch(model)
+    except UnreachableError as error:
+        needs.skip(f"the model {model} cannot be fetched: {error}", needs.ONLINE)
+    except RuntimeError as error:
+        pytest.fail(str(error))

@@ -104,7 +104,7 @@ def llama_server(model: Model) -> Iterator[Server]:
     argv = (
         PYTHON, "-m", "serving.llama_server", str(model.folder), "--alias=bench", f"--port={port}",
         f"--slots={model.slots}", f"--context-length={model.context}", f"--threads={model.threads}",
-        "--cache-reuse=256",
+        "--cache-reuse=256", "--prompt-cache-mib=8192",
     )  # fmt: skip
     with process(*argv) as running:
         end = time.monotonic() + _START_S

@@ -1,6 +1,7 @@
 """llama.cpp's server on a converted model: it answers, and it ends only when what runs has ended."""
 
 import json
+import re
 import signal
 import subprocess
 import time
@@ -62,6 +63,23 @@ def test_it_shows_nobody_the_prompts_of_others(server):
     ready(address)
     with pytest.raises(OSError, match=r"501|404"):
         ask(address, "/slots")
+
+
+def resident_mib(pid: int) -> float:
+    """Return the memory of a process that is no file's."""
+    return int(re.search(r"RssAnon:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())[1]) / 1024
+
+
+def test_it_keeps_prompts_in_its_slots_alone(model: Path):
+    """Each of these prompts takes 4.5 MiB of cache; by its default llama.cpp would keep a copy of all of them."""
+    with running_llama(model, context=2048, slots=2) as (address, process):
+        ready(address)
+        sizes = []
+        for index in range(30):
+            prompt = [300 + (7 * index + place * (index + 1)) % 1700 for place in range(1500)]
+            ask(address, "/v1/completions", {"prompt": prompt, "max_tokens": 1})
+            sizes.append(resident_mib(process.pid))
+        assert sizes[-1] - sizes[3] < 40, sizes
 
 
 def test_it_ends_when_told_to(server):

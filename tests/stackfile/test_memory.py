@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from gateway.text import llama_grammar
-from stackfile import StackFileError, load_stack, node_memory
+from stackfile import StackFileError, catalogue, load_stack, memory, node_memory
 from stackfile.catalogue import ROOT, accelerators, models
 from stackfile.memory import Fitting, Use
-from stackfile.memory_checks import use_resolved
+from stackfile.memory_checks import smaller, use_resolved
 
 STOCK = sorted(path.stem for path in (ROOT / "stacks").glob("[a-z]*.yaml"))
 QWEN = "qwen2.5-coder-0.5b-instruct-Q4_K_M"
@@ -66,12 +66,25 @@ def test_a_gateway_has_room_for_its_own_tokenizer_and_for_the_check_of_grammars(
     assert without == pytest.approx(160 + 51200 * 1100 / 2**20, abs=1)
 
 
-def test_llama_cpps_own_server_has_room_for_the_vocabulary_of_grammars():
-    """84 MiB, measured; what Triton's saves by its shorter steps on a CPU is more than that."""
-    own, triton = (use(engine=engine).workspace for engine in ("llama", "triton"))
-    assert own - triton >= 84
-    shorter = (512 - 64) * models()[QWEN].vocabulary * 4 / 2**20
-    assert shorter >= 84
+@pytest.mark.parametrize(
+    ("model", "engine", "measured_mib"),
+    [
+        (QWEN, "triton", 2 + 6 + 70 + 84),
+        (QWEN, "llama", 2 + 45 + 70 + 84),
+        ("smollm2-135m-instruct-Q4_1", "triton", 1 + 3 + 24),
+        ("smollm2-135m-instruct-Q4_1", "llama", 1 + 23 + 24),
+        ("mistral-7b-instruct-Q4_K_M", "llama", 132 + 10),
+    ],
+)
+def test_llama_cpps_workspace_holds_what_it_reserved_and_no_twice_that(model, engine, measured_mib):
+    """With 4 x 8192 tokens (Mistral 2): its buffers for outputs and computing, its vocabulary, Qwen's a grammar's."""
+    slots = 2 if model.startswith("mistral") else 4
+    assert measured_mib <= use(model, engine=engine, slots=slots).workspace <= 2.4 * measured_mib
+
+
+def test_the_steps_of_tritons_llama_cpp_are_those_that_are_counted():
+    source = (ROOT / "serving/backend/runtimes/llama_cpp.py").read_text()
+    assert f"_CPU_STEP = {memory._LLAMA_CPU_STEP}\n" in source
 
 
 @pytest.mark.parametrize("name", STOCK)
@@ -129,11 +142,25 @@ def test_a_limit_that_is_too_small_is_refused_with_three_ways_that_fit(tmp_path,
     assert f"{where}.memory_mib: 6144 MiB is too little" in said
     context = int(re.search(r"context_length: (\d+)", said)[1])
     slots = int(re.search(r"serving.slots: (\d+)", said)[1])
-    smaller = re.search(r"model: (\S+?),", said)[1]
+    smaller = re.search(r"model: (\S+)", said)[1]
     base = {name: value for name, value in settings.items() if name != "model"}
     assert stack(tmp_path, model=settings["model"], context_length=context, **base)
     assert stack(tmp_path, model=settings["model"], serving={"slots": slots}, **base)
     assert smaller == "mistral-7b-instruct-Q2_K"
+    assert models()[smaller].pinned or f"assist models pin {smaller}" in said
+
+
+def test_a_model_without_a_checksum_is_the_last_to_be_named_and_says_what_it_lacks(monkeypatch):
+    large = models()[QWEN]
+    bare = large.files[0].model_copy(update={"sha256": None})
+    small, tiny = (
+        large.model_copy(update={"id": name, "memory_gib": {name: gib}, "files": files})
+        for name, gib, files in (("small", 0.4, (bare,)), ("tiny", 0.3, large.files))
+    )
+    monkeypatch.setattr(catalogue, "models", lambda: {QWEN: large, "small": small, "tiny": tiny})
+    (first, _), (second, _) = smaller(use(), ())
+    assert first == "model: tiny"
+    assert second == "model: small (once `assist models pin small` has pinned it)"
 
 
 @pytest.mark.parametrize("part", ["gateway", "loader"])

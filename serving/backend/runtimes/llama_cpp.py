@@ -170,6 +170,20 @@ def _vocabulary(path: Path) -> tuple[int, int]:
     return len(texts), last
 
 
+def bound_memory(parameters: Any, prompt_cache_mib: int = 0) -> None:  # noqa: ANN401 -- xllamacpp ships no types
+    """Let llama.cpp hold its weights and its slots' caches, each once: what ``stackfile.memory`` counts.
+
+    By default it copies the prompts that leave a slot to a cache of up to 8 GiB, and the states of a model
+    with a sliding window up to 32 times for each slot. ``prompt_cache_mib``: the limit of that cache.
+    """
+    # Weights that are arranged anew for the processor would stand a second time as pages of the file.
+    parameters.load_mode = xllamacpp.llama_load_mode.LLAMA_LOAD_MODE_NONE
+    parameters.cache_ram_mib = prompt_cache_mib
+    parameters.n_ctx_checkpoints = 0
+    # Without it a sliding window's slot could not go back to an earlier place of its prompt.
+    parameters.swa_full = True
+
+
 def _parameters(path: Path, options: Options) -> Any:  # noqa: ANN401 -- xllamacpp ships no types
     parameters = xllamacpp.CommonParams()
     parameters.model.path = str(path)
@@ -188,8 +202,7 @@ def _parameters(path: Path, options: Options) -> Any:  # noqa: ANN401 -- xllamac
     parameters.api_keys = [secrets.token_urlsafe(32)]
     parameters.endpoint_slots = False
     parameters.endpoint_metrics = True
-    # The caches of earlier prompts, beside the slots' own: up to 8 GiB by default, which nobody has counted.
-    parameters.cache_ram_mib = 0
+    bound_memory(parameters)
     if options.device == "cpu":
         parameters.n_batch = parameters.n_ubatch = max(_CPU_STEP, 2 * options.parallel)
     return parameters

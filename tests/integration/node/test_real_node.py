@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from stackfile import load_stack
 from stackfile.version import VERSION
 from testing.gcp.double import Double
 from testing.gcp.whole import STACK as GKE_DEV
@@ -18,11 +19,12 @@ from tests.integration.node import images
 from tests.integration.node.cluster import Node, until
 from tests.integration.node.conftest import GPULESS
 from tests.integration.node.hub import CATALOGUE, MODEL, Hub
-from tests.integration.node.service import NAMESPACE, STACK, Deployed
+from tests.integration.node.service import HOST, NAMESPACE, PORT, STACK, Deployed
 
 __all__ = ["double", "google"]
 pytestmark = [pytest.mark.kube, pytest.mark.slow, pytest.mark.timeout(2400)]
 
+FULL_CONTEXTS = Path(__file__).with_name("full_contexts.py").read_text()
 T4 = {"cloud.google.com/gke-accelerator": "nvidia-tesla-t4"}
 
 
@@ -50,6 +52,51 @@ def test_an_editor_gets_a_completion_through_the_service(deployed: Deployed):
     assert got["failed"] == []
     (text,) = got["texts"]
     assert text.strip(), "tiny-codegen has an answer to that prompt, always the same"
+
+
+def test_pods_have_the_declared_memory_and_live_through_full_contexts_in_every_slot(deployed: Deployed):
+    stack = load_stack(deployed.file)
+    declared = {
+        "triton": stack.memory.engine_mib, "gateway": stack.memory.gateway_mib, "loader": stack.memory.loader_mib,
+    }  # fmt: skip
+    sizes = [str(stack.serving.slots), str(stack.context_length - 4)]
+    deployed.node.python("editors", "full", FULL_CONTEXTS, HOST, str(PORT), deployed.key, *sizes)
+    said = ("-n", "editors", "logs", "full")
+    until("the answers", lambda: "all answered" in deployed.node.kubectl(*said), patience_s=1200)
+    for part, mib in declared.items():
+        pods = deployed.pods(part).values()
+        assert pods, part
+        for pod in pods:
+            (container,) = pod["spec"]["containers"]
+            for kind in ("requests", "limits"):
+                assert container["resources"][kind]["memory"] == f"{mib}Mi"
+            assert [status["restartCount"] for status in pod["status"]["containerStatuses"]] == [0]
+
+
+def test_a_quarter_less_memory_is_refused_before_anything_changes(deployed: Deployed):
+    before, mib = deployed.file.read_text(), load_stack(deployed.file).memory.engine_mib
+    deployed.change(kubernetes={"triton": {"memory_mib": mib * 3 // 4}})
+    done = deployed.workspace.pulumi("preview", "--stack", STACK)
+    deployed.file.write_text(before)
+    assert done.returncode != 0
+    assert f"{mib * 3 // 4} MiB is too little" in done.stdout + done.stderr
+
+
+def test_the_node_kills_a_pod_that_takes_more_than_its_limit(node: Node):
+    """Else no pod's survival would prove anything."""
+    greedy = (
+        "import os, time\nwhile not os.path.exists('/tmp/go'):\n    time.sleep(0.1)\n"
+        "print(len(bytearray(os.urandom(2**20)) * 512))"
+    )
+    node.python("editors", "greedy", greedy)
+    node.kubectl("-n", "editors", "exec", "greedy", "--", "touch", "/tmp/go")
+
+    def reason() -> str | None:
+        (pod,) = node.get("-n", "editors", "pods", "-l", "app=greedy")
+        (status,) = pod["status"]["containerStatuses"]
+        return status["state"].get("terminated", {}).get("reason")
+
+    assert until("the pod's end", reason) == "OOMKilled"
 
 
 def test_a_second_up_changes_nothing_and_takes_a_restart_by_hand_for_no_drift(deployed: Deployed):
