@@ -28,7 +28,7 @@ class ModelNames:
         return name in self._names
 
     def resolve_for_fauxpilot(self, name: str | None) -> str:
-        """Return the name as ``resolve``, but ``codegen`` for FauxPilot's own names of models and for none."""
+        """Return the name as ``resolve``, but ``codegen`` for FauxPilot's names of models and for none."""
         return LEGACY_NAME if not name or name in _LEGACY else self.resolve(name)
 
     def resolve(self, name: str | None) -> str:

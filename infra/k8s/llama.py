@@ -88,6 +88,9 @@ def cuda_command(context: Context, settings: LlamaPods) -> list[str]:
         "ctx-size": stack.context_length * slots,
         "threads": stack.serving.intra_threads or max(1, -(-settings.cpu_m // 1000)),
         "n-gpu-layers": _ALL_LAYERS,
+        # What the computed memory does not have: caches beside the slots (docs/adr/0024).
+        "cache-ram": 0,
+        "ctx-checkpoints": 0,
         "split-mode": "layer" if stack.accelerator.split == "layers" else "none",
     }
     if stack.accelerator.split == "layers":
@@ -96,7 +99,7 @@ def cuda_command(context: Context, settings: LlamaPods) -> list[str]:
     for name, value in options.items():
         argv += [f"--{name}", str(value)]
     # /slots would show the prompts of all users to each of them.
-    return [*argv, "--metrics", "--no-slots"]
+    return [*argv, "--swa-full", "--metrics", "--no-slots"]
 
 
 def _deployment(

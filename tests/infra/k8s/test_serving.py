@@ -173,12 +173,10 @@ def test_on_gpus_the_engine_is_llama_cpps_own_image_with_all_layers_on_them(tmp_
     recorder = deploy(resolved, {})
     server, pod = recorder.container("llama"), recorder.pod("llama")
     program, *rest = server["command"]
-    options = dict(zip(rest[:-2:2], rest[1:-2:2], strict=True))
-    assert (server["image"], program, rest[-2:]) == (
-        CUDA_IMAGE,
-        "/app/llama-server",
-        ["--metrics", "--no-slots"],
-    )
+    options = dict(zip(rest[:-3:2], rest[1:-3:2], strict=True))
+    assert (server["image"], program) == (CUDA_IMAGE, "/app/llama-server")
+    assert rest[-3:] == ["--swa-full", "--metrics", "--no-slots"]
+    assert (options["--cache-ram"], options["--ctx-checkpoints"]) == ("0", "0")
     file = resolved.model.files[0].path
     assert options["--model"] == f"/models/mistral-7b-instruct-Q4_K_M/current/{file}"
     assert options["--ctx-size"] == str(resolved.context_length * resolved.serving.slots)
