@@ -3,10 +3,14 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from gateway.engine.base import Constraint, GenerateRequest, Sampling
 from gateway.text.output_sequence import Delta, FinishReason, TokenEntry
 from gateway.text.prompt import BuiltPrompt, Prompt
+
+Dialect = Literal["openai", "mistral", "fauxpilot", "gitlab", "llamacpp"]
+Kind = Literal["completion", "infill", "generation", "chat"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,7 +19,8 @@ class CompletionRequest:
 
     ``best_of`` rows are generated per prompt, and the ``n`` with the highest mean log probability returned.
     ``ignored`` are parameters without effect, which the response's header names. ``token_ids``: the answer's
-    ids are wanted beside its text.
+    ids are wanted beside its text. ``generation``: a larger piece of code
+    is wanted.
     """
 
     prompts: Sequence[Prompt]
@@ -32,6 +37,18 @@ class CompletionRequest:
     ignored: Sequence[str] = ()
     constraint: Constraint | None = None
     token_ids: bool = False
+    dialect: Dialect = "openai"
+    generation: bool = False
+
+    @property
+    def kind(self) -> Kind:
+        """What is wanted: a text to go on with, a gap to fill, a larger piece of code, or a chat."""
+        prompt = self.prompts[0]
+        if self.generation:
+            return "generation"
+        if prompt.messages:
+            return "chat"
+        return "infill" if prompt.suffix else "completion"
 
     @property
     def rows(self) -> int:
