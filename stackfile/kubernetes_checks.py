@@ -31,6 +31,11 @@ def conflicts(stack: Stack, model: ModelFacts, device: AcceleratorFacts, runtime
     yield from _engine(stack)
     yield from _llama(stack, model, device, runtime)
     yield from _binding(stack)
+    if stack.monitoring.traces:
+        yield (
+            ("monitoring", "traces"),
+            "is not available on clusters: the gateway's image has no OpenTelemetry; remove it",
+        )
 
 
 def own_llama(stack: Stack) -> bool:
