@@ -171,7 +171,8 @@ def needed_locks(stack: ResolvedStack) -> dict[str, list[str]]:
     cuda = ["cuda12.txt"] if accelerator.is_gpu and not kepler and stack.runtime == "ctranslate2" else []
     locks = ["k80.txt" if kepler else "serving.txt", "triton.txt", *runtime, *cuda]
     serving = {"serving": locks} if stack.engine.kind == "triton" else {}
-    return {"gateway": ["gateway.txt"], **serving}
+    traces = ["tracing.txt"] if stack.monitoring.traces else []
+    return {"gateway": ["gateway.txt", *traces], **serving}
 
 
 def resolve(stack: str, layout: Paths, overrides: Overrides = Overrides()) -> Deployment:
