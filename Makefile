@@ -9,7 +9,7 @@ DEV := .venv
 WORKERS ?= 3
 export PORT HOST STACK ALLOW_UNPINNED
 
-.PHONY: help up down status clean test test-long test-tools lint fmt bench lock docs release-check
+.PHONY: help up down status monitoring clean test test-long test-tools lint fmt bench lock docs release-check
 
 help:  ## Say what each target does
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ { printf "  make %-12s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ down:  ## Stop the service; what it has stored stays
 
 status:  ## Say what is up, what is not, why, and what to do
 	@if [ -x $(ASSIST) ]; then $(ASSIST) doctor; else echo "Nothing is installed here. Start it with: make up"; exit 1; fi
+
+monitoring:  ## Run Debian's Prometheus on the running service, on loopback; `make down` stops it too
+	@if [ -x $(ASSIST) ]; then $(ASSIST) monitoring up; else echo "Nothing is installed here. Start it with: make up"; exit 1; fi
 
 clean: down  ## Stop the service and remove everything that was made here, but for the models that you added to the catalogue
 	@rm -rf .run $(DEV) .ansible .hypothesis .mypy_cache .pytest_cache .ruff_cache benchmarks/.work

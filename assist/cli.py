@@ -115,10 +115,13 @@ def preflight_(
 
 @app.command()
 def down() -> None:
-    """Stop the service: the gateway first, after its accepted requests, then Triton."""
+    """Stop the service: the gateway first, after its accepted requests, then Triton; and its Prometheus."""
+    from assist.monitoring import Prometheus
     from assist.processes import own, stop
 
     layout = Paths()
+    if Prometheus(layout).stop():
+        out.print("Prometheus has stopped; its series stay until make clean.")
     if not own(layout):
         out.print("Nothing runs; nothing to stop.")
         return

@@ -170,7 +170,8 @@ def needed_locks(stack: ResolvedStack) -> dict[str, list[str]]:
     locks = ["k80.txt" if kepler else "serving.txt", "triton.txt", *runtime, *cuda]
     serving = {"serving": locks} if stack.engine.kind == "triton" else {}
     torch = {"torch": ["torch.txt"]} if serving and stack.model.format == "pickle" else {}
-    return {"gateway": ["gateway.txt"], **serving, **torch}
+    traces = ["tracing.txt"] if stack.monitoring.traces else []
+    return {"gateway": ["gateway.txt", *traces], **serving, **torch}
 
 
 def resolve(stack: str, layout: Paths, overrides: Overrides = Overrides()) -> Deployment:

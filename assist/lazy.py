@@ -12,6 +12,7 @@ GROUPS = {
     "keys": ("assist.keys_cli", "keys"),
     "models": ("assist.models_cli", "models"),
     "gke": ("assist.gke.cli", "gke"),
+    "monitoring": ("assist.monitoring_cli", "monitoring"),
 }
 
 

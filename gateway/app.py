@@ -15,6 +15,7 @@ from gateway.engine.base import Engine
 from gateway.http import exception_handlers
 from gateway.model_names import COMMON_ALIASES, ModelNames
 from gateway.settings import Settings
+from gateway.telemetry.measurement import Telemetry
 from gateway.wiring import Components
 
 if TYPE_CHECKING:
@@ -63,14 +64,14 @@ def _job_service(settings: Settings, edge: Edge) -> "JobService | None":
         JobService,  # Celery takes a third of a second to import, so only those who use it wait for it
     )
 
-    return JobService(settings, edge.metrics.registry)
+    return JobService(settings, edge.metrics)
 
 
 def _set_state(app: FastAPI, components: Components, edge: Edge, job_service: "JobService | None") -> None:
     """Put on the app what the dialects use."""
     settings = components.settings
     app.state.completion_service = CompletionService(
-        settings, components.completer, edge.admission, edge.metrics
+        settings, components.completer, edge.admission, Telemetry(edge.metrics, edge.tracing, settings.model)
     )
     app.state.model_names = ModelNames(
         settings.model, (*COMMON_ALIASES, *settings.model_aliases), any_name=settings.unknown_model == "alias"

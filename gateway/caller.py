@@ -10,7 +10,7 @@ class Caller:
     """An authenticated caller and its limits.
 
     ``id`` is short, printable and holds no secret. ``rpm`` is requests per minute, ``tpm`` tokens per minute,
-    ``concurrency`` requests at once; 0 means no limit. ``counted_by_name``: metrics have the id as a label.
+    ``concurrency`` requests at once; 0 means no limit. Metrics have ``user`` as a label.
     """
 
     id: str
@@ -18,4 +18,3 @@ class Caller:
     rpm: int = 0
     tpm: int = 0
     concurrency: int = 0
-    counted_by_name: bool = False

@@ -13,11 +13,13 @@ A route then uses ``Depends(authenticate)`` from ``gateway.auth.authenticate``,
 on SIGTERM.
 """
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 from fastapi import FastAPI
+from redis.exceptions import RedisError
 
 from gateway.admission.admission import Admission
 from gateway.admission.rate_limits import LocalLimiter, RedisLimiter
@@ -34,8 +36,10 @@ from gateway.redis_client import RedisClient
 from gateway.settings import Settings
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.metrics_server import MetricsPortError, MetricsServer, serve
+from gateway.telemetry.tracing import Tracing
 
 _log = logging.getLogger(__name__)
+_WATCH_S = 5.0
 
 
 class Edge:
@@ -46,7 +50,9 @@ class Edge:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.metrics = Metrics()
+        self.metrics = Metrics(settings.metrics_users)
+        self.metrics.about(settings.release, settings.model, settings.model_revision)
+        self.tracing = Tracing(settings.otlp_endpoint, settings.otlp_ratio, settings.release)
         self.drain = Drain()
         self.metrics.watch_draining(lambda: self.drain.stopping)
         self._redis = self._redis_client()
@@ -58,11 +64,13 @@ class Edge:
             self._gitlab, self._oidc = self._token_verifiers()
         self.authenticator = self._authenticator()
         self.metrics_server: MetricsServer | None = None
+        self._readiness: Readiness | None = None
 
     def install(self, app: FastAPI, ready: Callable[[], Awaitable[bool]]) -> None:
         """Add the middlewares and the health routes to ``app``; ``ready`` returns whether the engine is."""
         app.state.edge = self
-        app.include_router(routes(Readiness(ready), self.drain))
+        self._readiness = Readiness(ready)
+        app.include_router(routes(self._readiness, self.drain))
         install(app, self.settings, self.metrics, self.drain)
 
     @asynccontextmanager
@@ -81,7 +89,21 @@ class Edge:
             if settings.metrics_port is not None:
                 self.metrics_server = self._serve_metrics(settings.metrics_host, settings.metrics_port)
                 stack.callback(self.metrics_server.close)
+            stack.push_async_callback(asyncio.to_thread, self.tracing.close)
+            watch = asyncio.create_task(self._watch())
+            stack.callback(watch.cancel)
             yield
+
+    async def _watch(self) -> None:
+        """Keep the metrics of engine and cache current, also where nothing else asks for them."""
+        while True:
+            await asyncio.sleep(_WATCH_S)
+            if self._readiness is not None:
+                self.metrics.engine_up(up=await self._readiness.check())
+            if self._redis is not None:
+                with suppress(RedisError):  # counted and logged where the command failed
+                    if memory := await self._redis.memory():
+                        self.metrics.redis_memory("cache", *memory)
 
     def _serve_metrics(self, host: str, port: int) -> MetricsServer:
         try:
@@ -116,5 +138,7 @@ class Edge:
         if self._gitlab is not None and self._oidc is not None:
             return ByGitLab(settings, self._gitlab, self._oidc, self.metrics)
         if settings.auth_mode == "keys" and settings.keys_file is not None:
-            return ByKey(settings, KeyStore(settings.keys_file), self.metrics)
+            keys = KeyStore(settings.keys_file)
+            self.metrics.watch_keys(keys.is_readable)
+            return ByKey(settings, keys, self.metrics)
         return Anonymous(settings)

@@ -8,14 +8,14 @@ in-process state.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 _log = logging.getLogger(__name__)
@@ -70,6 +70,26 @@ class RedisClient:
         self._paused_until = self._clock() + self._pause_s
         _log.warning("Redis cannot be used (%s); falling back to in-process state", cause)
 
+    async def memory(self) -> tuple[int, int] | None:
+        """Return the bytes that Redis uses and may use (0: no limit), or None where INFO is forbidden.
+
+        Raises as ``call``.
+        """
+
+        async def info(redis: Redis) -> Mapping[str, Any] | None:
+            try:
+                return dict(await redis.info("memory"))
+            except ResponseError:  # no failure of Redis: it must not pause the cache
+                return None
+
+        found = await self.call(info)
+        return None if found is None else memory_of(found)
+
     async def close(self) -> None:
         """Close the connections."""
         await self._redis.aclose()
+
+
+def memory_of(info: Mapping[str, Any]) -> tuple[int, int]:
+    """Return used and allowed bytes from Redis's ``INFO memory``."""
+    return int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))

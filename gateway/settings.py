@@ -81,6 +81,15 @@ class Settings(BaseSettings):
     """Address of the metrics port, which needs no key."""
     metrics_port: int | None = Field(8082, ge=0, le=65535)
     """TCP port of `/metrics` and `/usage`; 0 takes any free port, `none` opens no port."""
+    metrics_users: int = Field(100, ge=0, le=10_000)
+    """Users with counters of their own in the metrics; all others are counted as `other`."""
+    release: str = ""
+    """Release of the gateway, which the metrics and traces name; unset: unknown."""
+    otlp_endpoint: str | None = None
+    """Base URL of an OpenTelemetry collector (OTLP over HTTP, such as `http://127.0.0.1:4318`) that gets the
+    traces of requests, without any text of them; unset: no traces."""
+    otlp_ratio: float = Field(1.0, ge=0, le=1)
+    """Share of the requests that are traced; a caller's own decision, in `traceparent`, goes first."""
 
     # The engine
     engine: Literal["triton", "openai"] = "triton"
@@ -111,6 +120,8 @@ class Settings(BaseSettings):
     # The model
     model: str = "tiny-codegen"
     """Name under which the gateway lists its model."""
+    model_revision: str = ""
+    """Revision of the model that the stack asks for, which the metrics name; unset: unknown."""
     model_aliases: Annotated[tuple[str, ...], NoDecode] = ()
     """Further names for the model that clients may send: a comma-separated list."""
     unknown_model: Literal["404", "alias"] = "404"
@@ -273,7 +284,14 @@ class Settings(BaseSettings):
         return url.rstrip("/") + ("/" if info.field_name == "gitlab_api_url" else "")
 
     @field_validator(
-        "keys_file", "redis_url", "cache_salt", "auth", "oidc_issuer", "jobs_redis_url", mode="before"
+        "keys_file",
+        "redis_url",
+        "cache_salt",
+        "auth",
+        "oidc_issuer",
+        "jobs_redis_url",
+        "otlp_endpoint",
+        mode="before",
     )
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stackfile.resolved import ResolvedStack
+from stackfile.version import VERSION
 
 # The gateway's settings that a worker needs too: the engine, the model, and the limits of one item.
 _WORKER = frozenset(
@@ -33,11 +34,15 @@ def gateway_environment(stack: ResolvedStack, paths: GatewayPaths) -> dict[str, 
         "ASSIST_HOST": gateway.host,
         "ASSIST_METRICS_HOST": gateway.metrics_host,
         "ASSIST_METRICS_PORT": gateway.metrics_port,
+        "ASSIST_METRICS_USERS": stack.monitoring.users,
+        "ASSIST_OTLP_ENDPOINT": stack.monitoring.traces,
+        "ASSIST_RELEASE": VERSION,
         "ASSIST_ENGINE": stack.engine.kind,
         "ASSIST_ENGINE_URL": stack.engine.url,
         "TRITON_HOST": stack.triton.host,
         "TRITON_PORT": stack.triton.grpc_port,
         "ASSIST_MODEL": stack.model.id,
+        "ASSIST_MODEL_REVISION": stack.model.revision,
         "ASSIST_MODEL_DIR": paths.model_dir,
         "ASSIST_CONTEXT_LENGTH": stack.context_length,
         "ASSIST_FIM_TEMPLATE": stack.model.fim.model_dump_json() if stack.model.fim else "none",

@@ -42,6 +42,11 @@ def conflicts(stack: Stack, model: ModelFacts, device: AcceleratorFacts, runtime
             "applies to engine.kind: openai without engine.url on a GPU only; remove it",
         )
     yield from _binding(stack)
+    if stack.monitoring.traces:
+        yield (
+            ("monitoring", "traces"),
+            "is not available on clusters: the gateway's image has no OpenTelemetry; remove it",
+        )
 
 
 def own_llama(stack: Stack) -> bool:

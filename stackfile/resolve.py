@@ -105,7 +105,7 @@ def _resolved(selection: checks.Selection) -> ResolvedStack:
             "serving": stack.serving.model_copy(update={"slots": selection.use.slots}),
             "memory": memory_of(stack, selection.use),
             "limits": selection.limits,
-            **{part: getattr(stack, part) for part in ("auth", "cache", "gke")},
+            **{part: getattr(stack, part) for part in ("auth", "cache", "gke", "monitoring")},
         }
     )
 

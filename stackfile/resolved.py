@@ -11,6 +11,7 @@ from stackfile.hosts import Hosts
 from stackfile.jobs import JobsSection
 from stackfile.kubernetes import Kubernetes
 from stackfile.memory import Memory
+from stackfile.monitoring import MonitoringSection
 from stackfile.stack import (
     AuthSection,
     CacheSection,
@@ -58,6 +59,7 @@ class ResolvedStack(Strict):
     auth: AuthSection
     cache: CacheSection
     jobs: JobsSection
+    monitoring: MonitoringSection
     kubernetes: Kubernetes | None
     gke: Gke | None
     hosts: Hosts | None

@@ -9,6 +9,7 @@ from stackfile.gke import Gke
 from stackfile.hosts import Hosts
 from stackfile.jobs import JobsSection
 from stackfile.kubernetes import Kubernetes
+from stackfile.monitoring import MonitoringSection
 from stackfile.validation import Strict
 
 Target = Literal["local", "hosts", "kubernetes", "gke"]
@@ -181,6 +182,7 @@ class Stack(Strict):
     auth: AuthSection = AuthSection()
     cache: CacheSection = CacheSection()
     jobs: JobsSection = JobsSection()
+    monitoring: MonitoringSection = MonitoringSection()
     kubernetes: Kubernetes | None = None
     gke: Gke | None = None
     hosts: Hosts | None = None

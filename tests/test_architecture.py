@@ -16,8 +16,9 @@ ALLOWED: dict[str, set[str]] = {
     "serving": set(),
     "policies": set(),
     "model_loader": {"serving", "stackfile"},
-    "infra": {"stackfile"},
-    "assist": {"gateway", "model_loader", "stackfile"},
+    "monitoring": {"stackfile"},
+    "infra": {"monitoring", "stackfile"},
+    "assist": {"gateway", "model_loader", "monitoring", "stackfile"},
     "ansible": {"assist", "stackfile"},
     "scripts": {"gateway", "stackfile"},
     "testing": {"gateway", "infra", "serving", "stackfile"},
@@ -27,7 +28,8 @@ ALLOWED: dict[str, set[str]] = {
 # jobs is below the routes, the worker above them.
 LAYERS: tuple[set[str], ...] = (
     {"variables"},
-    {"caller", "errors", "merge", "redis_client", "settings", "telemetry"},
+    {"caller", "errors", "merge", "redis_client", "settings"},
+    {"telemetry"},
     {"body", "engine", "error_responses", "jobs", "model_names", "responses"},
     {"admission", "auth", "http", "text"},
     {"completion"},

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from ipaddress import ip_network
 from typing import Any
 
+from assist.addresses import bracketed
 from assist.hosts.inventory import Inventory
+from monitoring.scrape import Target
 from stackfile import ResolvedStack
 from stackfile.hosts import Hosts
 
@@ -36,6 +38,22 @@ def openings(stack: ResolvedStack, inventory: Inventory, host: str) -> list[Open
         if host in inventory.groups[group]:
             ports += listed(stack, hosts, inventory)
     return ports
+
+
+def targets(service: ResolvedStack, inventory: Inventory) -> list[Target]:
+    """Return what Prometheus scrapes, at the addresses on the hosts' own network."""
+    jobs = {
+        "gateway metrics": "gateway",
+        "Triton metrics": "triton",
+        "worker metrics": "worker",
+        "node exporter": "node",
+    }
+    return [
+        Target(jobs[opening.use], f"{bracketed(inventory.addresses[host])}:{opening.port}", host)
+        for host in inventory.hosts
+        for opening in openings(service, inventory, host)
+        if opening.use in jobs
+    ]
 
 
 def _others(inventory: Inventory, *groups: str) -> tuple[str, ...]:

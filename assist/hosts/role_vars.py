@@ -8,9 +8,11 @@ from typing import Any
 from assist.addresses import bracketed
 from assist.deployment import needed_locks
 from assist.hosts.inventory import Inventory
-from assist.hosts.network import openings, workers
+from assist.hosts.network import openings, targets, workers
 from assist.hosts.unit_vars import DRAINED, UnitVars
 from assist.paths import SOURCE
+from monitoring import rules as prometheus
+from monitoring import scrape
 from stackfile import ResolvedStack, load_stack, stack_file
 from stackfile.catalogue import drivers
 from stackfile.hosts import Hosts
@@ -236,7 +238,22 @@ class RoleVars:
 
     def _monitoring(self) -> dict[str, Any]:
         settings, address = self.hosts.monitoring, bracketed(self.inventory.addresses[self.host])
-        return {"enabled": settings.enabled, "listen": f"{address}:{settings.node_port}", "gpus": self._gpus}
+        here = {"host": self.inventory.addresses[self.host], "port": self.hosts.front.https_port}
+        # One host has the files for Prometheus: the one of which there is always one.
+        files = self._prometheus_files() if "queue" in self.groups else {"scrape": "", "rules": ""}
+        return {
+            "enabled": settings.enabled,
+            "listen": f"{address}:{settings.node_port}",
+            "gpus": self._gpus,
+            "certificate": here if "gateway" in self.groups else None,
+        } | files
+
+    def _prometheus_files(self) -> dict[str, str]:
+        configurations = scrape.scrape_configs(self.stack, targets(self.service, self.inventory))
+        return {
+            "scrape": prometheus.to_yaml({"scrape_configs": configurations}),
+            "rules": prometheus.to_yaml(prometheus.rule_file(self.stack)),
+        }
 
     def _verify(self) -> dict[str, Any]:
         return {

@@ -51,6 +51,7 @@ class Admission:
         self._settings = settings
         self._slots = Slots(settings.max_in_flight, clock)
         self._metrics, self._clock = metrics, clock
+        metrics.limits(settings.max_in_flight, settings.max_queue)
         self._limiter = limiter or LocalLimiter()
         self.usage = usage or Usage()
         self._queue: FairQueue[asyncio.Future[None]] = FairQueue(settings.max_queue)
@@ -94,8 +95,9 @@ class Admission:
             started = self._clock()
             await self._acquire(caller, cursor)
             try:
-                self._record_start(caller, waited := self._clock() - started)
-                yield waited
+                self._update_gauges()
+                self._record_admission(caller)
+                yield self._clock() - started
             finally:
                 self._release(caller.id)
         finally:
@@ -111,8 +113,7 @@ class Admission:
     async def charge(self, caller: Caller, tokens: int) -> None:
         """Charge used tokens to the caller's minute; a debt delays its next request."""
         self.usage.add(caller.id, caller.user, tokens=tokens)
-        if caller.counted_by_name:
-            self._metrics.key(caller.id, tokens=tokens)
+        self._metrics.user(caller.user, tokens=tokens)
         if caller.tpm and tokens:
             await self._limiter.charge(f"{caller.id}:tpm", caller.tpm, tokens)
 
@@ -240,15 +241,9 @@ class Admission:
                 self._slots.acquire(caller)
                 turn.set_result(None)
 
-    def _record_start(self, caller: Caller, waited: float) -> None:
-        self._update_gauges()
-        self._metrics.queued(waited)
-        self._record_admission(caller)
-
     def _record_admission(self, caller: Caller) -> None:
         self.usage.add(caller.id, caller.user, requests=1)
-        if caller.counted_by_name:
-            self._metrics.key(caller.id, requests=1)
+        self._metrics.user(caller.user, requests=1)
 
     def _update_gauges(self) -> None:
         self._metrics.load(self._slots.in_use, len(self._queue))
@@ -263,4 +258,5 @@ class Admission:
 
     def _record_refusal(self, caller: Caller, reason: str) -> None:
         self._metrics.refused(reason)
+        self._metrics.user(caller.user, refused=1)
         self.usage.add(caller.id, caller.user, refused=1)

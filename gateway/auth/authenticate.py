@@ -96,7 +96,6 @@ class ByKey:
             rpm=self._settings.default_rpm if key.rpm is None else key.rpm,
             tpm=self._settings.default_tpm if key.tpm is None else key.tpm,
             concurrency=self._settings.default_concurrency if key.concurrency is None else key.concurrency,
-            counted_by_name=True,
         )
 
 

@@ -31,6 +31,14 @@ class KeyStore:
         self._keys = _by_digest(path)
         self._checked_at = clock()
 
+    def is_readable(self) -> bool:
+        """Return whether the file could be used now, from any thread; the keys in use stay as they are."""
+        try:
+            read_keys(self._path)
+        except KeyFileError:
+            return False
+        return True
+
     def find(self, secret: str) -> tuple[Key | None, str | None]:
         """Return the secret's record and, when it is not valid, the reason; ``(None, None)`` when unknown.
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -19,7 +19,8 @@ from gateway.completion.types import Choice, CompletionRequest, Plan
 from gateway.errors import ApiError, deadline, unavailable
 from gateway.responses import EventStream, json_response, until_disconnect
 from gateway.settings import Settings
-from gateway.telemetry.metrics import CompletionStats, Metrics
+from gateway.telemetry.measurement import Measurement, Telemetry
+from gateway.telemetry.metrics import CompletionStats
 from gateway.text.output_sequence import Delta
 
 
@@ -28,6 +29,7 @@ class CompletionResult:
     """A finished request, or one under way: its choices, its token counts, and its times in seconds."""
 
     plan: Plan
+    measured: Measurement
     queue_s: float = 0.0
     started: float = field(default_factory=time.perf_counter)
     choices: Sequence[Choice] = ()
@@ -82,15 +84,16 @@ class CompletionService:
         settings: deadlines and limits of requests.
         completer: plans requests and runs them on the engine.
         admission: gives slots at the engine, and charges tokens to callers.
-        metrics: counts requests, tokens and times.
+        telemetry: measures requests, and counts them and their tokens.
     """
 
     def __init__(
-        self, settings: Settings, completer: Completer, admission: Admission, metrics: Metrics
+        self, settings: Settings, completer: Completer, admission: Admission, telemetry: Telemetry
     ) -> None:
         self.settings = settings
         self.completer = completer
-        self.metrics = metrics
+        self.metrics = telemetry.metrics
+        self._telemetry = telemetry
         self.admission = admission
         self._recent = RecentAnswers(settings.recent_answers_s)
 
@@ -148,33 +151,40 @@ class CompletionService:
         headers = _ignored(request) | (headers or {})
         return EventStream(first, chunks, writer.failure, self.settings.write_timeout_s, headers)
 
+    def _measure(self, http: Request, request: CompletionRequest) -> AbstractContextManager[Measurement]:
+        state = http.state
+        return self._telemetry.measure(
+            request.dialect, request.kind, state.request_id, state.traceparent, state.started
+        )
+
     async def _complete(self, http: Request, caller: Caller, request: CompletionRequest) -> CompletionResult:
-        if (known := self._recent.find(caller.id, request)) is not None:
-            return await self._known(http, caller, request, known)
-        async with self._admitted(http, caller, request) as result:
-            try:
-                choices = await self.completer.run(result.plan, result.count)
-            except asyncio.CancelledError:
+        with self._measure(http, request) as measured:
+            if (known := self._recent.find(caller.id, request)) is not None:
+                return await self._known(http, caller, request, known, measured)
+            async with self._admitted(http, caller, request, measured) as result:
+                try:
+                    choices = await self.completer.run(result.plan, result.count)
+                except asyncio.CancelledError:
+                    result.engine_s = time.perf_counter() - result.started
+                    await self._account(http, caller, result)
+                    raise
                 result.engine_s = time.perf_counter() - result.started
+                result.completion_tokens = sum(choice.tokens for choice in choices)
+                result.choices = best(choices, request.n, request.rows)
+                result.complete = True
+                self._recent.keep(caller.id, request, result.choices[0])
                 await self._account(http, caller, result)
-                raise
-            result.engine_s = time.perf_counter() - result.started
-            result.completion_tokens = sum(choice.tokens for choice in choices)
-            result.choices = best(choices, request.n, request.rows)
-            result.complete = True
-            self._recent.keep(caller.id, request, result.choices[0])
-            await self._account(http, caller, result)
-            return result
+                return result
 
     async def _known(
-        self, http: Request, caller: Caller, request: CompletionRequest, known: Choice
+        self, http: Request, caller: Caller, request: CompletionRequest, known: Choice, measured: Measurement
     ) -> CompletionResult:
         """Return the rest of an earlier answer; the request counts like any other, without a slot."""
         await self.admission.admit(caller)
-        result = await self._plan(http, caller, request)
+        result = await self._plan(caller, request, measured)
         known.tokens = len(await self.completer.tokenizer.encode_fragment(known.text))
         result.completion_tokens, result.choices, result.complete = known.tokens, [known], True
-        result.first_token_s = time.perf_counter() - http.state.started
+        result.first_token_s = measured.first_token()
         self.metrics.answered_from_recent()
         await self._account(http, caller, result)
         return result
@@ -182,30 +192,40 @@ class CompletionService:
     async def _chunks(
         self, http: Request, caller: Caller, request: CompletionRequest, writer: StreamWriter
     ) -> AsyncGenerator[bytes, None]:
-        if (known := self._recent.find(caller.id, request)) is not None:
-            result = await self._known(http, caller, request, known)
-            if chunk := writer.chunk(Delta(0, known.text, tokens=known.tokens, finish_reason="stop"), result):
-                yield chunk
-            yield writer.end(result)
-            return
-        async with self._admitted(http, caller, request) as result:
-            choices = [Choice(index) for index in range(len(result.plan.engine_requests) * request.rows)]
-            result.choices = choices
-            try:
-                async with aclosing(self.completer.stream(result.plan)) as deltas:
-                    async for delta in self._with_first_token_deadline(deltas):
-                        result.completion_tokens += delta.tokens
-                        if result.first_token_s is None:
-                            result.first_token_s = time.perf_counter() - http.state.started
-                        choices[delta.row].add(delta)
-                        if chunk := writer.chunk(delta, result):
-                            yield chunk
-                result.complete = True
-                self._recent.keep(caller.id, request, choices[0])
+        with self._measure(http, request) as measured:
+            if (known := self._recent.find(caller.id, request)) is not None:
+                result = await self._known(http, caller, request, known, measured)
+                delta = Delta(0, known.text, tokens=known.tokens, finish_reason="stop")
+                if chunk := writer.chunk(delta, result):
+                    yield chunk
                 yield writer.end(result)
-            finally:
-                result.engine_s = time.perf_counter() - result.started
-                await self._account(http, caller, result)
+                return
+            async with self._admitted(http, caller, request, measured) as result:
+                try:
+                    async with aclosing(self._written(caller, result, writer)) as chunks:
+                        async for chunk in chunks:
+                            yield chunk
+                finally:
+                    result.engine_s = time.perf_counter() - result.started
+                    await self._account(http, caller, result)
+
+    async def _written(
+        self, caller: Caller, result: CompletionResult, writer: StreamWriter
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield a plan's deltas as the dialect writes them, and its end; ``result`` grows with them."""
+        request = result.plan.request
+        choices = [Choice(index) for index in range(len(result.plan.engine_requests) * request.rows)]
+        result.choices = choices
+        async with aclosing(self.completer.stream(result.plan)) as deltas:
+            async for delta in self._with_first_token_deadline(deltas):
+                result.completion_tokens += delta.tokens
+                result.first_token_s = result.measured.first_token()
+                choices[delta.row].add(delta)
+                if chunk := writer.chunk(delta, result):
+                    yield chunk
+        result.complete = True
+        self._recent.keep(caller.id, request, choices[0])
+        yield writer.end(result)
 
     async def _with_first_token_deadline(
         self, deltas: AsyncGenerator[Delta, None]
@@ -224,7 +244,7 @@ class CompletionService:
 
     @asynccontextmanager
     async def _admitted(
-        self, http: Request, caller: Caller, request: CompletionRequest
+        self, http: Request, caller: Caller, request: CompletionRequest, measured: Measurement
     ) -> AsyncIterator[CompletionResult]:
         """Plan a request, hold a slot for it, and yield its result to be filled.
 
@@ -233,7 +253,8 @@ class CompletionService:
         planned: list[CompletionResult] = []
 
         async def prepare() -> None:
-            planned.append(await self._plan(http, caller, request))
+            planned.append(await self._plan(caller, request, measured))
+            measured.queued_at = time.perf_counter()
 
         slot = self.admission.slot(caller, http.state.request_id, _cursor(request), prepare)
         async with slot as queue_s:
@@ -243,20 +264,26 @@ class CompletionService:
                     "The request's deadline passed in the queue. Try again shortly.", 1.0, "timeout"
                 )
             result.queue_s, result.started = queue_s, time.perf_counter()
+            measured.engine_at = result.started
             yield result
 
-    async def _plan(self, http: Request, caller: Caller, request: CompletionRequest) -> CompletionResult:
+    async def _plan(
+        self, caller: Caller, request: CompletionRequest, measured: Measurement
+    ) -> CompletionResult:
         """Tokenise a request; its deadline begins."""
+        measured.tokenising_at = time.perf_counter()
         plan = await self.completer.plan(
-            request, self.settings.deadline_s, http.state.request_id, http.state.traceparent, caller.id
+            request, self.settings.deadline_s, measured.request_id, measured.span.traceparent, caller.id
         )
+        measured.prompt_tokens = plan.prompt_tokens
         if plan.truncated:
             self.metrics.truncated()
-        return CompletionResult(plan)
+        return CompletionResult(plan, measured)
 
     async def _account(self, http: Request, caller: Caller, result: CompletionResult) -> None:
         """Log, count and charge the tokens, also of a client that has left: the engine generated them."""
         prompt, generated = result.prompt_tokens, result.completion_tokens
+        result.measured.completion_tokens, result.measured.expired = generated, result.expired
         reasons = [choice.finish_reason or "abort" for choice in result.choices]
         http.state.log.update(
             model=self.settings.model, prompt_tokens=prompt, completion_tokens=generated,
@@ -267,9 +294,7 @@ class CompletionService:
         if result.complete:
             total = time.perf_counter() - http.state.started
             self.metrics.completion(
-                CompletionStats(
-                    prompt, generated, reasons, total, result.queue_s, result.engine_s, result.first_token_s
-                )
+                CompletionStats(prompt, generated, reasons, total, result.queue_s, result.engine_s)
             )
             if result.expired:
                 self.metrics.expired()

@@ -3,10 +3,14 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from gateway.engine.base import Constraint, GenerateRequest, Sampling
 from gateway.text.output_sequence import Delta, FinishReason, TokenEntry
 from gateway.text.prompt import BuiltPrompt, Prompt
+
+Dialect = Literal["openai", "mistral", "fauxpilot", "gitlab", "llamacpp"]
+Kind = Literal["completion", "infill", "generation", "chat"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,7 +20,7 @@ class CompletionRequest:
     ``best_of`` rows are generated per prompt, and the ``n`` with the highest mean log probability returned.
     ``ignored`` are parameters without effect, which the response's header names. ``token_ids``: the answer's
     ids are wanted beside its text. ``shown`` are the control tokens that are in the answer's text, with their
-    ids.
+    ids. ``generation``: a larger piece of code is wanted.
     """
 
     prompts: Sequence[Prompt]
@@ -34,6 +38,18 @@ class CompletionRequest:
     constraint: Constraint | None = None
     token_ids: bool = False
     shown: Mapping[str, int] = field(default_factory=dict)
+    dialect: Dialect = "openai"
+    generation: bool = False
+
+    @property
+    def kind(self) -> Kind:
+        """What is wanted: a text to go on with, a gap to fill, a larger piece of code, or a chat."""
+        prompt = self.prompts[0]
+        if self.generation:
+            return "generation"
+        if prompt.messages:
+            return "chat"
+        return "infill" if prompt.suffix else "completion"
 
     @property
     def rows(self) -> int:

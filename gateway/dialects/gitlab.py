@@ -139,6 +139,8 @@ def to_request(http: Request, service: CompletionService, suggestion: Suggestion
         sampling=_SAMPLING,
         n=min(suggestion.choices, settings.max_n),
         ignored=ignored,
+        dialect="gitlab",
+        generation=generation,
     )
 
 

@@ -109,4 +109,5 @@ def to_request(body: NativeBody, prompts: list[Prompt], settings: Settings) -> C
         logprobs=0 if body.n_probs or body.return_tokens else None,
         model=body.model,
         time_budget_s=budget / 1000 if budget and budget > 0 else None,
+        dialect="llamacpp",
     )

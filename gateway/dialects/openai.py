@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -52,6 +52,7 @@ async def fim_completions(http: Request, caller: CallerDep, service: ServiceDep,
     request = to_request(
         body, service.settings, service.metrics, legacy=False, has_fim=http.app.state.has_fim
     )
+    request = replace(request, dialect="mistral")
     meta = Meta(names.resolve(body.model), logprobs=False)
     if body.stream:
         return await service.stream(http, caller, request, FimWriter(meta))

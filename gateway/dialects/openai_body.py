@@ -78,6 +78,7 @@ def to_request(
         model=body.model,
         ignored=ignored,
         token_ids=body.return_token_ids,
+        dialect="fauxpilot" if legacy else "openai",
     )
 
 

@@ -64,9 +64,10 @@ class OpenAIEngine:
             )
         self._breaker.check()
         timeout = httpx.Timeout(request.deadline_s, connect=min(_CONNECT_S, request.deadline_s))
+        headers = {"traceparent": request.traceparent} if request.traceparent else None
         try:
             async with self._client.stream(
-                "POST", "completions", json=self._body(request), timeout=timeout
+                "POST", "completions", json=self._body(request), headers=headers, timeout=timeout
             ) as response:
                 self._breaker.record_success()
                 if response.status_code != httpx.codes.OK:

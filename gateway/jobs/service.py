@@ -8,13 +8,15 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import orjson
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import Counter, Gauge
+from redis.exceptions import ResponseError
 
 from gateway.errors import ApiError, quota, unavailable
 from gateway.jobs.broker import UNSENDABLE, Publisher
 from gateway.jobs.models import JobRecord, Kind, is_id, new_id
 from gateway.jobs.store import JobStore
 from gateway.settings import Settings
+from gateway.telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 # Seconds after which clients should try again.
@@ -25,14 +27,15 @@ _UPDATE_EVERY_S = 10.0
 
 
 class JobService:
-    """Accepts jobs and returns them to their owners; its metrics go to ``registry``.
+    """Accepts jobs and returns them to their owners.
 
     Every operation raises ``ApiError`` and nothing else: 404 for a job that does not exist or is another
     owner's, 429 and 503 as their messages say.
     """
 
-    def __init__(self, settings: Settings, registry: CollectorRegistry) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._settings, self._metrics = settings, metrics
+        registry = metrics.registry
         self._store = JobStore(settings)
         self._publisher = Publisher(settings)
         self._accepted = Counter("assist_jobs_taken", "Jobs accepted", ["type"], registry=registry)
@@ -57,6 +60,8 @@ class JobService:
             try:
                 self._open.set(await self._store.unfinished())
                 self._up.set(1)
+                with suppress(ResponseError):  # a Redis of the operator's may forbid INFO
+                    self._metrics.redis_memory("queue", *await self._store.memory())
             except UNSENDABLE:
                 self._up.set(0)
             await asyncio.sleep(_UPDATE_EVERY_S)

@@ -11,6 +11,7 @@ from redis.backoff import NoBackoff
 
 from gateway.jobs import lua_scripts
 from gateway.jobs.models import FIELDS, JobRecord, Status, fields
+from gateway.redis_client import memory_of
 from gateway.settings import Settings
 
 # A record whose message could not be sent expires after this; its client has got an error.
@@ -153,6 +154,10 @@ class JobStore:
     async def unfinished(self) -> int:
         """Return how many jobs of all keys wait or run."""
         return int(await self._redis.zcard(self._open))
+
+    async def memory(self) -> tuple[int, int]:
+        """Return the bytes that the queue's Redis uses and may use; 0 is no limit."""
+        return memory_of(await self._redis.info("memory"))
 
     async def waiting(self) -> int:
         """Return how many messages are on the queue."""

@@ -1,16 +1,20 @@
-"""Prometheus metrics, under the names that dashboards for vLLM and llama.cpp use.
+"""Prometheus metrics: latencies under OpenTelemetry's names, counts under those of vLLM and llama.cpp.
 
 Each application has a registry of its own. Labels are bounded by construction: route templates, status codes,
-fixed reasons and the ids in the key file; never a path, a model name, an address or a token that a client
-chose. Several gateways on a host are several processes with a metrics port each, which Prometheus scrapes as
+fixed reasons and a number of users; never a path, a model name, an address or a token that a client chose.
+Several gateways on a host are several processes with a metrics port each, which Prometheus scrapes as
 separate targets.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+
+from gateway.telemetry.latency import Latencies, Timings
+from gateway.telemetry.top_users import OTHER, TopUsers
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
@@ -29,13 +33,11 @@ _FAILURES = frozenset(
         "no keys",
     }
 )
-MAX_KEY_LABELS = 500
-OTHER = "other"
 
 
 @dataclass(frozen=True, slots=True)
 class CompletionStats:
-    """One completed request's tokens and times in seconds; ``first_token_s`` is from arrival.
+    """One completed request's tokens and times in seconds.
 
     ``finish_reasons`` has one entry per choice (``stop``, ``length``, ``abort``); ``engine_s`` is the time
     spent waiting for the engine, so that total - queue - engine is the gateway's own time. ``None``: unknown.
@@ -47,17 +49,22 @@ class CompletionStats:
     total_s: float
     queue_s: float = 0.0
     engine_s: float | None = None
-    first_token_s: float | None = None
 
 
 class Metrics:
-    """All metrics of one application; the metrics port serves ``registry``."""
+    """All metrics of one application; the metrics port serves ``registry``.
 
-    def __init__(self) -> None:
+    At most ``max_users`` users have series of their own; all others are counted together.
+    """
+
+    def __init__(self, max_users: int = 100) -> None:
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._latencies = Latencies(self.registry)
         self._make_completion_metrics()
         self._make_http_metrics()
-        self._key_labels: set[str] = set()
+        self._make_state_metrics()
+        self._make_user_metrics(max_users)
 
     def _make_completion_metrics(self) -> None:
         counter = partial(Counter, registry=self.registry)
@@ -70,16 +77,6 @@ class Metrics:
         )
         self._generated_size = histogram(
             "vllm:request_generation_tokens", "Generated tokens per request", buckets=_TOKENS
-        )
-        self._first_token = histogram(
-            "vllm:time_to_first_token_seconds", "Arrival to first token", buckets=_SECONDS
-        )
-        self._between = histogram(
-            "vllm:inter_token_latency_seconds", "Mean time between tokens of a request", buckets=_FAST
-        )
-        self._total = histogram("vllm:e2e_request_latency_seconds", "Arrival to last token", buckets=_SECONDS)
-        self._queued = histogram(
-            "vllm:request_queue_time_seconds", "Time in the gateway's queue", buckets=_SECONDS
         )
         self._overhead = histogram(
             "assist_overhead_seconds", "Gateway's own time, without queue and engine", buckets=_FAST
@@ -116,9 +113,31 @@ class Metrics:
             "assist_auth_provider_seconds", "Response time of the provider", buckets=_SECONDS
         )
         self._redis_failures = counter("assist_redis_failures", "Redis calls that failed")
+
+    def _make_state_metrics(self) -> None:
+        gauge = partial(Gauge, registry=self.registry)
         self._draining = gauge("assist_draining", "1 while the process is stopping")
-        self._key_requests = counter("assist_key_requests", "Admitted requests per key", ["key"])
-        self._key_tokens = counter("assist_key_tokens", "Tokens charged per key", ["key"])
+        self._engine_up = gauge("assist_engine_up", "1 while the engine can be used")
+        self._redis_used = gauge("redis_memory_used_bytes", "Memory that Redis uses", ["redis"])
+        self._redis_max = gauge("redis_memory_max_bytes", "Memory that Redis may use; 0: no limit", ["redis"])
+        self._slots = gauge("assist_slots", "Requests at the engine at once, at most")
+        self._queue_size = gauge("assist_queue_size", "Requests in the queue, at most")
+        self._build = gauge("assist_build_info", "Release of the gateway", ["release"])
+        self._model = gauge("assist_model_wanted_info", "Model of the stack", ["model", "revision"])
+
+    def _make_user_metrics(self, max_users: int) -> None:
+        counter = partial(Counter, labelnames=["user"], registry=self.registry)
+        self._per_user = {
+            "requests": counter("assist_user_requests", "Admitted requests per user"),
+            "refused": counter("assist_user_refused", "Refused requests per user"),
+            "tokens": counter("assist_user_tokens", "Tokens charged per user"),
+        }
+        self._top_users = TopUsers(max_users, self._drop_user)
+
+    def _drop_user(self, user: str) -> None:
+        for counter in self._per_user.values():
+            with suppress(KeyError):
+                counter.remove(user)
 
     def completion(self, done: CompletionStats) -> None:
         """Count one completed request."""
@@ -130,13 +149,12 @@ class Metrics:
             self._success.labels(reason if reason in _FINISHES else OTHER).inc()
         self._prompt_size.observe(done.prompt_tokens)
         self._generated_size.observe(done.completion_tokens)
-        self._total.observe(done.total_s)
         if done.engine_s is not None:
             self._overhead.observe(max(0.0, done.total_s - done.queue_s - done.engine_s))
-        if done.first_token_s is not None:
-            self._first_token.observe(done.first_token_s)
-            if done.completion_tokens > 1:
-                self._between.observe((done.total_s - done.first_token_s) / (done.completion_tokens - 1))
+
+    def request(self, labels: Mapping[str, str], timings: Timings, exemplar: Mapping[str, str]) -> None:
+        """Record the times of a request that has ended in any way."""
+        self._latencies.observe(labels, timings, exemplar)
 
     def truncated(self) -> None:
         """Count a prompt that was truncated to fit the context."""
@@ -170,9 +188,24 @@ class Metrics:
         self._waiting.set(waiting)
         self._deferred.set(waiting)
 
-    def queued(self, seconds: float) -> None:
-        """Record how long an admitted request waited."""
-        self._queued.observe(seconds)
+    def limits(self, slots: int, queue: int) -> None:
+        """Set how many requests may run and wait."""
+        self._slots.set(slots)
+        self._queue_size.set(queue)
+
+    def about(self, release: str, model: str, revision: str) -> None:
+        """Set what runs: the gateway's release, and the model and revision that the stack asks for."""
+        self._build.labels(release).set(1)
+        self._model.labels(model, revision).set(1)
+
+    def engine_up(self, *, up: bool) -> None:
+        """Set whether the engine can be used."""
+        self._engine_up.set(up)
+
+    def watch_keys(self, readable: Callable[[], bool]) -> None:
+        """Report what ``readable`` returns, whether the key file can be used, at each scrape."""
+        gauge = Gauge("assist_keys_readable", "0 while the key file cannot be used", registry=self.registry)
+        gauge.set_function(lambda: float(readable()))
 
     def refused(self, reason: str) -> None:
         """Count a refused request; ``reason`` is one of a fixed set, never a client's text."""
@@ -200,18 +233,18 @@ class Metrics:
         """Count a Redis call that failed."""
         self._redis_failures.inc()
 
+    def redis_memory(self, name: str, used: int, maximum: int) -> None:
+        """Set the bytes that the Redis ``name``, ``cache`` or ``queue``, uses and may use."""
+        self._redis_used.labels(name).set(used)
+        self._redis_max.labels(name).set(maximum)
+
     def watch_draining(self, stopping: Callable[[], bool]) -> None:
         """Report what ``stopping`` returns, whether the process is stopping, at each scrape."""
         self._draining.set_function(lambda: float(stopping()))
 
-    def key(self, key_id: str, *, requests: int = 0, tokens: int = 0) -> None:
-        """Add to one key's counters; keys beyond the first ``MAX_KEY_LABELS`` are counted together."""
-        if key_id not in self._key_labels:
-            if len(self._key_labels) >= MAX_KEY_LABELS:
-                key_id = OTHER
-            else:
-                self._key_labels.add(key_id)
-        if requests:
-            self._key_requests.labels(key_id).inc(requests)
-        if tokens:
-            self._key_tokens.labels(key_id).inc(tokens)
+    def user(self, user: str, *, requests: int = 0, refused: int = 0, tokens: int = 0) -> None:
+        """Add to a user's counters; those of the users beyond the first ``max_users`` are one."""
+        label = self._top_users.label(user, requests + tokens)
+        for name, count in (("requests", requests), ("refused", refused), ("tokens", tokens)):
+            if count:
+                self._per_user[name].labels(label).inc(count)

@@ -11,7 +11,8 @@ from socketserver import ThreadingMixIn
 from typing import TYPE_CHECKING, Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from prometheus_client import make_wsgi_app
+from prometheus_client import CONTENT_TYPE_LATEST, disable_created_metrics, generate_latest
+from prometheus_client.openmetrics import exposition as openmetrics
 
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.usage import Usage
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
 _CLIENT_TIMEOUT_S = 5
+_OPENMETRICS = "application/openmetrics-text"
 
 
 class MetricsPortError(OSError):
@@ -78,13 +80,14 @@ def serve(metrics: Metrics, usage: Usage, host: str, port: int) -> MetricsServer
 
 
 def _application(metrics: Metrics, usage: Usage) -> Callable[..., Iterable[bytes]]:
-    prometheus = make_wsgi_app(metrics.registry)
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # in OpenMetrics each counter would have a second series with its age
 
     def application(environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
         if path in {"/metrics", "/metrics/"}:
-            response: Iterable[bytes] = prometheus(environ, start_response)
-            return response
+            content_type, text = _exposition(metrics, environ.get("HTTP_ACCEPT", ""))
+            start_response("200 OK", [("Content-Type", content_type)])
+            return [text]
         exists = path == "/usage"
         body = json.dumps(
             {"callers": usage.snapshot()} if exists else {"error": "try /metrics or /usage"}
@@ -93,3 +96,14 @@ def _application(metrics: Metrics, usage: Usage) -> Callable[..., Iterable[bytes
         return [body]
 
     return application
+
+
+def _exposition(metrics: Metrics, accept: str) -> tuple[str, bytes]:
+    """Return the content type and the metrics: in OpenMetrics, which has exemplars, for those who accept it.
+
+    Names are the same in both. The library's own choice turns the colons of vLLM's names into underscores.
+    """
+    if _OPENMETRICS not in accept:
+        return CONTENT_TYPE_LATEST, generate_latest(metrics.registry)
+    text = openmetrics.generate_latest(metrics.registry, escaping="allow-utf-8")  # type: ignore[no-untyped-call]
+    return f"{_OPENMETRICS}; version=1.0.0; charset=utf-8", text

@@ -53,7 +53,7 @@ class LlamaServer(pulumi.ComponentResource):
     ) -> None:
         super().__init__("ai-assist:k8s:LlamaServer", name, None, opts)
         child = pulumi.ResourceOptions(parent=self)
-        self.service = services.service(name, context, NAME, {"http": LLAMA_PORT}, child)
+        self.service = services.service(name, context, NAME, {"http": LLAMA_PORT}, child, metrics="http")
         self.deployment = _deployment(name, context, settings, priority_class, self)
         self.budget = services.disruption_budget(name, context, NAME, child)
         self.register_outputs({"service": self.service.metadata.name})

@@ -46,7 +46,9 @@ def policies(context: Context) -> dict[str, NetworkPolicySpecArgs]:
     if context.stack.engine.kind == "triton":
         specs[triton.NAME] = _triton(context)
     if context.kubernetes.llama:
-        specs[llama.NAME] = _reached(context, llama.NAME, [_from_gateway(context, LLAMA_PORT)])
+        # llama.cpp's server has its metrics on the port of its API.
+        rules = [_from_gateway(context, LLAMA_PORT), _scraped(context, LLAMA_PORT)]
+        specs[llama.NAME] = _reached(context, llama.NAME, rules)
     if context.stack.cache.kind == "redis":
         specs[redis.NAME] = _reached(context, redis.NAME, [_from_gateway(context, redis.PORT)])
     return specs

@@ -19,13 +19,17 @@ def service(
     opts: pulumi.ResourceOptions,
     *,
     headless_as: str | None = None,
+    metrics: str = "metrics",
 ) -> Service:
     """Return a component's Service for ``ports`` by name; a headless one of that name with ``headless_as``.
 
-    Clients of a headless Service get the address of every pod behind it.
+    Clients of a headless Service get the address of every pod behind it. ``metrics`` names the port, if it is
+    there, that the annotations of Prometheus' own examples point at.
     """
+    scraped = {"prometheus.io/scrape": "true", "prometheus.io/port": str(ports.get(metrics))}
+    annotations = {"pulumi.com/skipAwait": "true"} | (scraped if metrics in ports else {})
     # Without skipAwait, Pulumi would wait for ready pods before it even makes the Deployment.
-    metadata = context.metadata(headless_as or component, component, {"pulumi.com/skipAwait": "true"})
+    metadata = context.metadata(headless_as or component, component, annotations)
     spec = ServiceSpecArgs(
         cluster_ip="None" if headless_as else None,
         selector=naming.selector(context.stack, component),

@@ -102,5 +102,6 @@ def _url(name: str, context: Context, child: pulumi.ResourceOptions) -> pulumi.O
 
 def _monitors(name: str, context: Context, child: pulumi.ResourceOptions) -> None:
     if context.kubernetes.monitoring.service_monitor:
-        triton = ["triton"] if context.stack.engine.kind == "triton" else []
-        ServiceMonitors(name, context, ["gateway", *triton], child)
+        triton = {"triton": "metrics"} if context.stack.engine.kind == "triton" else {}
+        llama = {"llama": "http"} if context.kubernetes.llama else {}
+        ServiceMonitors(name, context, {"gateway": "metrics", **triton, **llama}, child)

@@ -1,7 +1,9 @@
 """The engine's own counters, on Triton's metrics port under the engine's own names."""
 
+import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import triton_python_backend_utils as pb_utils
@@ -10,19 +12,23 @@ _EVERY_S = 1.0
 
 
 class EngineMetrics:
-    """Copies a runtime's ``counters`` to Triton once a second; a runtime without any has no metrics."""
+    """Copies what ``sources`` return, values by name, to Triton once a second."""
 
-    def __init__(self, runtime: Any, labels: dict[str, str], warn: Callable[[str], None]) -> None:  # noqa: ANN401 -- ``counters`` is optional
+    def __init__(
+        self,
+        sources: Sequence[Callable[[], dict[str, float]]],
+        labels: dict[str, str],
+        warn: Callable[[str], None],
+    ) -> None:
         """Start the thread. Names that end in ``_total`` are counters, others gauges."""
-        self._counters: Callable[[], dict[str, float]] | None = getattr(runtime, "counters", None)
+        self._sources = sources
         self._labels = labels
         self._warn = warn
         self._metrics: dict[str, tuple[Any, Any]] = {}
         self._seen: dict[str, float] = {}
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._copy_all, daemon=True)
-        if self._counters is not None:
-            self._thread.start()
+        self._thread.start()
 
     def close(self) -> None:
         """Stop the thread."""
@@ -31,11 +37,11 @@ class EngineMetrics:
             self._thread.join(timeout=10)
 
     def _copy_all(self) -> None:
-        assert self._counters is not None  # noqa: S101 -- the thread runs only then
         while not self._closing.wait(_EVERY_S):
             try:
-                for name, value in self._counters().items():
-                    self._copy(name, value)
+                for source in self._sources:
+                    for name, value in source().items():
+                        self._copy(name, value)
             except Exception as error:  # noqa: BLE001 -- metrics must not stop the model
                 self._warn(f"could not read the engine's counters, so they stay as they are: {error}")
                 return
@@ -53,3 +59,27 @@ class EngineMetrics:
         else:
             metric.set(value)
         self._seen[name] = value
+
+
+def served_model(model_dir: Path) -> dict[str, str]:
+    """Return the model and the revision that a folder of the store holds; empty for any other folder."""
+    try:
+        manifest = json.loads((model_dir / "manifest.json").read_bytes())
+        return {"model": str(manifest["model"]), "revision": str(manifest["revision"])}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def publish_model(model_dir: Path) -> Any:  # noqa: ANN401 -- Triton ships no types
+    """Make the served model a metric, which Triton keeps for as long as the result lives."""
+    labels = served_model(model_dir)
+    if not labels:
+        return None
+    family = pb_utils.MetricFamily(
+        name="assist_engine_model_info",
+        description="Model that the engine serves",
+        kind=pb_utils.MetricFamily.GAUGE,
+    )
+    metric = family.Metric(labels=labels)
+    metric.set(1)
+    return family, metric

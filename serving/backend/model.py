@@ -1,6 +1,7 @@
 """The model that holds the weights: starts each request, and responds when tokens arrive or all are there."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 
 from . import tensors
-from .engine_metrics import EngineMetrics
+from .engine_metrics import EngineMetrics, publish_model
 from .replies import StreamReply, WholeReply, send_end, send_error
 from .requests import BadRequestError, Reply, Request
 from .response_sender import ResponseSender
@@ -28,6 +29,7 @@ class TritonPythonModel:
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load the model. An exception, which names the remedy, makes Triton refuse to start."""
+        started = time.monotonic()
         _check_numpy()
         config = json.loads(args["model_config"])
         parameters = {key: value["string_value"] for key, value in config["parameters"].items()}
@@ -41,8 +43,6 @@ class TritonPythonModel:
         self._sender = ResponseSender(
             lambda error: pb_utils.Logger.log_error(f"could not send a response: {error}")
         )
-        labels = {"model": args["model_name"], "instance": args["model_instance_name"]}
-        self._metrics = EngineMetrics(self._runtime, labels, pb_utils.Logger.log_warn)
         self._withdrawals = Withdrawals()
         self._scheduler = Scheduler(
             self._runtime,
@@ -51,6 +51,15 @@ class TritonPythonModel:
             places=Places(int(parameters["streams"]), int(parameters["wholes"])),
             tokens=int(parameters["tokens"]),
         )
+        self._model_info = publish_model(options.model_dir)
+        labels = {"model": args["model_name"], "instance": args["model_instance_name"]}
+        loaded = {"assist_engine_load_seconds": time.monotonic() - started}
+        sources = [
+            lambda: loaded,
+            self._scheduler.load,
+            *filter(None, [getattr(self._runtime, "counters", None)]),
+        ]
+        self._metrics = EngineMetrics(sources, labels, pb_utils.Logger.log_warn)
 
     def execute(self, requests: list[Any]) -> None:
         """Start each request on its own; an invalid one receives an error at once and affects no other."""
@@ -69,9 +78,9 @@ class TritonPythonModel:
 
     def finalize(self) -> None:
         """Stop the threads and free the model."""
+        self._metrics.close()
         self._scheduler.close()
         self._sender.close()
-        self._metrics.close()
         self._runtime.close()
         self._withdrawals.close()
 

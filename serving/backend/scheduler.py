@@ -116,6 +116,19 @@ class Scheduler:
             self._waiting.extend(groups)
             self._changed.notify_all()
 
+    def load(self) -> dict[str, float]:
+        """Return how much of the runtime is in use: batches, waiting rows, and tokens of its cache."""
+        with self._changed:
+            load = {
+                "assist_engine_batches_running": float(sum(self._running.values())),
+                "assist_engine_batches": float(self._runtime.parallel),
+                "assist_engine_rows_waiting": float(sum(len(group.rows) for group in self._waiting)),
+            }
+            if self._tokens != sys.maxsize:
+                load["assist_engine_cache_tokens"] = float(self._tokens)
+                load["assist_engine_cache_tokens_used"] = float(self._tokens - self._tokens_free)
+        return load
+
     def check_cancelled(self) -> None:
         """Check now, not at the next poll, which requests are cancelled."""
         self._check_now.set()

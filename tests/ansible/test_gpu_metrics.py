@@ -11,9 +11,10 @@ from stackfile.catalogue import ROOT
 from testing.until import until
 
 PROGRAM = ROOT / "ansible/roles/monitoring/files/gpu_metrics.py"
-TWO = """0, GPU-a, Tesla T4, 37, 4011, 11234, 61, 68.10
-1, GPU-b, Tesla K80, [N/A], 12, 11429, 40, [N/A]
+TWO = """0, GPU-a, Tesla T4, 37, 4011, 11234, 61, 68.10, 2
+1, GPU-b, Tesla K80, [N/A], 12, 11429, 40, [N/A], [N/A]
 """
+NONE = {("assist_gpu_driver_up", ""): 0, ("assist_gpus", ""): 0, ("assist_gpus_wanted", ""): 3}
 
 
 def samples(tmp_path: Path, smi: str | None) -> dict[tuple[str, str], float]:
@@ -25,7 +26,7 @@ def samples(tmp_path: Path, smi: str | None) -> dict[tuple[str, str], float]:
         (programs / "nvidia-smi").chmod(0o755)
     target = tmp_path / "gpus.prom"
     environment = {"PATH": f"{programs}:/nowhere" if smi is None else f"{programs}:{os.environ['PATH']}"}
-    process = subprocess.Popen([sys.executable, "-I", PROGRAM, target, "60"], env=environment)
+    process = subprocess.Popen([sys.executable, "-I", PROGRAM, target, "60", "3"], env=environment)
     try:
         until(target.exists)
     finally:
@@ -40,7 +41,9 @@ def test_every_gpu_is_reported_under_the_names_of_nvidias_own_exporter(tmp_path)
     assert found["DCGM_FI_DEV_GPU_UTIL", "0"] == 37
     assert found["DCGM_FI_DEV_FB_USED", "0"] == 4011
     assert found["DCGM_FI_DEV_GPU_TEMP", "1"] == 40
+    assert found["DCGM_FI_DEV_ECC_DBE_VOL_TOTAL", "0"] == 2
     assert found["assist_gpu_driver_up", ""] == 1
+    assert (found["assist_gpus", ""], found["assist_gpus_wanted", ""]) == (2, 3)
 
 
 def test_what_a_gpu_does_not_report_is_left_out_and_not_zero(tmp_path):
@@ -50,8 +53,8 @@ def test_what_a_gpu_does_not_report_is_left_out_and_not_zero(tmp_path):
 
 
 def test_a_driver_that_fails_is_told_and_never_reads_as_idle_gpus(tmp_path):
-    assert samples(tmp_path, "echo NVIDIA-SMI has failed; exit 9") == {("assist_gpu_driver_up", ""): 0}
+    assert samples(tmp_path, "echo NVIDIA-SMI has failed; exit 9") == NONE
 
 
 def test_a_host_without_nvidia_smi_is_told(tmp_path):
-    assert samples(tmp_path, None) == {("assist_gpu_driver_up", ""): 0}
+    assert samples(tmp_path, None) == NONE

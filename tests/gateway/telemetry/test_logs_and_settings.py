@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from gateway.settings import Settings
 from gateway.telemetry.logs import LineWriter, clean, describe
-from gateway.telemetry.metrics import MAX_KEY_LABELS, CompletionStats, Metrics
+from gateway.telemetry.metrics import CompletionStats, Metrics
 
 
 class Stuck(io.BytesIO):
@@ -64,22 +64,12 @@ def test_client_text_in_a_log_is_short_and_printable(text: str) -> None:
     json.dumps(clean(text)).encode()
 
 
-def test_a_thousand_keys_make_a_bounded_number_of_series() -> None:
-    metrics = Metrics()
-    for number in range(1000):
-        metrics.key(f"key-{number}", requests=1)
-    family = next(metric for metric in metrics.registry.collect() if metric.name == "assist_key_requests")
-    totals = [sample for sample in family.samples if sample.name.endswith("_total")]
-    assert len(totals) == MAX_KEY_LABELS + 1
-    assert sum(sample.value for sample in totals) == 1000
-
-
 def test_a_completion_is_counted_under_the_names_dashboards_know() -> None:
     metrics = Metrics()
     metrics.completion(
         CompletionStats(
             prompt_tokens=7, completion_tokens=5, finish_reasons=("stop", "made-up"), total_s=1.0, queue_s=0.2,
-            engine_s=0.7, first_token_s=0.5,
+            engine_s=0.7,
         )
     )  # fmt: skip
     value = metrics.registry.get_sample_value
@@ -87,7 +77,6 @@ def test_a_completion_is_counted_under_the_names_dashboards_know() -> None:
     assert value("llamacpp:tokens_predicted_total") == 5
     assert value("vllm:request_success_total", {"finished_reason": "other"}) == 1
     assert value("assist_overhead_seconds_sum") == pytest.approx(0.1)
-    assert value("vllm:inter_token_latency_seconds_sum") == pytest.approx(0.125)
 
 
 def test_a_public_address_without_authentication_needs_to_be_asked_for(

@@ -173,6 +173,21 @@ def test_service_monitors_are_made_only_when_the_stack_says_that_the_crds_are_th
     assert not plain.all("ServiceMonitor")
     recorder = deploy(stack(tmp_path, kubernetes={"monitoring": {"service_monitor": True}}), {})
     assert set(recorder.all("ServiceMonitor")) == {"gateway", "triton"}
+    for component, monitor in recorder.all("ServiceMonitor").items():
+        (endpoint,) = monitor["spec"]["endpoints"]
+        assert {"targetLabel": "job", "replacement": component} in endpoint["relabelings"]
+        assert endpoint["port"] in {
+            each["name"] for each in recorder.all("Service")[component]["spec"]["ports"]
+        }
+    groups = recorder.all("PrometheusRule")["rules"]["spec"]["groups"]
+    assert any(rule.get("alert") == "NodePoolExhausted" for group in groups for rule in group["rules"])
+
+
+def test_the_services_with_metrics_say_so_to_a_prometheus_without_an_operator(plain):
+    for name, port in (("gateway", 8082), ("triton", 8002)):
+        annotations = plain.all("Service")[name]["metadata"]["annotations"]
+        assert annotations["prometheus.io/scrape"] == "true"
+        assert annotations["prometheus.io/port"] == str(port)
 
 
 def test_the_quota_holds_everything_at_its_largest(tmp_path):

@@ -1,0 +1,1 @@
+"""What Prometheus gets of a stack: scrape configurations, recording rules and alerts, made from the stack."""
