@@ -249,7 +249,7 @@ class RoleVars:
         } | files
 
     def _prometheus_files(self) -> dict[str, str]:
-        configurations = scrape.scrape_configs(self.stack, targets(self.service, self.inventory))
+        configurations = scrape.scrape_configs(self.stack, targets(self.stack, self.inventory))
         return {
             "scrape": prometheus.to_yaml({"scrape_configs": configurations}),
             "rules": prometheus.to_yaml(prometheus.rule_file(self.stack)),

@@ -17,7 +17,11 @@ from tests.gateway.conftest import settings
 from tests.gateway.dialects.test_chat import model_folder
 
 MEGABYTE = "def f(x):\n    return x + 1\n" * 40_000
-CHAT = {"messages": [{"role": "user", "content": "hi"}], "response_format": {"type": "json_object"}}
+CHAT = {
+    "messages": [{"role": "user", "content": "hi"}],
+    "response_format": {"type": "json_object"},
+    "max_tokens": 4,
+}
 
 
 class HeldEngine(InstantEngine):
@@ -68,15 +72,16 @@ async def test_a_prompt_that_cannot_fit_is_refused_while_every_slot_is_taken(cli
     assert (await holder).status_code == 200
 
 
-async def test_a_caller_over_its_limit_has_no_grammar_checked(client, monkeypatch):
+async def test_a_caller_over_its_limit_has_no_grammar_checked(client, engine, monkeypatch):
     needs.package("xllamacpp")
     checked, fault = [], grammar_check.checks.fault
     monkeypatch.setattr(grammar_check.checks, "fault", lambda text: checked.append(text) or fault(text))
     limited = Caller("ann", "ann", concurrency=1)
     client.app.dependency_overrides[authenticate] = lambda: limited
     holder = asyncio.create_task(client.post("/v1/chat/completions", json=CHAT))
-    await until_async(lambda: len(checked) == 1)
+    await until_async(lambda: engine.running == 1)
     answer = await client.post("/v1/chat/completions", json=CHAT)
     assert answer.status_code == 429, answer.text
     assert len(checked) == 1
-    holder.cancel()
+    engine.released.set()
+    assert (await holder).status_code == 200

@@ -135,8 +135,9 @@ def test_without_an_address_the_openai_engine_is_llama_cpps_server_in_the_cluste
     environment = {item["name"]: item.get("value") for item in recorder.container("gateway")["env"]}
     (port,) = recorder.all("Service")["llama"]["spec"]["ports"]
     assert environment["ASSIST_ENGINE_URL"] == f"http://llama:{port['port']:.0f}/v1"
-    (rule,) = recorder.all("NetworkPolicy")["llama"]["spec"]["ingress"]
-    assert rule["from"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/name"] == "gateway"
+    gateway, monitoring = recorder.all("NetworkPolicy")["llama"]["spec"]["ingress"]
+    assert gateway["from"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/name"] == "gateway"
+    assert "namespaceSelector" in monitoring["from"][0]
     assert "livenessProbe" not in recorder.container("llama")
 
 
