@@ -19,7 +19,7 @@ ALLOWED: dict[str, set[str]] = {
     "infra": {"stackfile"},
     "assist": {"gateway", "model_loader", "stackfile"},
     "ansible": {"assist", "stackfile"},
-    "scripts": {"gateway", "stackfile"},
+    "scripts": {"assist", "gateway", "stackfile"},
     "testing": {"gateway", "infra", "serving", "stackfile"},
     "benchmarks": {"gateway", "infra", "serving", "stackfile", "testing"},
 }
