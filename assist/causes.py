@@ -3,11 +3,12 @@
 import json
 import os
 import re
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-_REPAIR = "model-loader verify --repair, then: make up"
+_REPAIR = "make down && .run/bin/model-loader verify --repair && make up"
 _MEMORY = "Stop other programs, or choose a smaller model, precision, context_length or number of slots"
 _KILLED = "was killed (SIGKILL), most likely because memory ran out"
 _SIGKILL = -9
@@ -15,10 +16,15 @@ _SIGKILL = -9
 
 @dataclass(frozen=True)
 class Cause:
-    """One sentence without its full stop, and what to do."""
+    """One sentence without its full stop, and what to do.
+
+    ``fault`` is its name in the table of faults (``assist.doctor.faults``), ``line`` what the log says.
+    """
 
     text: str
     remedy: str
+    fault: str = "process-crashing"
+    line: str = ""
 
 
 @dataclass(frozen=True)
@@ -28,10 +34,11 @@ class _Rule:
     pattern: re.Pattern[str]
     text: str
     remedy: str
+    fault: str
 
 
-def _rule(pattern: str, text: str, remedy: str) -> _Rule:
-    return _Rule(re.compile(pattern), text, remedy)
+def _rule(pattern: str, text: str, remedy: str, fault: str = "process-crashing") -> _Rule:
+    return _Rule(re.compile(pattern), text, remedy, fault)
 
 
 # From the particular to the general: the first rule that any line of the last start matches wins.
@@ -40,11 +47,13 @@ _RULES = (
         r"failed to start \w+ service: .*Socket '(?P<address>[^']+)' already in use",
         "{address} is already in use by another program",
         "Stop that program, or choose another port in the stack file, such as triton: {{grpc_port: 8011}}",
+        "port-taken",
     ),
     _rule(
         r"attempting to bind on address \('(?P<host>[^']+)', (?P<port>\d+)\)",
         "port {port} of {host} is already in use by another program",
         "Stop that program, or choose another port: make up PORT=5100",
+        "port-taken",
     ),
     _rule(
         r"(?P<why>can't start new thread|[Cc]annot allocate memory|std::bad_alloc|MemoryError"
@@ -63,6 +72,7 @@ _RULES = (
         r"|Unsupported model binary version)[^\"\\]*)",
         "the model's files are damaged ({why})",
         _REPAIR,
+        "model-damaged",
     ),
     _rule(
         r"error loading model: (?:error loading model \w+: )?(?P<why>.+)",
@@ -73,6 +83,11 @@ _RULES = (
         r"failed to load '\S+' version \d+: (?:\w+: )?(?P<why>.+?)(?:\\n|\"|$)",
         "the engine cannot load the model: {why}",
         "Correct the stack file, or choose another model; for every line: assist logs {log}",
+    ),
+    _rule(
+        r"Poll failed for model directory '[^']+': (?P<why>.+?)\"?$",
+        "Triton cannot read its model repository: {why}",
+        "make up",
     ),
     _rule(
         r"The gateway cannot start: (?P<why>.+)",
@@ -118,6 +133,31 @@ def ended(supervisord: Path, program: str) -> int | None:
     return None
 
 
+def named(lines: list[str], log: str) -> Cause | None:
+    """Return the cause that the last start of a program names in ``lines`` of its journal."""
+    return _from(_last_start([text for line in lines for text in _plain(line)]), log)
+
+
+def is_success(line: str) -> bool:
+    """Return whether a log's line says that the program has begun to serve."""
+    return _has(line, _SERVES)
+
+
+def serves(log: Path) -> bool:
+    """Return whether the program that writes ``log`` has begun to serve since it was started last."""
+    lines = _lines(log)
+    begun = max((i for i, line in enumerate(lines) if _has(line, _STARTS)), default=-1)
+    return any(is_success(line) for line in lines[begun + 1 :])
+
+
+def crashes(supervisord: Path, program: str, within_s: float) -> int:
+    """Return how often ``program`` ended by itself in the last ``within_s`` seconds."""
+    found = re.compile(rf"^(\S+ \S+),\d+ WARN exited: {program} \(")
+    times = [match[1] for line in _lines(supervisord) if (match := found.match(line))]
+    since = time.time() - within_s
+    return sum(time.mktime(time.strptime(one, "%Y-%m-%d %H:%M:%S")) > since for one in times)
+
+
 def tail(log: Path, limit: int = 64 * 1024) -> list[str]:
     """Return the last lines of a log, at most ``limit`` bytes of them."""
     with log.open("rb") as file:
@@ -159,7 +199,8 @@ def _from(lines: list[str], log: str) -> Cause | None:
                 groups = {
                     name: _tidy(text, lines[position + 1 :]) for name, text in match.groupdict().items()
                 }
-                return Cause(rule.text.format(**groups), rule.remedy.format(log=log))
+                text, remedy = rule.text.format(**groups), rule.remedy.format(log=log)
+                return Cause(text, remedy, rule.fault, lines[position].strip()[:300])
     return None
 
 

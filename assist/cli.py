@@ -131,18 +131,43 @@ def down() -> None:
 
 
 @app.command("doctor")
-def doctor_(as_json: Json = False) -> None:
-    """Check the deployment and explain how to fix what is wrong. Exit 0: healthy, 1: problem, 2: unknown."""
-    from assist import doctor
+def doctor_(
+    stack: Annotated[
+        str, typer.Option(envvar="STACK", help="Stack to examine. Default: what runs on this machine.")
+    ] = "",
+    host: Annotated[
+        list[str] | None, typer.Option("--host", help="Target hosts: only this host; repeatable.")
+    ] = None,
+    inventory: Annotated[
+        list[str] | None,
+        typer.Option("--inventory", "-i", help="Target hosts: inventory. Default: the one with this stack."),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Compare the sizes of the model's files, not their checksums.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Say what is wrong, the cause before its symptoms, and the command that mends it; change nothing.
 
-    _finish(doctor.examine(Paths()), as_json)
+    Exit 0: healthy, 1: something is wrong, 2: could not tell.
+    """
+    from assist import doctor, report
+    from assist.doctor.targets import choose
+
+    try:
+        target = choose(stack, Paths(), host or [], inventory or [], quick=quick)
+    except (StackFileError, ValueError) as error:
+        fail(str(error), 2)
+    with err.status("Examining"):
+        findings = doctor.examine(target)
+    report.finish_diagnosis(findings, as_json=as_json)
 
 
 @app.command(help="Deprecated: the former name of `doctor`.")
 def status(as_json: Json = False) -> None:
     """Warn, then do what `doctor` does."""
     renamed("assist status", "assist doctor")
-    doctor_(as_json)
+    doctor_(as_json=as_json)
 
 
 @app.command()

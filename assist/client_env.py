@@ -22,13 +22,17 @@ def client_env(layout: Paths) -> dict[str, str]:
 def ensure(layout: Paths, url: str, *, write: bool = True) -> bool:
     """Write ``.run/env`` for ``url``, with a new key only where the file's key is not valid.
 
-    Return whether anything was changed, or with ``write=False`` would be changed. Raises KeyFileError.
+    Keys that other users could read are made private. Return whether anything was changed, or with
+    ``write=False`` would be changed. Raises KeyFileError.
     """
     variables = client_env(layout)
+    opened = layout.keys.exists() and layout.keys.stat().st_mode & 0o077 != 0
+    if opened and write:
+        layout.keys.chmod(0o600)
     usable = _is_valid(layout.keys, variables.get("ASSIST_KEY", ""))
     private = layout.client_env.exists() and layout.client_env.stat().st_mode & 0o077 == 0
     if usable and private and variables.get("ASSIST_URL") == url:
-        return False
+        return opened
     if write:
         key = variables["ASSIST_KEY"] if usable else create_key(layout.keys, "local")[1]
         text = f"export ASSIST_URL={shlex.quote(url)}\nexport ASSIST_KEY={shlex.quote(key)}\n"

@@ -74,6 +74,16 @@ class Deployment:
         return local_url(self.stack.gateway.host, self.stack.gateway.port)
 
     @property
+    def up_command(self) -> str:
+        """The command that starts this very deployment again, with the overrides it was started with."""
+        named = self.layout.source / "stacks" / self.stack_file.name == self.stack_file
+        words = ["make up", f"STACK={self.stack_file.stem if named else shlex.quote(str(self.stack_file))}"]
+        declared, gateway = load_stack(self.stack_file).gateway, self.stack.gateway
+        words += [f"HOST={gateway.host}"] if gateway.host != declared.host else []
+        words += [f"PORT={gateway.port}"] if gateway.port != declared.port else []
+        return " ".join(words)
+
+    @property
     def ports(self) -> dict[str, tuple[str, int]]:
         """Every address that the deployment listens on, by use."""
         gateway, triton = self.stack.gateway, self.stack.triton

@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from assist.client_env import client_env
 from assist.options import Json
 from assist.paths import Paths
 from assist.terminal import err, fail, out
 from gateway.auth.keys import Key, KeyFileError, create_key, list_keys, revoke_key, rotate_key
+from gateway.auth.keys import repair as repair_keys
 
 keys = typer.Typer(
     help="API keys: hashed at rest, several per user, changed without a restart.", no_args_is_help=True
@@ -95,6 +97,20 @@ def rotate(
         fail(str(error))
     err.print(f"{new_id} replaces {key_id}: store this key now; it is not shown again.", highlight=False)
     typer.echo(secret)
+
+
+@keys.command()
+def repair() -> None:
+    """Make a damaged key file valid: keep every record that can be read, and this machine's own key."""
+    layout = Paths()
+    try:
+        list_keys(layout.keys)
+    except KeyFileError:
+        kept, damaged = repair_keys(layout.keys, "local", client_env(layout).get("ASSIST_KEY", ""))
+        out.print(f"{kept} keys could be read and stay; the damaged file is {damaged}.", highlight=False)
+        out.print("Make new keys for the others: assist keys add USER")
+    else:
+        out.print("The key file is valid; nothing to repair.")
 
 
 @keys.command()

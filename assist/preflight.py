@@ -18,6 +18,7 @@ from assist.deployment import Deployment
 from assist.findings import Finding, ok, problem
 from assist.package_index import unreachable
 from assist.versions import numbers
+from gateway.auth.keys import KeyFileError, list_keys
 
 _GIB = 2**30
 _ENVIRONMENTS_GIB = 1.5  # measured: 0.9 for the three environments, and what uv unpacks on the way
@@ -38,7 +39,7 @@ def run(deployment: Deployment, *, allow_unpinned: bool = False) -> list[Finding
     """Make every check, writing nothing; the network is used only when a package must be installed."""
     checks: list[Callable[[Deployment], Finding]] = [
         _python, _platform, _folder, _socket_path, _disk, _memory, _shared_memory, _libpython, _network,
-        _queue, _licence,
+        _queue, _licence, _keys,
     ]  # fmt: skip
     checks += [] if allow_unpinned else [_pinned]
     return [check(deployment) for check in checks] + _ports(deployment)
@@ -94,6 +95,15 @@ def _queue(deployment: Deployment) -> Finding:
         return ok("queue", f"{variable} is set" if enabled else "jobs are off")
     remedy = f"{variable}=redis://127.0.0.1:6379/0 make up, or remove jobs.enabled from the stack"
     return problem("queue", f"jobs.enabled needs a Redis, but {variable} is not set", remedy)
+
+
+def _keys(deployment: Deployment) -> Finding:
+    """Refuse a damaged key file here: later, where keys must not be printed, nobody would learn of it."""
+    try:
+        count = len(list_keys(deployment.layout.keys)) if deployment.stack.auth.mode == "keys" else 0
+    except KeyFileError as error:
+        return problem("keys", str(error), ".run/bin/assist keys repair")
+    return ok("keys", f"{count} keys")
 
 
 def _licence(deployment: Deployment) -> Finding:

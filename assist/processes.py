@@ -25,12 +25,16 @@ _FAILURES = (OSError, xmlrpc.client.Error, http.client.HTTPException)
 
 @dataclass(frozen=True)
 class Program:
-    """One program under supervisor; ``state`` is one of supervisor's, such as RUNNING, BACKOFF or FATAL."""
+    """One program under supervisor; ``state`` is one of supervisor's, such as RUNNING, BACKOFF or FATAL.
+
+    ``since``: when it was started, or ended where it does not run, in seconds since the epoch; 0 for never.
+    """
 
     name: str
     state: str
     pid: int
     reason: str
+    since: float = 0.0
 
 
 def programs(layout: Paths) -> list[Program] | None:
@@ -40,7 +44,12 @@ def programs(layout: Paths) -> list[Program] | None:
             rows: Any = supervisor.getAllProcessInfo()
     except _FAILURES:
         return None
-    return [Program(row["name"], row["statename"], row["pid"], row["spawnerr"]) for row in rows]
+    return [_program(row) for row in rows]
+
+
+def _program(row: Any) -> Program:  # noqa: ANN401  -- from XML
+    since = float(row["start"] if row["statename"] in _UP else row["stop"] or row["start"])
+    return Program(row["name"], row["statename"], row["pid"], row["spawnerr"], since)
 
 
 def own(layout: Paths) -> list[psutil.Process]:

@@ -5,6 +5,7 @@ from typing import Any, NoReturn
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from assist import probe
@@ -52,6 +53,42 @@ def finish(findings: list[Finding], *, as_json: bool) -> NoReturn:
     else:
         out.print(findings_table(findings))
     raise typer.Exit(exit_status(findings))
+
+
+def finish_diagnosis(findings: list[Finding], *, as_json: bool) -> NoReturn:
+    """Print what the doctor found, root causes first, and exit with its status."""
+    if as_json:
+        typer.echo(json.dumps(document(findings), indent=1))
+        raise typer.Exit(exit_status(findings))
+    for finding in findings:
+        if finding.status != "ok":
+            _show_finding(finding)
+    good = [f"{finding.id}{f' ({finding.host})' if finding.host else ''}" for finding in findings
+            if finding.status == "ok"]  # fmt: skip
+    if good:
+        out.print(f"[green]ok[/]: {', '.join(good)}", highlight=False)
+    raise typer.Exit(exit_status(findings))
+
+
+def _show_finding(finding: Finding) -> None:
+    place = " ".join(filter(None, (finding.host, finding.where)))
+    out.print(
+        f"{_MARKS[finding.status]} [bold]{finding.fault or finding.id}[/] {escape(place)}", highlight=False
+    )
+    rows = {
+        "cause": finding.cause, "since": finding.since, "evidence": finding.evidence, "mend": finding.remedy,
+        "runbook": finding.runbook,
+        "follows": "; ".join(_symptom(symptom) for symptom in finding.symptoms),
+    }  # fmt: skip
+    for name, text in rows.items():
+        if text:
+            out.print(f"  {name:<9}{text}", highlight=False, markup=False, soft_wrap=True)
+    out.print()
+
+
+def _symptom(finding: Finding) -> str:
+    place = " ".join(filter(None, (finding.host, finding.where)))
+    return f"{finding.fault} ({place})" if place else finding.fault
 
 
 def show_completion(console: Console, completion: probe.Completion) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from assist import probe, processes
 from assist.addresses import local_url
 from assist.atomic_write import write_text
-from assist.findings import Finding, ok, problem, warning
+from assist.findings import Finding, ok
 from assist.paths import Paths
 
 _FAILED = "failed.json"
@@ -61,8 +61,8 @@ def restore(layout: Paths) -> None:
 
 def url(layout: Paths) -> str:
     """Return the address of the gateway that was started last, from its own settings."""
-    environment = _environment(layout)
-    return local_url(environment["ASSIST_HOST"], int(environment["API_EXTERNAL_PORT"]))
+    known = settings(layout)
+    return local_url(known["ASSIST_HOST"], int(known["API_EXTERNAL_PORT"]))
 
 
 def wait(layout: Paths) -> None:
@@ -78,11 +78,12 @@ def wait(layout: Paths) -> None:
 def _takes_part(layout: Paths) -> bool:
     """Return whether the gateway that supervisord runs accepts connections, beside others or alone."""
     pid = {program.name: program.pid for program in processes.programs(layout) or []}.get("gateway", 0)
-    shares = "ASSIST_HANDOVER_DIR" in _environment(layout)
+    shares = "ASSIST_HANDOVER_DIR" in settings(layout)
     return (layout.gateways / f"{pid}.sock").exists() if shares else pid > 0
 
 
-def _environment(layout: Paths) -> dict[str, str]:
+def settings(layout: Paths) -> dict[str, str]:
+    """Return the settings of the gateway that was started last."""
     entries = shlex.split(layout.gateway_env.read_text(encoding="utf-8"), comments=True)
     return dict(entry.split("=", 1) for entry in entries)
 
@@ -136,10 +137,10 @@ def findings(layout: Paths) -> list[Finding]:
         if _under_way(layout):
             return [ok("last change", "a change of the running service is under way")]
         cause = "a change of the running service was interrupted half way"
-        return [problem("last change", cause, "make up: it first goes back to what served")]
+        return [Finding("last change", "problem", cause, "make up", fault="change-interrupted")]
     try:
         failed = json.loads((layout.home / _FAILED).read_text(encoding="utf-8"))
         cause = f"the change to {failed['stack']} failed, and what served before was kept: {failed['cause']}"
-        return [warning("last change", cause, failed["remedy"])]
+        return [Finding("last change", "warning", cause, failed["remedy"], fault="change-failed")]
     except (OSError, ValueError, KeyError):
         return []

@@ -58,8 +58,8 @@ def recover(layout: Paths, progress: Console) -> None:
     if layout.previous.exists():
         progress.print("The last change was interrupted: going back to what served before.", highlight=False)
         _go_back(layout, "the last change was interrupted")
-    if processes.programs(layout) is not None:
-        processes.end_strays(layout)
+    # Where supervisord itself has ended, these are all that it had started: they would hold the ports.
+    processes.end_strays(layout)
 
 
 def run(deployment: Deployment, play: Play, progress: Console) -> Outcome:

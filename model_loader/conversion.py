@@ -78,6 +78,15 @@ def check_readable(plan: Plan) -> None:
         raise ConversionFailed(f"{plan.model} was not fetched: {error}.") from error
 
 
+def is_installed(runtime: str) -> bool:
+    """Return whether the tool that converts for ``runtime`` is in this environment."""
+    try:
+        version(TOOLS[runtime])
+    except (PackageNotFoundError, KeyError):
+        return False
+    return True
+
+
 def _facts(base: Path, manifest: stores.Manifest, runtime: str, precision: str) -> dict[str, Any]:
     try:
         tool = version(TOOLS[runtime])

@@ -1,9 +1,10 @@
 """What the commands ``verify``, ``list`` and ``prune`` do."""
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
-from model_loader import fetch
+from model_loader import conversion, fetch
 from model_loader.errors import PlanError
 from model_loader.plan import MANIFEST
 from model_loader.sources.protocols import Source
@@ -29,8 +30,8 @@ def select(store: Store, model: str | None) -> list[str]:
 def verify(model: str, run: fetch.Run, sources_of: SourceFactory | None) -> bool:
     """Re-hash every revision of ``model`` and return whether all of them are intact in the end.
 
-    With ``sources_of``, damaged files are downloaded again. A converted variant has no source; its remedy is
-    another conversion. Raises a LoaderError if a download fails.
+    With ``sources_of``, damaged files are downloaded again, and a damaged conversion is made again. Raises a
+    LoaderError if a download or a conversion fails.
     """
     all_intact = True
     for folder in run.store.revisions(model):
@@ -46,16 +47,29 @@ def verify(model: str, run: fetch.Run, sources_of: SourceFactory | None) -> bool
         if faults and sources_of is not None and not manifest.extra:
             fetch.repair(folder, manifest, sources_of(model, manifest.revision), run)
             faults = verification.check(folder, manifest)
-        elif faults and manifest.extra:
-            run.reporter.event(
-                "remedy",
-                model=model,
-                revision=folder.name,
-                do="prune or remove this revision, then fetch again",
-            )
+        elif faults and sources_of is not None:
+            faults = _convert_again(folder, manifest, run)
         run.reporter.event("verified", model=model, revision=folder.name, well=not faults)
         all_intact = all_intact and not faults
     return all_intact
+
+
+def _convert_again(folder: Path, manifest: stores.Manifest, run: fetch.Run) -> list[verification.Fault]:
+    """Replace a damaged conversion by a new one of the same source; where its tool is missing, remove it.
+
+    ``verify`` has repaired the source before, as a conversion's name begins with its source's.
+    """
+    base = run.store.folder(manifest.model) / str(manifest.extra["converted_from"]["folder"])
+    runtime, precision = str(manifest.extra["runtime"]), str(manifest.extra["precision"])
+    run.store.withdraw(folder)
+    if not conversion.is_installed(runtime):
+        run.reporter.event(
+            "removed", model=manifest.model, revision=folder.name, do="the next start converts it"
+        )
+        return []
+    made = conversion.convert(base, runtime, precision, run)
+    again = stores.read(made)
+    return verification.check(made, again) if again else [verification.Fault(MANIFEST, "missing", "")]
 
 
 def rows(store: Store, model: str | None) -> Iterator[dict[str, Any]]:

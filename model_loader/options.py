@@ -20,8 +20,27 @@ _AT_LEAST_ONE = {"connections", "tries", "segment-kib"}
 
 Model = Annotated[str, typer.Argument(help="Model id of the catalogue, such as tiny-codegen.")]
 OptionalModel = Annotated[str | None, typer.Argument(help="Model id; all models if omitted.")]
+# The store of the clone that this code is of, for the commands that a user types there; nothing elsewhere.
+_CLONE = Path(__file__).resolve().parents[1] / ".run/models"
+_NONE = Path()
+
+
+def _named(context: typer.Context, store: Path) -> Path:
+    if store == _NONE and not context.resilient_parsing:
+        raise typer.BadParameter("name the folder of the model store: --store FOLDER, or MODEL_STORE")
+    return store
+
+
 StoreFolder = Annotated[
-    Path, typer.Option("--store", help="Folder of the model store.", envvar="MODEL_STORE")
+    Path,
+    typer.Option(
+        "--store",
+        help="Folder of the model store. Default: this clone's, .run/models.",
+        envvar="MODEL_STORE",
+        default_factory=lambda: _CLONE if _CLONE.is_dir() else _NONE,
+        show_default=False,
+        callback=_named,
+    ),
 ]
 Revision = Annotated[
     str | None,

@@ -1,4 +1,4 @@
-"""Write docs/reference/ from the code: the settings, the stack file's keys, the memory of the stock stacks.
+"""Write docs/reference/ and docs/faults.md from the code: settings, the stack file's keys, memory, faults.
 
 ``python scripts/references.py`` writes the pages, ``--check`` exits with 1 where one is not current.
 """
@@ -19,6 +19,7 @@ from pydantic_core import PydanticUndefined
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from assist.doctor.faults import FAULTS, TARGETS, Fault  # noqa: E402 -- as the next one
 from gateway.dialects.llamacpp_body import DEFAULT_PREDICT  # noqa: E402 -- as the next one
 from gateway.settings import Settings  # noqa: E402 -- the clone comes first on the path
 from stackfile.environment import GatewayPaths, gateway_environment  # noqa: E402
@@ -26,7 +27,7 @@ from stackfile.resolve import load_stack  # noqa: E402
 from stackfile.resolved import ResolvedStack  # noqa: E402
 from stackfile.stack import Stack  # noqa: E402
 
-PAGES = ROOT / "docs/reference"
+PAGES = ROOT / "docs"
 UNITS = {
     "_s": "s",
     "_bytes": "bytes",
@@ -84,6 +85,32 @@ What each process takes in MiB, and gets as its limit. [Memory](../memory.md) ex
 |---|---|---|---|---|---|---|---|---|---|
 {rows}
 """
+FAULTS_PAGE = """# Faults
+
+{note}
+`assist doctor` names each of these faults, its cause before its symptoms, with since when, the line that
+shows it, and the command that mends it. It changes nothing. `--json` prints the same for programs. Exit
+status: 0 all is well, 1 something is wrong, 2 it could not be told.
+
+```
+.run/bin/assist doctor                                        # this machine
+.run/bin/assist doctor --stack hosts -i ansible/inventories/mine [--host gpu1]
+```
+
+On hosts it logs in as the inventory does, to all of them at the same time, and asks for root only for what
+nobody else may read. A host that does not answer is a finding. Of the model it compares every byte with the
+manifest; `--quick` compares the sizes alone.
+
+A tick says that a test breaks a real service or a real, booted host in this way, and that the doctor then
+names this fault and no other. What it prints as the remedy is then run and heals, unless no command can do
+it: to make room, to start a host, to correct a stack file, to open another's firewall, to set a clock.
+
+| fault | {targets} | what is wrong | what mends it |
+|---|{columns}|---|---|
+{rows}
+
+{sections}
+"""
 TABLE = "| key | default | value | meaning |\n|---|---|---|---|\n"
 
 
@@ -113,6 +140,27 @@ def memory_page() -> str:
         served = f"`{stack.model.id}` {stack.runtime} {stack.precision}"
         rows.append(f"| {' | '.join([f'`{stack.name}`', served, slots, *figures])} |")
     return MEMORY.format(note=NOTE.format(source="`stackfile/memory.py`"), rows="\n".join(rows))
+
+
+def faults_page() -> str:
+    """Return the page of the faults that the doctor names."""
+    rows, sections = [], []
+    for fault in FAULTS:
+        ticks = " | ".join("✓" if target in fault.targets else "" for target in TARGETS)
+        name = f"[`{fault.name}`](#{fault.name})"
+        rows.append(f"| {name} | {ticks} | {cell(fault.what)} | {cell(fault.mends)} |")
+        sections.append(_section(fault))
+    return FAULTS_PAGE.format(
+        note=NOTE.format(source="`assist/doctor/faults.py`"), targets=" | ".join(TARGETS),
+        columns="|".join("---" for _ in TARGETS), rows="\n".join(rows), sections="\n\n".join(sections),
+    )  # fmt: skip
+
+
+def _section(fault: Fault) -> str:
+    what, mends = (f"{text[0].upper()}{text[1:]}." for text in (fault.what, fault.mends))
+    follows = ", ".join(f"[`{name}`](#{name})" for name in fault.follows)
+    text = f"## {fault.name}\n\n{what}\n\nWhat mends it: {mends[0].lower()}{mends[1:]}"
+    return f"{text}\n\nIt is a symptom where one of these is found, too: {follows}." if follows else text
 
 
 def variables(name: str, field: FieldInfo) -> list[str]:
@@ -259,7 +307,10 @@ def cell(text: str) -> str:
 
 
 def _pages() -> dict[str, str]:
-    return {"settings.md": settings_page(), "stack-file.md": stack_page(), "memory.md": memory_page()}
+    return {
+        "reference/settings.md": settings_page(), "reference/stack-file.md": stack_page(),
+        "reference/memory.md": memory_page(), "faults.md": faults_page(),
+    }  # fmt: skip
 
 
 def main() -> int:
@@ -273,10 +324,10 @@ def main() -> int:
         if not page.is_file() or page.read_text("utf-8") != text:
             stale.append(name)
             if not check:
-                page.parent.mkdir(exist_ok=True)
+                page.parent.mkdir(parents=True, exist_ok=True)
                 page.write_text(text, "utf-8")
     if check and stale:
-        sys.stderr.write(f"docs/reference: {', '.join(stale)} not current; run: make docs\n")
+        sys.stderr.write(f"docs: {', '.join(stale)} not current; run: make docs\n")
     return int(check and bool(stale))
 
 

@@ -13,7 +13,7 @@ import re
 import secrets
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -86,7 +86,9 @@ def read_keys(path: Path) -> KeyFile:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         where = ".".join(map(str, first["loc"])) or "the file"
-        raise KeyFileError(f"{path}: {where}: {first['msg']}. Restore the file or create new keys.") from None
+        raise KeyFileError(
+            f"{path}: {where}: {first['msg']}. Restore the file, or: assist keys repair"
+        ) from None
 
 
 def list_keys(path: Path) -> tuple[Key, ...]:
@@ -124,6 +126,31 @@ def create_key(
         )
         keys[key.id] = key
     return key.id, secret
+
+
+def repair(path: Path, user: str, secret: str) -> tuple[int, Path]:
+    """Make a damaged file valid again; return how many records were kept, and where the old file is.
+
+    The records that can be read stay. Where ``secret`` is not empty and not among them, it is a key of
+    ``user`` again, so that the client which holds it goes on.
+    """
+    damaged = path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S%f}")
+    path.replace(damaged)
+    with _editing(path) as keys:
+        keys.update((key.id, key) for key in _readable(damaged.read_bytes()))
+        kept = len(keys)
+        if secret and digest(secret) not in {key.sha256 for key in keys.values()}:
+            key_id = _fresh_id(user, keys)
+            keys[key_id] = Key(id=key_id, user=user, sha256=digest(secret), created=datetime.now(UTC))
+    return kept, damaged
+
+
+def _readable(text: bytes) -> Iterator[Key]:
+    """Yield the valid records of a damaged file: all that stand whole in it, as the text may be cut."""
+    decoder, rest = json.JSONDecoder(), text.decode("utf-8", "replace")
+    for match in re.finditer(r"\{", rest):
+        with suppress(ValueError):  # pydantic's ValidationError is one, too
+            yield Key.model_validate_json(rest[match.start() : decoder.raw_decode(rest, match.start())[1]])
 
 
 def revoke_key(path: Path, key_id: str) -> Key:

@@ -213,6 +213,10 @@ class Store:
                 self._remove(folder)
         return removed
 
+    def withdraw(self, folder: Path) -> None:
+        """Remove one revision; a link to it points nowhere until it is published again. Raises StoreError."""
+        self._remove(folder)
+
     def _remove(self, folder: Path) -> None:
         # Renamed first, so that a partly deleted revision is never visible under its own name.
         trash = self.root / staging.STAGING / f"trash.{folder.name}.{time.time_ns()}"

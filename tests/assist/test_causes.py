@@ -1,6 +1,7 @@
 """The cause of a failure is found in what the programs really write, and symptoms are not taken for it."""
 
 import json
+import time
 
 import pytest
 
@@ -146,3 +147,41 @@ def test_a_program_that_said_nothing_is_explained_by_its_end(tmp_path, end, code
     cause = causes.of(log, code=code)
     assert cause is not None
     assert text in cause.text
+
+
+def supervisord(*minutes_ago: float) -> str:
+    """Return supervisord's lines of a program that ended by itself so many minutes ago, in local time."""
+    moments = [time.localtime(time.time() - 60 * ago) for ago in minutes_ago]
+    ends = [f"{time.strftime('%Y-%m-%d %H:%M:%S', at)},123" for at in moments]
+    return "".join(f"{at} WARN exited: triton (exit status 1; not expected)\n" for at in ends)
+
+
+def test_only_recent_ends_of_the_program_itself_are_counted(tmp_path):
+    log = tmp_path / "supervisord.log"
+    log.write_text(supervisord(60, 4, 1) + supervisord(1).replace("triton", "gateway"))
+    assert causes.crashes(log, "triton", 300) == 2
+    assert causes.crashes(tmp_path / "none.log", "triton", 300) == 0
+
+
+def test_a_program_serves_once_it_says_so_after_its_last_start(tmp_path):
+    log = tmp_path / "triton.log"
+    served = '2026-11-29T15:51:09Z I 1 grpc_server.cc:2451] "Started GRPCInferenceService at 127.0.0.1:8001"'
+    log.write_text("\n".join([TRITON[0], served]))
+    assert causes.serves(log)
+    log.write_text("\n".join([TRITON[0], served, TRITON[0], failed("RuntimeError: no")]))
+    assert not causes.serves(log)
+
+
+def test_a_repository_that_triton_cannot_read_is_named(tmp_path):
+    log = tmp_path / "triton.log"
+    log.write_text(
+        '2026-11-29T19:41:50Z E 1 model_repository_manager.cc:1460] "Poll failed for model directory '
+        "'fastertransformer': failed to read text proto from /x/config.pbtxt\"\n"
+    )
+    cause = causes.of(log, code=1)
+    assert cause is not None
+    assert (
+        cause.text
+        == "Triton cannot read its model repository: failed to read text proto from /x/config.pbtxt"
+    )
+    assert "Poll failed" in cause.line

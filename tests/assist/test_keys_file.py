@@ -3,9 +3,11 @@
 import json
 import stat
 
+import pytest
 from typer.testing import CliRunner
 
 from assist.cli import app
+from gateway.auth import keys
 
 
 def run(*arguments: str):
@@ -26,3 +28,21 @@ def test_a_key_is_added_listed_rotated_and_revoked_in_the_file_that_is_named(tmp
     assert len(ids) == 2
     run("revoke", ids[-1], "--file", str(file))
     assert all(one["revoked"] for one in json.loads(file.read_text())["keys"] if one["id"] == ids[-1])
+
+
+@pytest.mark.parametrize("cut", [3, 60])
+def test_repair_keeps_the_records_that_are_whole_and_the_key_of_this_machine(tmp_path, cut):
+    file = tmp_path / "keys.json"
+    for user in ("alice", "bob"):
+        keys.create_key(file, user)
+    text = file.read_text()
+    file.write_text(text[:-cut])
+    with pytest.raises(keys.KeyFileError, match="keys repair"):
+        keys.list_keys(file)
+    kept, damaged = keys.repair(file, "local", "ak_mine")
+    users = [key.user for key in keys.list_keys(file)]
+    assert users == [*["alice", "bob"][:kept], "local"]
+    assert kept == (2 if cut == 3 else 1)
+    assert keys.digest("ak_mine") in {key.sha256 for key in keys.list_keys(file)}
+    assert damaged.read_text() == text[:-cut]
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from model_loader import conversion
+from model_loader import conversion, maintenance
 from model_loader.store import store as stores
 from testing import needs
 from tests.model_loader.lab import MODEL, Lab
@@ -77,3 +77,35 @@ def test_the_small_model_of_the_repository_is_fetched_and_converted_for_real(tmp
     assert done.returncode == 0, done.stdout + done.stderr
     folder = tmp_path / "s" / "tiny-codegen" / "current.ctranslate2-int8"
     assert {"model.bin", "tokenizer.json", "config.json"} <= {p.name for p in folder.iterdir()}
+
+
+@pytest.mark.slow
+def test_a_damaged_conversion_is_found_and_repair_converts_it_again(tmp_path: Path) -> None:
+    needs.package("ctranslate2")
+    store = ("--store", tmp_path / "s")
+    made = loader("fetch", "tiny-codegen", *store, "--runtime", "ctranslate2", "--precision", "int8")
+    assert made.returncode == 0, made.stdout + made.stderr
+    weights = tmp_path / "s" / "tiny-codegen" / "current.ctranslate2-int8" / "model.bin"
+    whole = weights.read_bytes()
+    weights.chmod(0o644)
+    weights.write_bytes(whole[:-1000] + bytes([whole[-1000] ^ 1]) + whole[-999:])
+    assert loader("verify", "tiny-codegen", *store).returncode == 1
+    repaired = loader("verify", "tiny-codegen", *store, "--repair")
+    assert repaired.returncode == 0, repaired.stdout + repaired.stderr
+    assert loader("verify", "tiny-codegen", *store).returncode == 0
+    assert weights.stat().st_size == len(whole)
+
+
+def test_a_damaged_conversion_is_removed_where_its_tool_is_missing_so_that_the_next_start_makes_it(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = lab.fetch()
+    variant = conversion.convert(base, "ctranslate2", "int8", lab.run(), _convert)
+    (variant / "model.bin").chmod(0o644)
+    (variant / "model.bin").write_bytes(b"damaged" + bytes(25))
+    monkeypatch.setattr(conversion, "is_installed", lambda _runtime: False)
+    assert not maintenance.verify(MODEL, lab.run(), None)
+    assert maintenance.verify(MODEL, lab.run(), lambda _model, _revision: ())
+    assert not variant.exists()
+    assert conversion.convert(base, "ctranslate2", "int8", lab.run(), _convert) == variant
+    assert maintenance.verify(MODEL, lab.run(), None)
