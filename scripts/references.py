@@ -102,8 +102,10 @@ nobody else may read. A host that does not answer is a finding. Of the model it 
 manifest; `--quick` compares the sizes alone.
 
 A tick says that a test breaks a real service or a real, booted host in this way, and that the doctor then
-names this fault and no other. What it prints as the remedy is then run and heals, unless no command can do
-it: to make room, to start a host, to correct a stack file, to open another's firewall, to set a clock.
+names this fault and no other as a cause; `engine-not-ready`, `gateway-not-ready`, `completion-fails` and, on
+hosts, `process-crashing` are seen below the causes of other tests. What it prints as the remedy is then run
+and heals, unless no command can do it: to make room, to start a host, to correct a stack file, to open
+another's firewall, to set a clock.
 
 | fault | {targets} | what is wrong | what mends it |
 |---|{columns}|---|---|
