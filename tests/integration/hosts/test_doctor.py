@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from assist.doctor.faults import FAULTS
+from testing import needs
 from testing.lab.driver import INVENTORY, ROOT, Lab
 from testing.lab.rolling import constant_load
 from testing.until import until
@@ -105,7 +106,7 @@ def _name(injection: Injection) -> str:
 @pytest.mark.parametrize("injection", INJECTIONS, ids=_name)
 def test_the_fault_is_named_as_the_one_cause_and_its_printed_remedy_heals(doctor, injection):
     if injection.fault == "clock-off" and faketime() is None:
-        pytest.skip("libfaketime is not here: apt-get install faketime")
+        needs.skip("libfaketime is not here", needs.TOOLS)
     injection.apply(doctor.lab)
     try:
         root = check(doctor, injection)
