@@ -23,15 +23,16 @@ FAILED = "failed to load 'fastertransformer' version 1: Internal: ValueError: un
 
 
 @pytest.mark.parametrize(
-    ("program", "line"),
+    ("program", "write"),
     [
-        ("triton", triton("E", FAILED)),
-        ("gateway", gateway("error", "engine_down")),
-        ("gateway", "Traceback (most…"),
+        ("triton", lambda: triton("E", FAILED)),
+        ("gateway", lambda: gateway("error", "engine_down")),
+        ("gateway", lambda: "Traceback (most…"),
     ],
+    ids=["triton", "gateway", "traceback"],
 )
-def test_a_recent_error_is_a_warning_with_its_line_that_leaves_the_verdict_as_it_is(tmp_path, program, line):
-    log = tmp_path / f"{program}.log"
+def test_a_recent_error_is_a_warning_with_its_line_that_leaves_the_verdict_as_it_is(tmp_path, program, write):
+    log, line = tmp_path / f"{program}.log", write()
     log.write_text(f"{gateway('info', 'hello')}\n{line}\n")
     finding = logs.check(program, log)
     assert (finding.status, finding.fault) == ("warning", "log-errors")
