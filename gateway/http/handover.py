@@ -9,7 +9,8 @@ import asyncio
 import errno
 import os
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +29,8 @@ def take(folder: Path, host: str, port: int) -> socket.socket | None:
         with socket.socket(socket.AF_UNIX) as giver:
             giver.settimeout(_ANSWER_S)
             try:
-                giver.connect(str(path))
+                with _address(path) as address:
+                    giver.connect(address)
                 giver.sendall(f"{host} {port}".encode())
                 giver.shutdown(socket.SHUT_WR)
                 _, descriptors, _, _ = socket.recv_fds(giver, 1, 1)
@@ -40,6 +42,16 @@ def take(folder: Path, host: str, port: int) -> socket.socket | None:
         if descriptors:
             return socket.socket(fileno=descriptors[0])
     return None
+
+
+@contextmanager
+def _address(path: Path) -> Iterator[str]:
+    """Yield an address of the socket at ``path``, however long that is: unix(7) has room for 107 bytes."""
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
 
 
 def _made(path: Path) -> int:
@@ -88,7 +100,8 @@ class Giver:
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._path.unlink(missing_ok=True)
         giver = socket.socket(socket.AF_UNIX)
-        giver.bind(str(self._path))
+        with _address(self._path) as address:
+            giver.bind(address)
         self._path.chmod(0o600)
         giver.listen()
         giver.settimeout(0)

@@ -19,6 +19,8 @@ from testing.ports import free_ports
 from testing.until import until
 
 ROOT = Path(__file__).resolve().parents[3]
+# A clone may be in a folder whose path is longer than a socket's address may be.
+FOLDER = "g" * 120
 
 
 @pytest.fixture
@@ -29,7 +31,7 @@ def start(tmp_path):
 
     def gateway(engine: str = "http://127.0.0.1:9/v1") -> tuple[subprocess.Popen[bytes], Path, str]:
         environment = {
-            "PATH": os.environ["PATH"], "ASSIST_HANDOVER_DIR": str(tmp_path / "g"), "ASSIST_PORT": str(port),
+            "PATH": os.environ["PATH"], "ASSIST_HANDOVER_DIR": str(tmp_path / FOLDER), "ASSIST_PORT": str(port),
             "ASSIST_METRICS_PORT": "none", "ASSIST_ENGINE": "openai", "ASSIST_ENGINE_URL": engine,
             "ASSIST_MODEL_DIR": str(ROOT / "models/tiny-codegen"),
         }  # fmt: skip
@@ -37,7 +39,7 @@ def start(tmp_path):
         with (tmp_path / "gateways.log").open("ab") as log:
             process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
         started.append(process)
-        return process, tmp_path / "g" / f"{process.pid}.sock", f"http://127.0.0.1:{port}"
+        return process, tmp_path / FOLDER / f"{process.pid}.sock", f"http://127.0.0.1:{port}"
 
     yield gateway
     for process in started:
@@ -152,8 +154,8 @@ def test_a_listener_is_given_for_its_own_address_only(start, engine, tmp_path):
     _first, offered, url = start(engine)
     until(offered.exists)
     port = int(url.rsplit(":", 1)[1])
-    assert handover.take(tmp_path / "g", "127.0.0.1", port + 1) is None
-    taken = handover.take(tmp_path / "g", "127.0.0.1", port)
+    assert handover.take(tmp_path / FOLDER, "127.0.0.1", port + 1) is None
+    taken = handover.take(tmp_path / FOLDER, "127.0.0.1", port)
     assert taken is not None
     assert taken.getsockname() == ("127.0.0.1", port)
     taken.close()
