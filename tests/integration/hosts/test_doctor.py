@@ -7,6 +7,8 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.root, pytest.mark.timeout(2400)]
 
 # Found below other faults, and a cause only where theirs cannot be seen.
 SYMPTOMS = {"engine-not-ready", "gateway-not-ready", "completion-fails", "process-crashing"}
+
+# One of each area: together all of them take a quarter of an hour.
+IN_EVERY_RUN = {
+    "process-stopped", "process-hung", "port-taken", "model-damaged", "firewall-missing", "tls-expired",
+    "settings-edited", "disk-full", "host-unreachable",
+}  # fmt: skip
 
 
 @dataclass
@@ -98,12 +106,18 @@ def test_hosts_under_load_are_well(doctor, tmp_path):
     assert "completion" in {one["id"] for one in findings}
 
 
-def _name(injection: Injection) -> str:
-    number = [one for one in INJECTIONS if one.fault == injection.fault].index(injection)
-    return f"{injection.fault}-{number}"
+def _cases() -> Iterator[Any]:
+    """Yield the injections: the first of some faults for every run, the others for ``make test-long``."""
+    seen: Counter[str] = Counter()
+    for injection in INJECTIONS:
+        number = seen[injection.fault]
+        seen[injection.fault] += 1
+        always = number == 0 and injection.fault in IN_EVERY_RUN
+        marks = () if always else pytest.mark.long
+        yield pytest.param(injection, id=f"{injection.fault}-{number}", marks=marks)
 
 
-@pytest.mark.parametrize("injection", INJECTIONS, ids=_name)
+@pytest.mark.parametrize("injection", list(_cases()))
 def test_the_fault_is_named_as_the_one_cause_and_its_printed_remedy_heals(doctor, injection):
     if injection.fault == "clock-off" and faketime() is None:
         needs.skip("libfaketime is not here", needs.TOOLS)
