@@ -54,8 +54,9 @@ fmt: dev  ## Format the code and apply safe fixes
 bench: dev  ## Run the benchmarks; each prints a table and a ratio
 	$(DEV)/bin/python -m benchmarks
 
-docs: dev .run/venvs/docs  ## Generate the references, build the site into .run/site, check its links
+docs: dev .run/venvs/docs  ## Generate the references and the dashboards, build the site into .run/site, check its links
 	$(DEV)/bin/python scripts/references.py
+	$(DEV)/bin/python scripts/dashboards.py
 	.run/venvs/docs/bin/mkdocs build --strict --quiet
 
 release-check: dev  ## Check that a release can be made of this clone: version, changelog, generated files, tag

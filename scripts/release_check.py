@@ -17,6 +17,7 @@ from stackfile.version import VERSION  # noqa: E402 -- the clone comes first on 
 
 GENERATED = {
     "docs/reference and docs/faults.md": (["scripts/references.py", "--check"], "make docs"),
+    "monitoring/dashboards": (["scripts/dashboards.py", "--check"], "make docs"),
     "ansible/roles/*/README.md": (["scripts/role_docs.py", "--check"], "python scripts/role_docs.py"),
 }
 

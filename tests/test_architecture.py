@@ -20,7 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "infra": {"monitoring", "stackfile"},
     "assist": {"gateway", "model_loader", "monitoring", "stackfile"},
     "ansible": {"assist", "stackfile"},
-    "scripts": {"assist", "gateway", "stackfile"},
+    "scripts": {"assist", "gateway", "monitoring", "stackfile"},
     "testing": {"gateway", "infra", "serving", "stackfile"},
     "benchmarks": {"gateway", "infra", "serving", "stackfile", "testing"},
 }

@@ -51,11 +51,13 @@ def test_the_wheel_has_the_packages_the_catalogue_and_the_version_and_nothing_el
         "assist",
         "gateway",
         "model_loader",
+        "monitoring",
         "serving",
         "stackfile",
         f"ai_assist-{VERSION}.dist-info",
     }
-    assert "stackfile/_catalogue/models.yaml" in names
+    assert {"stackfile/_catalogue/models.yaml", "monitoring/alerts.yaml"} <= set(names)
+    assert not [name for name in names if name.startswith("monitoring/dashboards")]
     assert {f"{package}/py.typed" for package in ("gateway", "stackfile", "model_loader")} <= set(names)
 
 
