@@ -129,7 +129,8 @@ def test_a_streamed_call_comes_in_pieces(client):
     ((name, arguments),) = calls
     assert (name, text, reason) == ("weather", "", "tool_calls")
     check_weather(arguments)
-    assert len(chunks) > 5
+    # How many tokens a chunk has is the load's to say.
+    assert len(chunks) > 2
     assert chunks[-1].usage.completion_tokens > 0
 
 
