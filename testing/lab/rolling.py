@@ -54,8 +54,14 @@ class Site:
 
 
 def versions(lab: Lab, hosts: list[str]) -> dict[str, str]:
-    """Return what each host runs from, and what its units were started from, as digests."""
-    command = f"sha256sum {_FILES} 2>/dev/null; sha256sum /run/ai-assist/* | grep -v firewall"
+    """Return what each host runs from, and what its units were started from, as digests.
+
+    Exporters of metrics are the host's, whichever version serves.
+    """
+    command = (
+        f"{{ sha256sum {_FILES} 2>/dev/null; sha256sum /run/ai-assist/* | grep -v firewall; }}"
+        " | grep -v -- -metrics.service"
+    )
     return {host: lab.run(host, command) for host in hosts}
 
 
