@@ -60,7 +60,7 @@ def versions(lab: Lab, hosts: list[str]) -> dict[str, str]:
     """
     command = (
         f"{{ sha256sum {_FILES} 2>/dev/null; sha256sum /run/ai-assist/* | grep -v firewall; }}"
-        " | grep -v -- -metrics.service"
+        " | grep -v -e -metrics.service -e node-exporter.service"
     )
     return {host: lab.run(host, command) for host in hosts}
 
