@@ -31,7 +31,6 @@ from benchmarks.support import editor_servers
 from benchmarks.support.editor_servers import Model, Server
 from benchmarks.support.people import Replay, quantile, replay
 from benchmarks.support.typing_session import Session, session, source_files
-from stackfile.catalogue import models
 
 WORK = Path(__file__).parent / ".work" / "models"
 ENTRY = "qwen2.5-coder-0.5b-instruct-Q4_K_M"
@@ -174,11 +173,10 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; return 0 if no goal is missed, 1 if one is, 2 for a model that cannot be used."""
     options = _options(arguments)
-    entry = models().get(options.entry)
-    if entry is None or entry.fim is None or (options.model and not options.model.is_file()):
-        sys.stderr.write("--model must be a GGUF file, --entry a model with `fim` in catalogue/models.yaml\n")
+    chosen = editor_servers.chosen(options.entry, options.model, WORK)
+    if chosen is None:
         return 2
-    file = options.model or editor_servers.fetched(options.entry, WORK)
+    file, fim = chosen
     # End in order at SIGTERM: the servers have their own process groups and would keep running.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     with contextlib.ExitStack() as stack:
@@ -186,9 +184,7 @@ def main(arguments: list[str] | None = None) -> int:
         (folder / "model.gguf").symlink_to(file.resolve())
         most = max(options.people)
         context = int(options.tokens[1] * _SPARE)
-        model = Model(
-            folder, options.fim_template or entry.fim.model_dump_json(), context, most, options.threads, most
-        )
+        model = Model(folder, options.fim_template or fim, context, most, options.threads, most)
         starters = (editor_servers.llama_server, editor_servers.ours)
         peer, mine = (stack.enter_context(start(model)) for start in starters)
         results = []

@@ -29,7 +29,6 @@ import tritonclient.grpc as grpc
 
 from benchmarks.support import editor_servers
 from benchmarks.support.editor_servers import Model, Server
-from stackfile.catalogue import models
 from testing.triton_inputs import inputs
 
 WORK = Path(__file__).parent / ".work" / "models"
@@ -187,14 +186,13 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Run the benchmark; return 0 if the goal is met, 1 if not, 2 for a model that cannot be used."""
     options = _options(arguments)
-    entry = models().get(options.entry)
-    if entry is None or entry.fim is None or (options.model and not options.model.is_file()):
-        sys.stderr.write("--model must be a GGUF file, --entry a model with `fim` in catalogue/models.yaml\n")
+    chosen = editor_servers.chosen(options.entry, options.model, WORK)
+    if chosen is None:
         return 2
-    file = options.model or editor_servers.fetched(options.entry, WORK)
+    file, fim = chosen
     # End in order at SIGTERM: the servers have their own process groups and would keep running.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    with contenders(file, entry.fim.model_dump_json(), options.threads) as rounds:
+    with contenders(file, fim, options.threads) as rounds:
         rounds.run(0, (1,), options.tokens)
         rounds.speeds.clear()
         for number in range(options.rounds):

@@ -3,6 +3,7 @@
 import contextlib
 import re
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ import psutil
 from benchmarks.support.stage import PYTHON, process
 from gateway.auth.keys import create_key
 from serving.model_repository import Repository, generate
+from stackfile.catalogue import models
 from testing.ports import free_ports
 from testing.servers.gateway_process import running_gateway
 from testing.servers.triton import ROOT, Triton
@@ -64,6 +66,18 @@ def fetched(entry: str, store: Path) -> Path:
     """
     subprocess.run([PYTHON, "-m", "model_loader", "fetch", entry, f"--store={store}"], cwd=ROOT, check=True)
     return next((store / entry / "current").resolve().glob("*.gguf"))
+
+
+def chosen(entry: str, file: Path | None, store: Path) -> tuple[Path, str] | None:
+    """Return the GGUF file and the fill-in-the-middle template of a catalogue entry; None, having said why.
+
+    ``file``: where it is here already; otherwise as ``fetched``.
+    """
+    facts = models().get(entry)
+    if facts is None or facts.fim is None or (file and not file.is_file()):
+        sys.stderr.write("--model must be a GGUF file, --entry a model with `fim` in catalogue/models.yaml\n")
+        return None
+    return file or fetched(entry, store), facts.fim.model_dump_json()
 
 
 @contextlib.contextmanager

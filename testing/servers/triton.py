@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -137,18 +138,26 @@ def tiny_int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return target
 
 
-@pytest.fixture(scope="session")
-def triton(tiny_int8: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Triton]:
-    """Run a server with the streaming model and its unary front; a test that kills it must start it again."""
+@contextlib.contextmanager
+def running_triton(work: Path, model: Path, **described: Any) -> Iterator[Triton]:
+    """Run a server in ``work`` on a model repository of ``model``, ``described`` as by ``Repository``."""
     require_triton()
     from serving.model_repository import Repository, generate
 
-    work = tmp_path_factory.mktemp("triton")
-    generate(
-        work / "repository",
-        Repository(model_dir=tiny_int8, runtime="ctranslate2", precision="int8", context_length=2048),
-    )
-    server = Triton(work / "repository", tiny_int8, work / "triton.log")
+    generate(work / "repository", Repository(model_dir=model, **described))
+    server = Triton(work / "repository", model, work / "triton.log")
     server.start()
-    yield server
-    server.kill()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="session")
+def triton(tiny_int8: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Triton]:
+    """Run a server with the streaming model and its unary front; a test that kills it must start it again."""
+    work = tmp_path_factory.mktemp("triton")
+    with running_triton(
+        work, tiny_int8, runtime="ctranslate2", precision="int8", context_length=2048
+    ) as server:
+        yield server

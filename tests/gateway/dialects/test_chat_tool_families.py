@@ -9,11 +9,10 @@ import openai
 import pytest
 
 from gateway.app import create_app
-from serving.model_repository import Repository, generate
 from testing import chat_templates, needs
 from testing.servers.gateway import gateway
 from testing.servers.llama_server import running_llama
-from testing.servers.triton import Triton, require_triton
+from testing.servers.triton import running_triton
 from tests.gateway.conftest import settings
 from tests.gateway.dialects.test_chat_tools import ASKED, FORCED, TOOLS, check_weather, summed
 from tests.gateway.engine.test_openai import choice, engine, sse
@@ -54,15 +53,12 @@ def served(request, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served
             with gateway(file, f"{address}/v1", engine="openai", model="tiny") as running:
                 yield openai.OpenAI(base_url=f"{running.url}/v1", api_key="none"), family
         return
-    require_triton()
-    work = tmp_path_factory.mktemp("triton")
-    described = Repository(model_dir=file, runtime="llama_cpp", precision="Q8_0", context_length=1024)
-    generate(work / "repository", described)
-    server = Triton(work / "repository", file, work / "triton.log")
-    server.start()
-    with gateway(file, server.grpc, model="tiny") as running:
+    settings = {"runtime": "llama_cpp", "precision": "Q8_0", "context_length": 1024}
+    with (
+        running_triton(tmp_path_factory.mktemp("triton"), file, **settings) as server,
+        gateway(file, server.grpc, model="tiny") as running,
+    ):
         yield openai.OpenAI(base_url=f"{running.url}/v1", api_key="none"), family
-    server.kill()
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])

@@ -9,11 +9,10 @@ import openai
 import pytest
 
 from gateway.app import create_app
-from serving.model_repository import Repository, generate
 from testing import needs
 from testing.servers.gateway import gateway
 from testing.servers.llama_server import running_llama
-from testing.servers.triton import Triton, require_triton
+from testing.servers.triton import running_triton
 from tests.gateway.conftest import settings
 from tests.gateway.dialects.test_chat import END, TALK, model_folder
 from tests.serving.test_llama_server import ready
@@ -69,15 +68,12 @@ def client(request, tool_file: Path, tmp_path_factory: pytest.TempPathFactory) -
             with gateway(tool_file, f"{address}/v1", engine="openai", model="tiny") as running:
                 yield openai.OpenAI(base_url=f"{running.url}/v1", api_key="none")
         return
-    require_triton()
-    work = tmp_path_factory.mktemp("triton")
-    described = Repository(model_dir=tool_file, runtime="llama_cpp", precision="Q8_0", context_length=1024)
-    generate(work / "repository", described)
-    server = Triton(work / "repository", tool_file, work / "triton.log")
-    server.start()
-    with gateway(tool_file, server.grpc, model="tiny") as running:
+    settings = {"runtime": "llama_cpp", "precision": "Q8_0", "context_length": 1024}
+    with (
+        running_triton(tmp_path_factory.mktemp("triton"), tool_file, **settings) as server,
+        gateway(tool_file, server.grpc, model="tiny") as running,
+    ):
         yield openai.OpenAI(base_url=f"{running.url}/v1", api_key="none")
-    server.kill()
 
 
 def check_weather(text: str) -> None:

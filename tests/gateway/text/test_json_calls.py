@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from gateway.text.json_calls import JsonCallReader
 from gateway.text.tool_calls import CallArguments, CallStart, Content
 from gateway.text.tool_syntax import ToolSyntax
+from tests.gateway.text import call_parts
 
 SYNTAX = ToolSyntax("<tool_call>\n", "\n</tool_call>")
 VALUES = st.recursive(
@@ -35,18 +36,10 @@ def read(
     parts: list[str], *, syntax: ToolSyntax = SYNTAX, **options
 ) -> tuple[str, list[tuple[str, str]], list]:
     reader = JsonCallReader(syntax, ["f", "g.h"], **options)
-    sent = [part for piece in parts for part in reader.push(piece)] + reader.end()
-    calls: list[list[str]] = []
-    for part in sent:
-        if isinstance(part, CallStart):
-            assert part.index == len(calls)
-            calls.append([part.name, ""])
-        elif isinstance(part, CallArguments):
-            calls[part.index][1] += part.text
-    text = "".join(part.text for part in sent if isinstance(part, Content))
+    text, calls, sent = call_parts.read(reader, parts)
     # The last call may be cut, and those after a single one are dropped.
     assert len(calls) - reader.calls in {0, 1} or options.get("single") or syntax.single
-    return text, [(name, arguments) for name, arguments in calls], sent
+    return text, calls, sent
 
 
 @given(

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.text.parameter_calls import ParameterCallReader
-from gateway.text.tool_calls import CallArguments, CallStart, Content
+from gateway.text.tool_calls import CallArguments, CallStart
 from gateway.text.tool_syntax import ToolSyntax
+from tests.gateway.text import call_parts
 
 SYNTAX = ToolSyntax("<tool_call>\n", "\n</tool_call>", form="parameters")
 EDIT = {
@@ -46,16 +47,8 @@ def pieces(text: str, cuts: list[int]) -> list[str]:
 
 def read(parts: list[str], **options) -> tuple[str, list[tuple[str, str]]]:
     reader = ParameterCallReader(SYNTAX, FUNCTIONS, **options)
-    sent = [part for piece in parts for part in reader.push(piece)] + reader.end()
-    calls: list[list[str]] = []
-    for part in sent:
-        if isinstance(part, CallStart):
-            assert part.index == len(calls)
-            calls.append([part.name, ""])
-        elif isinstance(part, CallArguments):
-            calls[part.index][1] += part.text
-    text = "".join(part.text for part in sent if isinstance(part, Content))
-    return text, [(name, arguments) for name, arguments in calls]
+    text, calls, _ = call_parts.read(reader, parts)
+    return text, calls
 
 
 @given(path=TEXTS, text=TEXTS, line=st.integers(), cuts=st.lists(st.integers(0)))

@@ -13,14 +13,13 @@ import pytest
 
 from gateway.auth.keys import create_key
 from monitoring import rules, scrape
-from serving.model_repository import Repository, generate
 from stackfile.resolve import load_stack
 from stackfile.resolved import ResolvedStack
 from testing.needs import program
 from testing.ports import free_ports
 from testing.servers.gateway_process import Gateway
 from testing.servers.redis_server import redis_server
-from testing.servers.triton import ROOT, Triton, require_triton
+from testing.servers.triton import ROOT, Triton, running_triton
 from testing.until import until
 
 __all__ = ["redis_server"]
@@ -60,20 +59,13 @@ class Live:
 @pytest.fixture(scope="module")
 def served(tiny_int8: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Triton]:
     """Run Triton on a model folder as the store has it, with a manifest."""
-    require_triton()
     work = tmp_path_factory.mktemp("monitored")
     model = work / "model"
     shutil.copytree(tiny_int8, model)
     manifest = {"model": "tiny-codegen", "revision": revision()}
     (model / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
-    generate(
-        work / "repository",
-        Repository(model_dir=model, runtime="ctranslate2", precision="int8", context_length=2048),
-    )
-    server = Triton(work / "repository", model, work / "triton.log")
-    server.start()
-    yield server
-    server.kill()
+    with running_triton(work, model, runtime="ctranslate2", precision="int8", context_length=2048) as server:
+        yield server
 
 
 def revision() -> str:
